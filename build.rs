@@ -1,0 +1,82 @@
+//! Compiles `src/libtorch/*.cpp`, keeps libtorch_cuda linked and lets the program find libtorch when it runs.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
+
+/// The release that tch 0.24 is generated from; another one has other symbols.
+const LIBTORCH_VERSION: &str = "2.11.0";
+
+fn main() {
+    if let Err(sentence) = build() {
+        eprintln!("error: {sentence}");
+        process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/libtorch");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+
+    let lib = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
+    let lib = lib.filter(|lib| lib.join("libtorch_cpu.so").exists() || lib.join("libtorch_cpu.dylib").exists());
+    let lib = lib.ok_or(
+        "libtorch was not found: run scripts/setup, or set LIBTORCH to the folder of a libtorch 2.11.0 (the one that holds lib/ and include/)",
+    )?;
+    let root = lib.parent().ok_or("libtorch's lib folder has no parent")?;
+    let version = libtorch_version(root).ok_or_else(|| {
+        format!(
+            "{} holds no libtorch headers: run scripts/setup, or set LIBTORCH to a whole libtorch 2.11.0",
+            root.display()
+        )
+    })?;
+    if version != LIBTORCH_VERSION {
+        return Err(format!(
+            "libtorch in {} is {version}, but tch 0.24 needs {LIBTORCH_VERSION}: run scripts/setup, or set LIBTORCH to a libtorch {LIBTORCH_VERSION}",
+            root.display()
+        ));
+    }
+
+    compile(root)?;
+
+    println!("cargo::rustc-env=TCH_MNIST_LIBTORCH_LIB={}", lib.display());
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    if lib.join("libtorch_cuda.so").exists() {
+        // Nothing refers to a symbol of libtorch_cuda: it registers its kernels when it is loaded. The linker
+        // drops such a library (`--as-needed` is the default), and CUDA is then silently absent.
+        println!("cargo::rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
+    }
+    Ok(())
+}
+
+/// Compiles the C++ side of `src/libtorch` against the headers in `root`.
+fn compile(root: &Path) -> Result<(), String> {
+    let mut sources: Vec<PathBuf> = fs::read_dir("src/libtorch")
+        .map_err(|error| format!("src/libtorch cannot be read: {error}"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "cpp"))
+        .collect();
+    sources.sort();
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        .warnings(false)
+        .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
+        .files(sources)
+        .try_compile("tch_mnist_libtorch")
+        .map_err(|error| format!("src/libtorch does not compile: {error}"))
+}
+
+/// The version that the headers below `root` state, such as `2.11.0`.
+fn libtorch_version(root: &Path) -> Option<String> {
+    let header = fs::read_to_string(root.join("include/torch/headeronly/version.h"))
+        .or_else(|_| fs::read_to_string(root.join("include/torch/csrc/api/include/torch/version.h")))
+        .ok()?;
+    let part = |name: &str| {
+        let line = header.lines().find(|line| line.contains(&format!("define TORCH_VERSION_{name} ")))?;
+        Some(line.split_whitespace().last()?.to_string())
+    };
+    Some(format!("{}.{}.{}", part("MAJOR")?, part("MINOR")?, part("PATCH")?))
+}

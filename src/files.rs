@@ -1,0 +1,62 @@
+//! Files that are never half-written.
+
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::path::Path;
+
+/// Writes `path` through `write`, so that at every moment the file is the old one or the whole new one.
+///
+/// `write` gets the path of a temporary file in the same folder. When it returns, the file is flushed to disk and
+/// renamed over `path`, and the folder is flushed too; when it fails, the temporary file is removed.
+///
+/// # Errors
+///
+/// What `write` returns, or one sentence that names `path`: a missing or read-only folder, a full disk.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = folder_of(path);
+    let cannot = || format!("{} cannot be written", path.display());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .permissions(default_permissions())
+        .tempfile_in(folder)
+        .with_context(cannot)?
+        .into_temp_path();
+    write(&temporary).with_context(cannot)?;
+    File::open(&temporary).and_then(|file| file.sync_all()).with_context(cannot)?;
+    temporary.persist(path).map_err(|error| error.error).with_context(cannot)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(cannot)
+}
+
+/// The folder that holds `path`: `.` for a bare file name.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// What an ordinary new file gets, before the umask: a temporary file is private else.
+fn default_permissions() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::Permissions::from_mode(0o666)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_atomically(&path, |path| Ok(std::fs::write(path, "old")?)).unwrap();
+        let failed = write_atomically(&path, |path| {
+            std::fs::write(path, "half")?;
+            anyhow::bail!("the disk is full")
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,52 @@
+//! The few libtorch calls that tch lacks: one small C++ file a topic, one safe Rust wrapper each.
+//!
+//! This is the only module with `unsafe`. Every C function takes tensors as tch passes them (a pointer to an
+//! `at::Tensor`), catches every C++ exception and returns its text, or null when all went well.
+
+pub mod allocator;
+pub mod generator;
+
+use anyhow::{Result, anyhow};
+use std::ffi::{CStr, c_char};
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+/// Turns what a C function of this module returned into a `Result`.
+///
+/// # Safety
+///
+/// `error` is null or a string from `strdup` that nothing else frees: what `guarded` in `common.h` returns.
+unsafe fn check(error: *mut c_char) -> Result<()> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, so by the contract above a NUL-terminated string that is ours to free.
+    let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
+    unsafe { libc::free(error.cast()) };
+    Err(anyhow!(first_line(&message).to_string()))
+}
+
+/// libtorch appends a C++ back trace to its messages; the first line is the message.
+pub fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
+}
+
+/// Calls a C function that hands back one new tensor.
+///
+/// # Safety
+///
+/// `call` follows the contract of [`check`] and, when it returns null, stores an `at::Tensor*` made with `new`.
+unsafe fn new_tensor(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: by the contract above; `from_ptr` takes over the tensor, which its Drop deletes.
+    unsafe {
+        check(call(&mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
+/// libtorch's own version, such as `2.11.0`, as its headers stated it when the program was built.
+pub const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// The folder of the libtorch that the program was linked against.
+pub const LIBTORCH_LIB: &str = env!("TCH_MNIST_LIBTORCH_LIB");
