@@ -10,6 +10,7 @@
 //! | [`model`] | the net, layer by layer, named as in PyTorch |
 //! | [`summary`] | the torchsummary-style table |
 //! | [`data`] | IDX files checked, fetched and put on a device; shuffled batches |
+//! | [`device`] | where to compute, and why |
 //! | [`train`] | the loop, SGD, schedules, checkpoints |
 //! | [`evaluate`] | loss, accuracy, confusion |
 //! | [`weights`] | TorchScript, state_dict and safetensors files, read and written |
@@ -22,6 +23,7 @@ pub mod backprop;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod device;
 pub mod evaluate;
 pub mod files;
 pub mod libtorch;

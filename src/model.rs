@@ -59,6 +59,15 @@ pub fn blocks(dropout: f64) -> Vec<Block> {
     ]
 }
 
+/// Whose kernels compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// libtorch's, one operation a layer.
+    Torch,
+    /// This program's for the CPU, one operation a block.
+    Fused,
+}
+
 /// `Net` of `ERA_S6.md`: maps images [N, 1, 28, 28] to log-probabilities [N, 10].
 pub struct Net {
     /// The blocks of [`blocks`] as tch builds them.
@@ -76,7 +85,7 @@ struct Entry {
 impl Net {
     /// Builds the net on `device`, its weights drawn from libtorch's default generator as PyTorch's constructors draw
     /// them: `tch::manual_seed(seed)` before it gives the weights of `torch.manual_seed(seed); Net()`.
-    pub fn new(device: Device, dropout: f64) -> Net {
+    pub fn new(device: Device, dropout: f64, _kernels: Kernels) -> Net {
         let store = nn::VarStore::new(Device::Cpu);
         let mut entries = Vec::new();
         let mut sequentials = Vec::new();

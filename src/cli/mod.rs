@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
 
 /// A PyTorch MNIST net of 11,392 parameters, layer for layer in Rust on libtorch.
 #[derive(Parser)]
@@ -56,6 +57,23 @@ pub struct Verbosity {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true)]
     quiet: bool,
+}
+
+impl Verbosity {
+    /// The least important level that stderr gets.
+    fn level(self) -> LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::ERROR,
+            (_, 0) => LevelFilter::INFO,
+            (_, 1) => LevelFilter::DEBUG,
+            (_, _) => LevelFilter::TRACE,
+        }
+    }
+
+    /// Whether only errors are to be said.
+    fn is_quiet(self) -> bool {
+        self.quiet
+    }
 }
 
 /// The form of what is printed on stdout.

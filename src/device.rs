@@ -1,0 +1,65 @@
+//! Where to compute, by whose kernels, and why.
+
+use crate::config::{Compute, Config, DeviceChoice, KernelsChoice};
+use crate::model::Kernels;
+use anyhow::{Result, ensure};
+use tch::{Cuda, Device};
+
+/// Resolves `auto` in `config`, sets libtorch's threads, and writes what was chosen back into it.
+///
+/// # Errors
+///
+/// When CUDA was asked for and is not there, or `--kernels fused` on CUDA.
+pub fn resolve(config: &mut Config) -> Result<Compute> {
+    let device = choose(config.device)?;
+    if config.threads > 0 {
+        tch::set_num_threads(config.threads);
+    }
+    config.threads = tch::get_num_threads();
+    let kernels = match (config.kernels, device.is_cuda()) {
+        (KernelsChoice::Torch, _) | (KernelsChoice::Auto, true) => Kernels::Torch,
+        (KernelsChoice::Auto | KernelsChoice::Fused, false) => Kernels::Fused,
+        (KernelsChoice::Fused, true) => {
+            anyhow::bail!("--kernels fused are for a CPU: use --kernels torch, or --device cpu")
+        }
+    };
+    config.device = match device {
+        Device::Cuda(index) => DeviceChoice::Cuda(index),
+        _ => DeviceChoice::Cpu,
+    };
+    config.kernels = match kernels {
+        Kernels::Torch => KernelsChoice::Torch,
+        Kernels::Fused => KernelsChoice::Fused,
+    };
+    Ok(Compute { device, kernels })
+}
+
+/// The device that `choice` names.
+///
+/// # Errors
+///
+/// When it is a GPU that is not there.
+pub fn choose(choice: DeviceChoice) -> Result<Device> {
+    let count = || if Cuda::is_available() { Cuda::device_count() } else { 0 };
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(if count() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+        DeviceChoice::Cuda(index) => {
+            let count = count();
+            ensure!(
+                count > 0,
+                "--device cuda: no CUDA device is there (tch-mnist doctor says why); use --device auto or cpu"
+            );
+            ensure!((index as i64) < count, "--device cuda:{index}: the last of {count} GPUs is cuda:{}", count - 1);
+            Ok(Device::Cuda(index))
+        }
+    }
+}
+
+/// The device and its reason, for the first line of a run.
+pub fn describe(compute: &Compute) -> String {
+    match compute.device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => format!("cpu with {} threads and {:?} kernels", tch::get_num_threads(), compute.kernels),
+    }
+}

@@ -1,0 +1,55 @@
+//! `torch.optim.SGD`, one step over all parameters.
+
+use super::check;
+use anyhow::Result;
+use std::ffi::c_char;
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn tm_sgd_step(
+        parameters: *mut *mut C_tensor,
+        buffers: *mut *mut C_tensor,
+        count: i64,
+        lr: f64,
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: bool,
+    ) -> *mut c_char;
+}
+
+/// What `torch.optim.SGD` takes, but for the learning rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// 0 for none.
+    pub momentum: f64,
+    /// The L2 penalty.
+    pub weight_decay: f64,
+    /// Nesterov momentum.
+    pub nesterov: bool,
+}
+
+/// `optimizer.step(); optimizer.zero_grad()`, bit for bit as PyTorch rounds.
+///
+/// `buffers` are the momentum buffers, one a parameter; an undefined one is filled the first time.
+///
+/// # Errors
+///
+/// When libtorch fails, as for want of memory.
+pub fn step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: f64, options: Options) -> Result<()> {
+    assert_eq!(parameters.len(), buffers.len());
+    let mut parameters: Vec<_> = parameters.iter_mut().map(Tensor::as_mut_ptr).collect();
+    let mut buffers: Vec<_> = buffers.iter_mut().map(Tensor::as_mut_ptr).collect();
+    // SAFETY: both arrays hold `count` pointers to tensors that are borrowed mutably for the call.
+    unsafe {
+        check(tm_sgd_step(
+            parameters.as_mut_ptr(),
+            buffers.as_mut_ptr(),
+            parameters.len() as i64,
+            lr,
+            options.momentum,
+            options.weight_decay,
+            options.nesterov,
+        ))
+    }
+}

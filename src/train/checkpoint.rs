@@ -1,0 +1,197 @@
+//! Checkpoints: everything that the next step of a run depends on, in one safetensors file.
+
+use super::{EpochRecord, Run, Shuffle};
+use crate::config::Config;
+use crate::data::Data;
+use crate::files::write_atomically;
+use crate::libtorch::generator;
+use crate::model::Net;
+use crate::weights::{StateDict, safetensors};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Tensor};
+
+/// The format of the file; one with a higher number comes from a newer program.
+const FORMAT: u32 = 1;
+
+/// The key of the file's metadata that holds a [`State`] as JSON.
+const STATE: &str = "tch-mnist-checkpoint";
+
+/// A run between two steps, on its way to or from a file.
+///
+/// The file's tensors: `model.*` (the state_dict), `momentum_buffer.*`, `losses` (float32, one a step so far),
+/// `rng.cpu` and `rng.cuda` (uint8). All else is JSON in its metadata.
+pub struct Checkpoint {
+    tensors: BTreeMap<String, Tensor>,
+    state: State,
+}
+
+/// What is no tensor.
+#[derive(Serialize, Deserialize)]
+struct State {
+    format: u32,
+    /// The settings of the run; the schedule follows from them, `epoch` and `step`.
+    config: Config,
+    /// The SHA-256 of the four data files.
+    checksums: BTreeMap<String, String>,
+    epoch: i64,
+    step: i64,
+    /// The seed of the epoch's order, when the epoch has begun.
+    shuffle_seed: Option<i64>,
+    /// Training images classified right in this epoch.
+    correct: i64,
+    epochs: Vec<EpochRecord>,
+}
+
+/// The part of a [`State`] that every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+impl Checkpoint {
+    /// Copies the state of `run` between two steps.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
+    pub fn of(run: &Run) -> Result<Checkpoint> {
+        let mut tensors = BTreeMap::new();
+        let mut keep = |name: String, tensor: &Tensor| -> Result<()> {
+            tensors.insert(name, tensor.detach().f_to_device(Device::Cpu)?.f_detach_copy()?);
+            Ok(())
+        };
+        for (key, tensor) in run.net.state_dict().0 {
+            keep(format!("model.{key}"), &tensor)?;
+        }
+        for (name, buffer) in run.sgd.momentum_buffers() {
+            keep(format!("momentum_buffer.{name}"), buffer)?;
+        }
+        keep("losses".into(), &run.losses.f_narrow(0, 0, run.epoch * run.steps() + run.step)?)?;
+        keep("rng.cpu".into(), &generator::state(Device::Cpu)?)?;
+        if run.device.is_cuda() {
+            keep("rng.cuda".into(), &generator::state(run.device)?)?;
+        }
+        let state = State {
+            format: FORMAT,
+            config: run.config.clone(),
+            checksums: run.data.checksums.clone(),
+            epoch: run.epoch,
+            step: run.step,
+            shuffle_seed: run.shuffle.map(|shuffle| shuffle.seed),
+            correct: i64::try_from(&run.correct)?,
+            epochs: run.history.clone(),
+        };
+        Ok(Checkpoint { tensors, state })
+    }
+
+    /// Writes the file; at every moment it is the one before or the whole new one.
+    ///
+    /// # Errors
+    ///
+    /// When the folder is gone or read-only, or the disk is full.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        let metadata = BTreeMap::from([(STATE.to_string(), serde_json::to_string(&self.state)?)]);
+        write_atomically(path, |path| safetensors::write(path, &StateDict(tensors), &metadata))
+    }
+
+    /// Reads a file that [`Checkpoint::write`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// One sentence when it cannot be read, is no checkpoint, or is one of a newer program.
+    pub fn read(path: &Path) -> Result<Checkpoint> {
+        let (StateDict(tensors), metadata) = safetensors::read(path)?;
+        let damaged = || format!("the checkpoint {} is damaged", path.display());
+        let Some(json) = metadata.get(STATE) else {
+            bail!("{} is a safetensors file, but no checkpoint of tch-mnist", path.display());
+        };
+        let Format { format } = serde_json::from_str(json).with_context(damaged)?;
+        ensure!(
+            format <= FORMAT,
+            "the checkpoint {} has the format {format} of a newer tch-mnist; this one reads up to {FORMAT}",
+            path.display()
+        );
+        let state = serde_json::from_str(json).with_context(damaged)?;
+        Ok(Checkpoint { tensors: tensors.into_iter().collect(), state })
+    }
+
+    /// The settings of the run.
+    pub fn config(&self) -> &Config {
+        &self.state.config
+    }
+
+    /// The epochs that are done.
+    pub fn epochs(&self) -> &[EpochRecord] {
+        &self.state.epochs
+    }
+
+    /// The run as it was, on `device`: its tensors go into `net`, its random numbers into libtorch's generators.
+    ///
+    /// `config` is the checkpoint's own, but for what may change: the number of epochs, where the data lies, the
+    /// device.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that names what differs: a data file, or a tensor of the net.
+    pub fn restore<'a>(&self, config: &'a Config, data: &'a Data, device: Device, net: &'a Net) -> Result<Run<'a>> {
+        let state = &self.state;
+        for (file, checksum) in &state.checksums {
+            ensure!(
+                data.checksums.get(file) == Some(checksum),
+                "{file} in {} is not the file that the run began with: its SHA-256 differs",
+                config.data.display()
+            );
+        }
+        net.load_state_dict(&self.state_dict(net)?)?;
+        let mut run = Run::new(config, data, device, net)?;
+        let done = state.epoch * run.steps() + state.step;
+        let losses = self.tensor("losses")?;
+        ensure!(losses.size() == [done], "the checkpoint holds {:?} losses after {done} steps", losses.size());
+        ensure!(
+            state.epoch <= config.epochs,
+            "--epochs {} is fewer than the {} that the run has done",
+            config.epochs,
+            state.epoch
+        );
+        run.losses.f_narrow(0, 0, done)?.f_copy_(losses)?;
+        for (name, tensor) in &self.tensors {
+            if let Some(name) = name.strip_prefix("momentum_buffer.") {
+                run.sgd.set_momentum_buffer(name, tensor)?;
+            }
+        }
+        for step in 0..done {
+            run.schedule.step_taken();
+            if (step + 1) % run.steps() == 0 && step + 1 <= state.epoch * run.steps() {
+                run.schedule.epoch_trained();
+            }
+        }
+        run.epoch = state.epoch;
+        run.step = state.step;
+        run.shuffle = state.shuffle_seed.map(|seed| Shuffle { seed });
+        let _ = run.correct.f_fill_(state.correct)?;
+        run.history = state.epochs.clone();
+        generator::set_state(Device::Cpu, self.tensor("rng.cpu")?)?;
+        if let (true, Some(state)) = (device.is_cuda(), self.tensors.get("rng.cuda")) {
+            generator::set_state(device, state)?;
+        }
+        Ok(run)
+    }
+
+    /// The net's state_dict, in the order of `net`.
+    fn state_dict(&self, net: &Net) -> Result<StateDict> {
+        let keys = net.state_dict().0.into_iter().map(|(key, _)| key);
+        let entries = keys.map(|key| {
+            let tensor = self.tensor(&format!("model.{key}"))?.shallow_clone();
+            Ok((key, tensor))
+        });
+        Ok(StateDict(entries.collect::<Result<_>>()?))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).with_context(|| format!("the checkpoint holds no {name}: it is of another net"))
+    }
+}

@@ -1,0 +1,73 @@
+//! What a run tells its observers.
+
+use crate::evaluate::Evaluation;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// Somebody who follows a run: the progress bar, the lines on stdout, the files of the run's folder.
+pub trait Observer {
+    /// Takes note of `event`. An error ends the run.
+    ///
+    /// # Errors
+    ///
+    /// When the observer cannot do its work, as when its file's disk is full.
+    fn event(&mut self, event: &Event) -> Result<()>;
+}
+
+/// Something that happened in a run.
+pub enum Event<'a> {
+    /// An epoch begins, or goes on after `done` of its steps.
+    EpochStarted { epoch: i64, steps: i64, done: i64 },
+    /// A step is done, the `step`th of its epoch, from 1. Its loss, where reading it costs no wait.
+    Step { step: i64, loss: Option<f64> },
+    /// An epoch and its test are done: all epochs and steps of the run so far, and the test of the last one.
+    EpochEnded { epochs: &'a [EpochRecord], steps: &'a [StepRecord], test: &'a Evaluation },
+}
+
+/// One epoch: a line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 0.
+    pub epoch: i64,
+    /// The learning rate of the epoch's first step.
+    pub lr: f64,
+    /// The mean over the images of the loss when it was their turn, in nats.
+    pub train_loss: f64,
+    /// The share of images that were classified right when it was their turn (with dropout), in percent.
+    pub train_accuracy: f64,
+    /// The mean loss over the test images, in nats.
+    pub test_loss: f64,
+    /// The share of test images that are classified right, in percent.
+    pub test_accuracy: f64,
+    /// The number of test images that are classified right.
+    pub correct: i64,
+    /// How long the epoch took with its test.
+    pub seconds: f64,
+    /// Training images a second, the test not counted.
+    pub images_per_second: f64,
+}
+
+/// One step: a line of `losses.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepRecord {
+    /// Of the run, from 0.
+    pub step: i64,
+    /// From 0.
+    pub epoch: i64,
+    /// The learning rate of the step.
+    pub lr: f64,
+    /// The mean loss over the batch, in nats.
+    pub loss: f32,
+}
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// All epochs are done.
+    Done,
+    /// An epoch's test accuracy reached `target_accuracy`.
+    TargetReached,
+    /// A signal asked for it; the checkpoint is written.
+    Interrupted,
+}

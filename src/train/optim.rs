@@ -1,0 +1,55 @@
+//! SGD over a net's parameters: `torch.optim.SGD`, with momentum buffers that can be saved.
+
+use crate::config::Config;
+use crate::libtorch::sgd::{self, Options};
+use crate::model::Net;
+use anyhow::{Result, ensure};
+use tch::Tensor;
+
+/// `torch.optim.SGD(net.parameters(), lr, momentum, weight_decay, nesterov)`.
+pub struct Sgd {
+    names: Vec<String>,
+    parameters: Vec<Tensor>,
+    buffers: Vec<Tensor>,
+    options: Options,
+}
+
+impl Sgd {
+    /// The optimizer of `config` over `net`, without momentum yet.
+    pub fn new(net: &Net, config: &Config) -> Sgd {
+        let (names, parameters): (Vec<_>, Vec<_>) =
+            net.parameters().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).unzip();
+        let buffers = parameters.iter().map(|_| Tensor::new()).collect();
+        let Config { momentum, weight_decay, nesterov, .. } = *config;
+        Sgd { names, parameters, buffers, options: Options { momentum, weight_decay, nesterov } }
+    }
+
+    /// `step()` with the learning rate `lr`, then `zero_grad()`.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
+    pub fn step(&mut self, lr: f64) -> Result<()> {
+        sgd::step(&mut self.parameters, &mut self.buffers, lr, self.options)
+    }
+
+    /// The momentum buffers that exist, under their parameters' names: `momentum_buffer` in PyTorch's state_dict.
+    pub fn momentum_buffers(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let named = self.names.iter().map(String::as_str).zip(&self.buffers);
+        named.filter(|(_, buffer)| buffer.defined())
+    }
+
+    /// Sets the buffer of the parameter `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such parameter, or the shape is another.
+    pub fn set_momentum_buffer(&mut self, name: &str, buffer: &Tensor) -> Result<()> {
+        let position = self.names.iter().position(|known| known == name);
+        let index = position.ok_or_else(|| anyhow::anyhow!("the net has no parameter {name}"))?;
+        let parameter = &self.parameters[index];
+        ensure!(buffer.size() == parameter.size(), "the momentum of {name} has the shape {:?}", buffer.size());
+        self.buffers[index] = buffer.f_to_device(parameter.device())?.f_detach_copy()?;
+        Ok(())
+    }
+}
