@@ -87,3 +87,14 @@ pub fn evaluate(
     let correct = (0..CLASSES as usize).map(|class| confusion[class][class]).sum();
     Ok(Some(Evaluation { loss: f64::try_from(loss)? / total as f64, correct, total, confusion }))
 }
+
+/// The log-probabilities [N, 10] of the images of `split` that `batches` index, in their order.
+///
+/// # Errors
+///
+/// When libtorch fails, as for want of memory.
+pub fn log_probabilities(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    let outputs = batches.iter().map(|indices| Ok(net.forward_t(&split.batch(indices)?.0, false)));
+    Ok(Tensor::f_cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?)
+}

@@ -115,6 +115,19 @@ impl Net {
         outputs.split_off(1)
     }
 
+    /// Every layer with its number of parameters, in the order of `forward`.
+    pub fn layers(&self) -> Vec<(Layer, i64)> {
+        let blocks = blocks(0.0);
+        let layers = blocks.iter().flat_map(|block| block.layers.iter().enumerate().map(|layer| (block.name, layer)));
+        layers
+            .map(|(block, (index, layer))| {
+                let prefix = format!("{block}.{index}.");
+                let own = self.parameters().filter(|(key, _)| key.starts_with(&prefix));
+                (*layer, own.map(|(_, tensor)| tensor.numel() as i64).sum())
+            })
+            .collect()
+    }
+
     /// The trainable tensors under their keys, in the order of PyTorch's `parameters()`.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.entries

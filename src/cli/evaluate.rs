@@ -1,11 +1,125 @@
-//! `tch-mnist evaluate`.
+//! `tch-mnist evaluate`: a weights file on the test images.
 
-use super::Outcome;
+use super::{LogFormat, Outcome, UsageError, Verbosity, say};
+use crate::config::{Config, DeviceChoice, KernelsChoice};
+use crate::data::{self, Dataset};
+use crate::device;
+use crate::evaluate::{Evaluation, evaluate, log_probabilities};
+use crate::files::write_atomically;
+use crate::model::Net;
+use crate::report::{folder, log};
+use crate::weights::{self, StateDict};
 use anyhow::Result;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
 
+/// The flags of `evaluate`.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The weights: a .pt, .pth or .safetensors file, written here or in Python
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// The folder of the four IDX files, or of a folder a dataset
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Which dataset
+    #[arg(long, value_enum, default_value_t, value_name = "NAME")]
+    dataset: Dataset,
+    /// Images a batch
+    #[arg(long, value_name = "N", default_value_t = 128, allow_negative_numbers = true)]
+    batch_size: i64,
+    /// The first N test images only; 0: all
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    limit_test: i64,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// CPU threads; 0: one a core
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    threads: i32,
+    /// Whose kernels compute
+    #[arg(long, value_enum, value_name = "WHOSE", default_value = "auto")]
+    kernels: KernelsChoice,
+    /// Also write every image's log-probabilities [N, 10] and label [N] to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    log_probabilities: Option<PathBuf>,
+    /// What stdout gets
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
 
-pub fn run(_args: Args) -> Result<Outcome> {
+/// Runs the command.
+pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    for (flag, value, least) in [
+        ("batch-size", args.batch_size, 1),
+        ("limit-test", args.limit_test, 0),
+        ("threads", i64::from(args.threads), 0),
+    ] {
+        if value < least {
+            return Err(UsageError(format!("--{flag} takes a whole number from {least} up, not {value}")).into());
+        }
+    }
+    let Args { device, threads, kernels, .. } = args;
+    let compute = device::resolve(&mut Config { device, threads, kernels, ..Config::default() })?;
+    let net = Net::new(compute.device, 0.0, compute.kernels);
+    weights::load(&args.weights, &net)?;
+    let limit = (args.limit_test > 0).then_some(args.limit_test);
+    let test = data::load(&args.data, args.dataset, compute.device, Some(1), limit)?.test;
+    let indices = Tensor::f_arange(test.len(), (Kind::Int64, compute.device))?;
+    let batches = indices.f_split(args.batch_size, 0)?;
+    let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
+    if let Some(path) = &args.log_probabilities {
+        let all = log_probabilities(&net, &test, &batches)?;
+        let tensors = StateDict(vec![("log_probabilities".into(), all), ("labels".into(), test.labels.shallow_clone())]);
+        write_atomically(path, |path| weights::safetensors::write(path, &tensors, &BTreeMap::new()))?;
+    }
+    match args.log_format {
+        LogFormat::Text => say(text(&result))?,
+        LogFormat::Json => say(json(&args.weights, &result)?)?,
+    }
     Ok(Outcome::Done)
+}
+
+/// The original's line, the accuracy of each class, the confusion matrix.
+fn text(result: &Evaluation) -> String {
+    let mut lines = vec![result.line(), String::new(), "class  accuracy".into()];
+    for (class, accuracy) in result.class_accuracy().into_iter().enumerate() {
+        let images: i64 = result.confusion[class].iter().sum();
+        let accuracy = accuracy.map_or("      -".into(), |accuracy| format!("{accuracy:>6.2}%"));
+        lines.push(format!("{class:>5}  {accuracy}  {}/{images}", result.confusion[class][class]));
+    }
+    lines.extend([String::new(), "label \\ predicted".into()]);
+    let row = |cells: &mut dyn Iterator<Item = String>| cells.map(|cell| format!("{cell:>5}")).collect::<String>();
+    lines.push(format!("     {}", row(&mut (0..result.confusion.len()).map(|class| class.to_string()))));
+    for (class, cells) in result.confusion.iter().enumerate() {
+        lines.push(format!("{class:>5}{}", row(&mut cells.iter().map(ToString::to_string))));
+    }
+    lines.join("\n")
+}
+
+fn json(weights: &Path, result: &Evaluation) -> Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        weights: &'a Path,
+        test_loss: f64,
+        test_accuracy: f64,
+        correct: i64,
+        total: i64,
+        class_accuracy: Vec<Option<f64>>,
+        confusion: &'a [Vec<i64>],
+    }
+    let Evaluation { loss, correct, total, confusion } = result;
+    let line = Line {
+        weights,
+        test_loss: *loss,
+        test_accuracy: result.accuracy(),
+        correct: *correct,
+        total: *total,
+        class_accuracy: result.class_accuracy(),
+        confusion,
+    };
+    folder::line("evaluation", &line)
 }

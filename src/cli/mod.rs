@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
     let verbosity = cli.verbosity;
     let result = match cli.command.unwrap_or(Command::Train(cli.train)) {
         Command::Train(args) => train::run(args, verbosity),
-        Command::Evaluate(args) => evaluate::run(args),
+        Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args),
         Command::Backprop(args) => backprop::run(args),
