@@ -4,6 +4,9 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::path::Path;
 
+/// How the name of a temporary file ends; it begins with a dot.
+const TEMPORARY: &str = ".tmp";
+
 /// Writes `path` through `write`, so that at every moment the file is the old one or the whole new one.
 ///
 /// `write` gets the path of a temporary file in the same folder. When it returns, the file is flushed to disk and
@@ -18,6 +21,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = tempfile::Builder::new()
         .prefix(&format!(".{name}."))
+        .suffix(TEMPORARY)
         .permissions(default_permissions())
         .tempfile_in(folder)
         .with_context(cannot)?
@@ -26,6 +30,23 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     File::open(&temporary).and_then(|file| file.sync_all()).with_context(cannot)?;
     temporary.persist(path).map_err(|error| error.error).with_context(cannot)?;
     File::open(folder).and_then(|folder| folder.sync_all()).with_context(cannot)
+}
+
+/// Removes the temporary files that a process left in `folder` when it was killed within [`write_atomically`].
+///
+/// # Errors
+///
+/// When the folder cannot be read or written.
+pub fn remove_temporaries(folder: &Path) -> Result<()> {
+    let cannot = || format!("{} cannot be cleared of temporary files", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.ends_with(TEMPORARY) {
+            std::fs::remove_file(entry.path()).with_context(cannot)?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder that holds `path`: `.` for a bare file name.

@@ -11,7 +11,7 @@ mod export;
 mod summary;
 mod train;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::fmt::Display;
 use std::io::Write;
@@ -119,8 +119,11 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    // A panic is reported as any error is, in one line; where it came from goes to the log.
+    std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let verbosity = cli.verbosity;
-    let result = match cli.command.unwrap_or(Command::Train(cli.train)) {
+    let command = cli.command.unwrap_or(Command::Train(cli.train));
+    let result = without_panic(|| match command {
         Command::Train(args) => train::run(args, verbosity),
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
@@ -128,7 +131,7 @@ pub fn main() -> ExitCode {
         Command::Backprop(args) => backprop::run(args),
         Command::Download(args) => download::run(args, verbosity),
         Command::Doctor(args) => doctor::run(args),
-    };
+    });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted(signal)) => ExitCode::from(128 + signal as u8),
@@ -137,6 +140,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
+}
+
+/// Runs `body`; a panic in it becomes an error.
+///
+/// tch's layers panic when libtorch throws, as when a GPU has too little memory: the panic's text is libtorch's.
+fn without_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text");
+        // `called `Result::unwrap()` on an `Err` value: Torch("what libtorch says\nand a back trace")`
+        let text = text.split_once("Torch(\"").map_or(text, |(_, text)| text);
+        Err(anyhow!("{}", text.split("\\n").next().unwrap_or(text)))
+    })
 }
 
 /// An error and its causes on one line: `what is wrong: why`.

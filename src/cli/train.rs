@@ -4,6 +4,7 @@ use super::{LogFormat, Outcome, UsageError, Verbosity, say};
 use crate::config::{Config, DeviceChoice, KernelsChoice, ScheduleKind};
 use crate::data::{self, Dataset};
 use crate::device;
+use crate::files::{remove_temporaries, write_atomically};
 use crate::model::Net;
 use crate::report::console::Console;
 use crate::report::folder::{self, Folder};
@@ -157,9 +158,8 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         }
     };
     fs::create_dir_all(&out).with_context(|| format!("--out {} cannot be made", out.display()))?;
-    let log_path = out.join("log.txt");
-    let log_file = fs::File::options().append(true).create(true).open(&log_path);
-    log::to_file(log_file.with_context(|| format!("--out {} cannot be written to", out.display()))?);
+    log::to_file(open_log(&out)?);
+    remove_temporaries(&out)?;
 
     let compute = device::resolve(&mut config)?;
     tracing::info!("device: {}", device::describe(&compute));
@@ -193,7 +193,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     let ended = {
         let mut observers =
             Observers(vec![Box::new(Folder(out.clone())), Box::new(Console::new(args.log_format, verbosity.is_quiet()))]);
-        run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked())
+        super::without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
     };
     let finish = Finish { config: &config, out: &out, format: args.log_format, seconds: began.elapsed().as_secs_f64() };
     match ended {
@@ -272,8 +272,19 @@ fn new_out(out: Option<&Path>, config: &Config) -> Result<PathBuf> {
     Ok(out.to_path_buf())
 }
 
+/// Opens the folder's `log.txt`, and keeps it locked as long as the process lives, so that no two train in one folder.
+fn open_log(out: &Path) -> Result<fs::File> {
+    let file = fs::File::options().append(true).create(true).open(out.join("log.txt"));
+    let file = file.with_context(|| format!("--out {} cannot be written to", out.display()))?;
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => anyhow::bail!("another process is training in {}", out.display()),
+        // A file system without locks is no reason not to train.
+        Err(fs::TryLockError::Error(_)) | Ok(()) => Ok(file),
+    }
+}
+
 fn write_config(config: &Config, out: &Path) -> Result<()> {
-    crate::files::write_atomically(&out.join("config.toml"), |path| Ok(fs::write(path, config.to_toml())?))
+    write_atomically(&out.join("config.toml"), |path| Ok(fs::write(path, config.to_toml())?))
 }
 
 /// libtorch's page of text about memory, as one sentence.

@@ -1,0 +1,187 @@
+//! The command line at the door: what it prints, what it writes, what it refuses.
+
+mod common;
+
+use common::*;
+use predicates::prelude::*;
+use std::fs;
+
+#[test]
+fn training_prints_the_lines_of_the_original_and_no_bar_into_a_pipe() {
+    let (_folder, out) = out();
+    let output = train(&out, &[]).assert().success().get_output().clone();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let lines = predicate::str::is_match(
+        r"^EPOCH: 0\n\nTest set: Average loss: \d\.\d{4}, Accuracy: \d+/500 \(\d+\.\d\d%\)\n\nEPOCH: 1\n\nTest set: Average loss: \d\.\d{4}, Accuracy: \d+/500 \(\d+\.\d\d%\)\n\n$",
+    );
+    assert!(lines.unwrap().eval(&stdout), "{stdout}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with(" INFO device: cpu"), "{stderr}");
+    assert!(!stderr.contains("it/s"), "{stderr}");
+    let written = ["checkpoint.safetensors", "config.toml", "log.txt", "losses.csv", "metrics.jsonl"];
+    let written: Vec<_> = written.into_iter().chain(["model.pt", "model.pth", "model.safetensors"]).collect();
+    assert_eq!(names(&out), written);
+    let log = fs::read_to_string(out.join("log.txt")).unwrap();
+    assert!(log.contains("EPOCH: 1") && log.contains("Test set: Average loss"), "{log}");
+}
+
+#[test]
+fn json_goes_to_stdout_a_line_an_epoch_and_quiet_is_silent() {
+    let (_folder, out) = out();
+    let output = train(&out, &["--log-format", "json", "-q"]).assert().success().stderr("").get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = json_lines(&text);
+    assert_eq!(lines.len(), 3);
+    for (epoch, line) in lines[..2].iter().enumerate() {
+        assert_eq!((&line["event"], &line["epoch"], &line["lr"]), (&"epoch".into(), &epoch.into(), &0.01.into()));
+        for key in ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds", "images_per_second"] {
+            assert!(line[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {line}");
+        }
+        let accuracy = 100.0 * line["correct"].as_f64().unwrap() / 500.0;
+        assert_eq!(line["test_accuracy"].as_f64().unwrap(), accuracy);
+    }
+    assert_eq!((&lines[2]["event"], &lines[2]["status"]), (&"done".into(), &"done".into()));
+    assert_eq!(lines[2]["correct"], lines[1]["correct"]);
+    assert_eq!(fs::read_to_string(out.join("metrics.jsonl")).unwrap(), text);
+}
+
+#[test]
+fn the_config_of_a_run_is_the_same_run() {
+    let (_folder, one) = out();
+    let (_other_folder, other) = out();
+    train(&one, &["--lr", "0.02", "--nesterov", "--schedule", "one-cycle", "--seed", "5"]).assert().success();
+    let config = one.join("config.toml");
+    tch_mnist(&["train", "--config", config.to_str().unwrap(), "--out", other.to_str().unwrap()]).assert().success();
+    assert_same_run(&one, &other);
+}
+
+#[test]
+fn the_target_accuracy_ends_a_run() {
+    let (_folder, out) = out();
+    let text = stdout(&mut train(&out, &["--target-accuracy", "1", "--log-format", "json"]));
+    let lines = json_lines(&text);
+    assert_eq!((lines.len(), &lines[1]["status"]), (2, &"target_reached".into()));
+    assert!(out.join("model.pt").exists());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_a_run() {
+    let (_folder, out) = out();
+    let output =
+        train(&out, &["--lr", "1e30", "--log-format", "json"]).assert().code(1).get_output().clone();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let sentence = stderr.lines().last().unwrap();
+    assert!(sentence.starts_with("error: the loss became") && sentence.contains("learning rate 1"), "{sentence}");
+    let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(lines.last().unwrap()["status"], "diverged");
+    assert!(!out.join("model.pt").exists());
+}
+
+#[test]
+fn summary_is_the_table_of_torchsummary() {
+    let table = stdout(&mut tch_mnist(&["summary"]));
+    assert_eq!(table, include_str!("reference/summary.txt"));
+}
+
+#[test]
+fn evaluate_says_what_training_said_at_its_end() {
+    let (_folder, out) = out();
+    let trained = stdout(&mut train(&out, &[]));
+    let last = trained.trim_end().lines().last().unwrap();
+    for name in ["model.pt", "model.pth", "model.safetensors"] {
+        let weights = out.join(name);
+        let evaluate = ["evaluate", "--data", DATA, "--limit-test", "500", "--weights", weights.to_str().unwrap()];
+        let text = stdout(&mut tch_mnist(&evaluate));
+        assert_eq!(text.lines().next(), Some(last));
+        let json = stdout(tch_mnist(&evaluate).args(["--log-format", "json"]));
+        let line = &json_lines(&json)[0];
+        let confusion = line["confusion"].as_array().unwrap();
+        let cell = |row: usize, column: usize| confusion[row][column].as_i64().unwrap();
+        let all: i64 = (0..10).flat_map(|row| (0..10).map(move |column| (row, column))).map(|(r, c)| cell(r, c)).sum();
+        let right: i64 = (0..10).map(|class| cell(class, class)).sum();
+        assert_eq!((all, right), (500, line["correct"].as_i64().unwrap()));
+        assert!(last.contains(&format!("Accuracy: {right}/500")));
+    }
+}
+
+#[test]
+fn mistakes_get_one_sentence_and_exit_code_2() {
+    for (args, reason) in [
+        (&["--learning-rate", "1"][..], "unexpected argument '--learning-rate'"),
+        (&["--batch-size", "0"], "--batch-size takes a whole number from 1 up, not 0"),
+        (&["--lr", "nan"], "--lr takes a number above 0, not NaN"),
+        (&["--lr", "-0.1"], "--lr takes a number above 0, not -0.1"),
+        (&["--epochs", "0"], "--epochs takes a whole number from 1 up, not 0"),
+        (&["--epochs", "many"], "invalid value 'many' for '--epochs <N>'"),
+        (&["--dropout", "1.5"], "--dropout takes a share from 0 to below 1, not 1.5"),
+        (&["--momentum", "1"], "--momentum takes a number from 0 to below 1, not 1"),
+        (&["--nesterov", "--momentum", "0"], "--nesterov takes a --momentum above 0"),
+        (&["--device", "gpu"], "expected auto, cpu, cuda or cuda:N, not gpu"),
+        (&["--schedule", "linear"], "invalid value 'linear' for '--schedule <KIND>'"),
+        (&["--target-accuracy", "101"], "--target-accuracy takes a percentage"),
+        (&["--threads", "-1"], "--threads takes a whole number from 0 up, not -1"),
+    ] {
+        let (_folder, out) = out();
+        let (sentence, code) = failure(tch_mnist(&["train", "--out", out.to_str().unwrap()]).args(args));
+        assert!(sentence.starts_with("error: ") && sentence.contains(reason), "{args:?}: {sentence}");
+        assert_eq!(code, 2, "{args:?}");
+        assert!(!out.exists(), "{args:?} left {}", out.display());
+    }
+}
+
+#[test]
+fn a_config_file_with_a_mistake_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    for (text, reason) in [
+        ("epochs = 2\nlearning_rate = 0.1\n", "line 2: unknown field `learning_rate`"),
+        ("epochs = \"two\"\n", "line 1: invalid type: string \"two\", expected i64"),
+        ("epochs 2\n", "line 1"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let (sentence, code) = failure(&mut tch_mnist(&["train", "--config", config.to_str().unwrap()]));
+        assert!(sentence.contains("config.toml") && sentence.contains(reason), "{sentence}");
+        assert_eq!(code, 1);
+    }
+    let (sentence, code) = failure(&mut tch_mnist(&["train", "--config", "/nowhere/config.toml"]));
+    assert_eq!((sentence.contains("--config /nowhere/config.toml cannot be read"), code), (true, 1), "{sentence}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_or_that_holds_a_run_is_refused() {
+    let (sentence, code) = failure(&mut tch_mnist(&["train", "--data", DATA, "--out", "/proc/run"]));
+    assert_eq!((sentence.contains("--out /proc/run"), code), (true, 1), "{sentence}");
+
+    let (_folder, out) = out();
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("metrics.jsonl"), "").unwrap();
+    let (sentence, code) = failure(&mut train(&out, &[]));
+    assert_eq!((sentence.contains("already holds a run (metrics.jsonl)"), code), (true, 2), "{sentence}");
+}
+
+#[test]
+fn cuda_without_a_gpu_is_refused() {
+    if tch::Cuda::is_available() {
+        eprintln!("skipped: there is a GPU here");
+        return;
+    }
+    let (sentence, code) = failure(&mut tch_mnist(&["train", "--data", DATA, "--device", "cuda"]));
+    assert_eq!((sentence.contains("--device cuda: no CUDA device"), code), (true, 1), "{sentence}");
+}
+
+#[test]
+fn a_closed_stdout_ends_a_run_with_one_sentence() {
+    let (_folder, out) = out();
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args(["train", "--data", DATA, "--limit-train", "1280", "--limit-test", "500", "-q", "--out"])
+        .arg(&out)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: stdout was closed") && stderr.lines().count() == 1, "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,184 @@
+//! Nothing is lost: a run that was stopped, however it was stopped, ends as one that was not.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+const EPOCHS: &str = "3";
+
+/// The settings of every run here: 3 epochs of 20 steps, a checkpoint every 2 steps.
+fn settings(kernels: &str) -> Vec<&str> {
+    let mut args = vec!["--limit-train", "1280", "--limit-test", "256", "--batch-size", "64", "--epochs", EPOCHS];
+    args.extend(["--checkpoint-every", "2", "--schedule", "one-cycle", "--kernels", kernels]);
+    args
+}
+
+/// A run of `settings` into `out` from its start to its end.
+fn uninterrupted(out: &Path, kernels: &str) {
+    tch_mnist(&["train", "--data", DATA, "--device", "cpu", "-q", "--out"]).arg(out).args(settings(kernels)).assert().success();
+}
+
+/// The program with `args`, in the background.
+fn start(args: &[&str]) -> Child {
+    Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args(["train", "--data", DATA])
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Starts the run, or goes on with it when it has a checkpoint.
+fn start_or_resume(out: &Path, kernels: &str) -> Child {
+    let folder = out.to_str().unwrap();
+    if out.join("checkpoint.safetensors").exists() {
+        return start(&["--resume", folder]);
+    }
+    let mut args = settings(kernels);
+    args.extend(["--device", "cpu", "--out", folder]);
+    start(&args)
+}
+
+/// Sends the signal `name`, such as TERM.
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A moment from 0 to 1, another each time.
+fn chance() -> f64 {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
+    f64::from(nanos % 1_000_003) / 1_000_003.0
+}
+
+/// Waits until the run has written a checkpoint.
+fn wait_for_checkpoint(child: &mut Child, out: &Path) {
+    while !out.join("checkpoint.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills a run at random moments, `TCH_MNIST_KILLS` times (5 when that is not set), then lets it end.
+fn killed_again_and_again(kernels: &str) {
+    let kills: u32 = std::env::var("TCH_MNIST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
+    let (_folder, one) = out();
+    uninterrupted(&one, kernels);
+    let (_other_folder, other) = out();
+    let mut hits = 0;
+    for _ in 0..kills {
+        let mut child = start_or_resume(&other, kernels);
+        wait_for_checkpoint(&mut child, &other);
+        sleep(Duration::from_secs_f64(1.5 * chance()));
+        hits += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(start_or_resume(&other, kernels).wait().unwrap().success());
+    eprintln!("{hits} of {kills} kills hit a run under way ({kernels} kernels)");
+    assert!(hits > 0);
+    assert_same_run(&one, &other);
+    assert_eq!(names(&one), names(&other));
+}
+
+#[test]
+fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
+    killed_again_and_again("torch");
+}
+
+#[test]
+fn so_does_one_with_fused_kernels() {
+    killed_again_and_again("fused");
+}
+
+#[test]
+fn signals_save_the_run_in_the_middle_of_an_epoch() {
+    let (_folder, one) = out();
+    uninterrupted(&one, "torch");
+    let (_other_folder, other) = out();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = start_or_resume(&other, "torch");
+        wait_for_checkpoint(&mut child, &other);
+        sleep(Duration::from_millis(700));
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{name}");
+        assert!(!other.join("model.pt").exists());
+    }
+    // A run is resumed wherever it lies.
+    let moved = other.with_file_name("moved");
+    std::fs::rename(&other, &moved).unwrap();
+    assert!(start(&["--resume", moved.to_str().unwrap()]).wait().unwrap().success());
+    assert_same_run(&one, &moved);
+}
+
+#[test]
+fn a_checkpoint_alone_in_another_folder_is_enough() {
+    let (_folder, one) = out();
+    uninterrupted(&one, "torch");
+    let alone = tempfile::tempdir().unwrap();
+    std::fs::copy(one.join("checkpoint.safetensors"), alone.path().join("checkpoint.safetensors")).unwrap();
+    let file = alone.path().join("checkpoint.safetensors");
+    assert!(start(&["--resume", file.to_str().unwrap()]).wait().unwrap().success());
+    assert_same_run(&one, alone.path());
+}
+
+#[test]
+fn a_finished_run_goes_on_to_more_epochs() {
+    let (_folder, short) = out();
+    train(&short, &["--epochs", "1", "-q"]).assert().success();
+    tch_mnist(&["train", "--epochs", "2", "-q", "--resume"]).arg(&short).assert().success();
+    let (_other_folder, long) = out();
+    train(&long, &["-q"]).assert().success();
+    assert_same_run(&long, &short);
+}
+
+#[test]
+fn what_a_resume_cannot_keep_is_refused() {
+    let (_folder, run) = out();
+    train(&run, &["--epochs", "1", "-q"]).assert().success();
+    let resume = |args: &[&str]| failure(tch_mnist(&["train", "--resume", run.to_str().unwrap()]).args(args));
+
+    let (sentence, code) = resume(&["--lr", "0.5"]);
+    assert_eq!((sentence.contains("--lr cannot change when a run is resumed: it was 0.01"), code), (true, 2), "{sentence}");
+
+    // Another test file under the same name: one byte of one image differs.
+    let data = tempfile::tempdir().unwrap();
+    for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"] {
+        std::os::unix::fs::symlink(Path::new(DATA).join("mnist").join(name), data.path().join(name)).unwrap();
+    }
+    let name = "t10k-images-idx3-ubyte";
+    let mut bytes = std::fs::read(Path::new(DATA).join("mnist").join(name)).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(data.path().join(name), bytes).unwrap();
+    let (sentence, code) = resume(&["--epochs", "2", "--data", data.path().to_str().unwrap()]);
+    assert_eq!((sentence.contains(name) && sentence.contains("SHA-256 differs"), code), (true, 1), "{sentence}");
+
+    let (sentence, code) = failure(&mut tch_mnist(&["train", "--resume", "/nowhere"]));
+    assert_eq!((sentence.contains("--resume /nowhere"), code), (true, 1), "{sentence}");
+
+    rewrite_metadata(&run.join("checkpoint.safetensors"), |state| state["format"] = 99.into());
+    let (sentence, code) = resume(&[]);
+    assert_eq!((sentence.contains("the format 99 of a newer tch-mnist"), code), (true, 1), "{sentence}");
+}
+
+/// Changes the JSON that a checkpoint keeps in its metadata.
+fn rewrite_metadata(path: &Path, change: impl FnOnce(&mut Value)) {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let text = header["__metadata__"]["tch-mnist-checkpoint"].as_str().unwrap();
+    let mut state: Value = serde_json::from_str(text).unwrap();
+    change(&mut state);
+    header["__metadata__"]["tch-mnist-checkpoint"] = state.to_string().into();
+    let header = header.to_string();
+    let mut changed = (header.len() as u64).to_le_bytes().to_vec();
+    changed.extend(header.as_bytes());
+    changed.extend(&bytes[8 + length..]);
+    std::fs::write(path, changed).unwrap();
+}
