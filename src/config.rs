@@ -169,8 +169,8 @@ impl Config {
     pub fn resolve(path: Option<&Path>, flags: toml::Table) -> Result<Config> {
         let mut table = toml::Table::new();
         if let Some(path) = path {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("--config {} cannot be read", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
             // Parsed on its own first, so that a message speaks of the file and not of a flag.
             toml::from_str::<Config>(&text).map_err(|error| anyhow::anyhow!(file_sentence(path, &text, &error)))?;
             table = toml::from_str(&text)?;

@@ -24,6 +24,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
         .suffix(TEMPORARY)
         .permissions(default_permissions())
         .tempfile_in(folder)
+        // Its text names the temporary file, which the reader has never heard of.
+        .map_err(|error| std::io::Error::from(error.kind()))
         .with_context(cannot)?
         .into_temp_path();
     write(&temporary).with_context(cannot)?;

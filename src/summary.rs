@@ -16,7 +16,8 @@ pub fn table(net: &Net, device: Device) -> String {
     let layers = net.layers();
     let heavy = "=".repeat(64);
     let light = "-".repeat(64);
-    let mut lines = vec![light.clone(), format!("{:>20}  {:>25} {:>15}", "Layer (type)", "Output Shape", "Param #"), heavy.clone()];
+    let mut lines =
+        vec![light.clone(), format!("{:>20}  {:>25} {:>15}", "Layer (type)", "Output Shape", "Param #"), heavy.clone()];
     let mut activations = 0;
     let mut parameters = 0;
     for (number, ((layer, layer_parameters), output)) in (1..).zip(layers.iter().zip(&outputs)) {

@@ -67,8 +67,7 @@ fn the_target_accuracy_ends_a_run() {
 #[test]
 fn a_loss_that_is_not_finite_ends_a_run() {
     let (_folder, out) = out();
-    let output =
-        train(&out, &["--lr", "1e30", "--log-format", "json"]).assert().code(1).get_output().clone();
+    let output = train(&out, &["--lr", "1e30", "--log-format", "json"]).assert().code(1).get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let sentence = stderr.lines().last().unwrap();
     assert!(sentence.starts_with("error: the loss became") && sentence.contains("learning rate 1"), "{sentence}");

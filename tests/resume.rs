@@ -20,7 +20,11 @@ fn settings(kernels: &str) -> Vec<&str> {
 
 /// A run of `settings` into `out` from its start to its end.
 fn uninterrupted(out: &Path, kernels: &str) {
-    tch_mnist(&["train", "--data", DATA, "--device", "cpu", "-q", "--out"]).arg(out).args(settings(kernels)).assert().success();
+    tch_mnist(&["train", "--data", DATA, "--device", "cpu", "-q", "--out"])
+        .arg(out)
+        .args(settings(kernels))
+        .assert()
+        .success();
 }
 
 /// The program with `args`, in the background.
@@ -145,7 +149,11 @@ fn what_a_resume_cannot_keep_is_refused() {
     let resume = |args: &[&str]| failure(tch_mnist(&["train", "--resume", run.to_str().unwrap()]).args(args));
 
     let (sentence, code) = resume(&["--lr", "0.5"]);
-    assert_eq!((sentence.contains("--lr cannot change when a run is resumed: it was 0.01"), code), (true, 2), "{sentence}");
+    assert_eq!(
+        (sentence.contains("--lr cannot change when a run is resumed: it was 0.01"), code),
+        (true, 2),
+        "{sentence}"
+    );
 
     // Another test file under the same name: one byte of one image differs.
     let data = tempfile::tempdir().unwrap();

@@ -73,7 +73,8 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
     if let Some(path) = &args.log_probabilities {
         let all = log_probabilities(&net, &test, &batches)?;
-        let tensors = StateDict(vec![("log_probabilities".into(), all), ("labels".into(), test.labels.shallow_clone())]);
+        let tensors =
+            StateDict(vec![("log_probabilities".into(), all), ("labels".into(), test.labels.shallow_clone())]);
         write_atomically(path, |path| weights::safetensors::write(path, &tensors, &BTreeMap::new()))?;
     }
     match args.log_format {

@@ -5,6 +5,7 @@ use crate::config::{Config, DeviceChoice, KernelsChoice, ScheduleKind};
 use crate::data::{self, Dataset};
 use crate::device;
 use crate::files::{remove_temporaries, write_atomically};
+use crate::libtorch::allocator;
 use crate::model::Net;
 use crate::report::console::Console;
 use crate::report::folder::{self, Folder};
@@ -165,13 +166,9 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     tracing::info!("device: {}", device::describe(&compute));
     data::fetch::ensure(&config.data, config.dataset, None, !verbosity.is_quiet())?;
     let limit = |n: i64| (n > 0).then_some(n);
-    let data = data::load(
-        &config.data,
-        config.dataset,
-        compute.device,
-        limit(config.limit_train),
-        limit(config.limit_test),
-    )?;
+    let data =
+        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?;
+    allocator::keep_freed_memory();
     tch::manual_seed(config.seed);
     let net = Net::new(compute.device, config.dropout, compute.kernels);
     if let (Some(init), None) = (&config.init, &resumed) {
@@ -182,27 +179,21 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         None => Run::new(&config, &data, compute.device, &net)?,
     };
     write_config(&config, &out)?;
-    tracing::info!(
-        "{} training and {} test images, run folder {}",
-        data.train.len(),
-        data.test.len(),
-        out.display()
-    );
+    tracing::info!("{} training and {} test images, run folder {}", data.train.len(), data.test.len(), out.display());
     tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
 
     let ended = {
-        let mut observers =
-            Observers(vec![Box::new(Folder(out.clone())), Box::new(Console::new(args.log_format, verbosity.is_quiet()))]);
+        let mut observers = Observers(vec![
+            Box::new(Folder(out.clone())),
+            Box::new(Console::new(args.log_format, verbosity.is_quiet())),
+        ]);
         super::without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
     };
     let finish = Finish { config: &config, out: &out, format: args.log_format, seconds: began.elapsed().as_secs_f64() };
     match ended {
         Ok(Ending::Interrupted) => {
             finish.say_end("interrupted", run.history())?;
-            tracing::warn!(
-                "interrupted; everything is saved, go on with: tch-mnist train --resume {}",
-                out.display()
-            );
+            tracing::warn!("interrupted; everything is saved, go on with: tch-mnist train --resume {}", out.display());
             Ok(Outcome::Interrupted(stop.signal()))
         }
         Ok(ending) => {
@@ -213,12 +204,11 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
             tracing::info!("weights: {0}/model.pt, {0}/model.pth, {0}/model.safetensors", out.display());
             Ok(Outcome::Done)
         }
-        Err(error) => {
-            if error.is::<Diverged>() {
-                finish.say_end("diverged", run.history())?;
-            }
-            Err(out_of_memory(error, &config))
+        Err(error) if error.is::<Diverged>() => {
+            finish.say_end("diverged", run.history())?;
+            Err(error)
         }
+        Err(error) => Err(explained(error, &config, &out)),
     }
 }
 
@@ -287,15 +277,21 @@ fn write_config(config: &Config, out: &Path) -> Result<()> {
     write_atomically(&out.join("config.toml"), |path| Ok(fs::write(path, config.to_toml())?))
 }
 
-/// libtorch's page of text about memory, as one sentence.
-fn out_of_memory(error: anyhow::Error, config: &Config) -> anyhow::Error {
-    if format!("{error:#}").contains("out of memory") {
-        return error.context(format!(
-            "the device has too little memory for --batch-size {}: try a smaller one",
-            config.batch_size
-        ));
+/// An error in the middle of a run, with what can be done about it.
+fn explained(error: anyhow::Error, config: &Config, out: &Path) -> anyhow::Error {
+    let text = super::sentence(&error);
+    let text = if text.contains("out of memory") {
+        format!("the device has too little memory for --batch-size {}, try a smaller one: {text}", config.batch_size)
+    } else {
+        text
+    };
+    match out.join("checkpoint.safetensors").exists() {
+        true => anyhow::anyhow!(
+            "{text}; the last checkpoint is kept, go on with: tch-mnist train --resume {}",
+            out.display()
+        ),
+        false => anyhow::anyhow!(text),
     }
-    error
 }
 
 /// What is written and said at the end of a run.

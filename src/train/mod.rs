@@ -77,12 +77,7 @@ impl<'a> Run<'a> {
     /// # Errors
     ///
     /// When a loss is not finite, when the checkpoint cannot be written, when an observer fails, or when libtorch does.
-    pub fn train(
-        &mut self,
-        checkpoint: &Path,
-        observer: &mut dyn Observer,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Ending> {
+    pub fn train(&mut self, checkpoint: &Path, observer: &mut dyn Observer, stop: &dyn Fn() -> bool) -> Result<Ending> {
         while self.epoch < self.config.epochs {
             let began = Instant::now();
             observer.event(&Event::EpochStarted { epoch: self.epoch, steps: self.steps(), done: self.step })?;
@@ -121,12 +116,7 @@ impl<'a> Run<'a> {
     }
 
     /// The epoch's training steps that are left; false when `stop` ended them.
-    fn train_epoch(
-        &mut self,
-        checkpoint: &Path,
-        observer: &mut dyn Observer,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<bool> {
+    fn train_epoch(&mut self, checkpoint: &Path, observer: &mut dyn Observer, stop: &dyn Fn() -> bool) -> Result<bool> {
         let shuffle = match self.shuffle {
             Some(shuffle) => shuffle,
             None => *self.shuffle.insert(Shuffle::draw()?),
