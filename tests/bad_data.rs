@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tch::Device;
-use tch_mnist::data::{self, Dataset};
+use tch_mnist::data::{self, Checksum, Dataset};
 use tempfile::TempDir;
 
 const IMAGES: &str = "t10k-images-idx3-ubyte";
@@ -246,6 +246,24 @@ fn gzipped_files_are_as_good_as_unpacked_ones() {
     assert_eq!(from_gzip.checksums, unpacked.checksums);
     assert_eq!((from_gzip.train.len(), from_gzip.test.len()), (8, 10_000));
     assert!(data::load(folder.path(), Dataset::Mnist, Device::Cpu, Some(0), None).is_err());
+}
+
+#[test]
+fn an_inspection_tells_every_state_of_a_file() {
+    let folder = folder();
+    put_gzipped(folder.path(), LABELS, &std::fs::read(real(LABELS)).unwrap());
+    put(folder.path(), IMAGES, b"");
+    put(folder.path(), "train-labels-idx1-ubyte", &[header(&[2049, 2]), vec![3, 4]].concat());
+    let reports = data::inspect(folder.path(), Dataset::Mnist);
+    let states: Vec<Checksum> = reports.iter().map(|report| report.checksum.clone()).collect();
+    assert_eq!(states, [Checksum::Ok, Checksum::Differs, Checksum::Invalid("is empty".into()), Checksum::Ok]);
+    let bytes: Vec<(u64, u64)> = reports.iter().map(|report| (report.bytes, report.count)).collect();
+    assert_eq!(bytes, [(47_040_016, 60_000), (10, 2), (0, 0), (10_008, 10_000)]);
+    assert_eq!(reports[3].path, Some(folder.path().join(format!("{LABELS}.gz"))));
+    cleared(folder.path(), "train-images-idx3-ubyte");
+    let fashion = data::inspect(folder.path(), Dataset::FashionMnist);
+    assert_eq!((&fashion[0].checksum, &fashion[0].path), (&Checksum::Missing, &None));
+    assert_eq!(fashion[3].checksum, Checksum::Of(Dataset::Mnist));
 }
 
 #[test]

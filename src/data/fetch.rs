@@ -183,15 +183,16 @@ impl<'a> Fetcher<'a> {
     fn give_up(&self, file: &IdxFile, reasons: &[String]) -> anyhow::Error {
         let dataset = self.place.dataset;
         let other_source = match dataset {
-            Dataset::Mnist | Dataset::FashionMnist => ", or run scripts/train, which has another source for them",
+            Dataset::Mnist | Dataset::FashionMnist => "run scripts/train, which has another source for them, or ",
             Dataset::Kmnist => "",
         };
         anyhow!(
-            "{} of {dataset} could not be fetched from {}; put its four files, gzipped or not, into {} by hand, or give \
-             another source by --mirror URL{other_source}",
+            "{} of {dataset} could not be fetched from {}; {other_source}put the four files, gzipped or not, into {} by \
+             hand, or name another source: `{} --mirror URL`",
             file.name,
             reasons.join(" or "),
-            self.place.folder.display()
+            self.place.folder.display(),
+            self.place.download_command()
         )
     }
 }

@@ -122,3 +122,28 @@ impl std::fmt::Display for Checksum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(sha256: &str, gzip_sha256: Option<&str>) -> Digest {
+        Digest { sha256: sha256.into(), gzip_sha256: gzip_sha256.map(String::from), count: 1, length: 9 }
+    }
+
+    #[test]
+    fn a_checksum_is_compared_with_the_one_that_was_published() {
+        let kmnist = "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4";
+        let fashion = "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888";
+        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", Some(kmnist))), Checksum::Ok);
+        // Once unpacked, a file of KMNIST can no longer be compared; nor can one that was gzipped by somebody else.
+        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", None)), Checksum::Unknown);
+        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", Some("other"))), Checksum::Unknown);
+        assert_eq!(Dataset::Kmnist.compare(0, &digest(fashion, None)), Checksum::Of(Dataset::FashionMnist));
+        assert_eq!(Dataset::Mnist.compare(0, &digest("other", Some(kmnist))), Checksum::Of(Dataset::Kmnist));
+        assert_eq!(Dataset::Mnist.compare(0, &digest("other", None)), Checksum::Differs);
+        assert_eq!(Dataset::FashionMnist.compare(0, &digest(fashion, Some("any"))), Checksum::Ok);
+        // The same bytes under another name are not the file.
+        assert_eq!(Dataset::FashionMnist.compare(2, &digest(fashion, None)), Checksum::Differs);
+    }
+}
