@@ -36,7 +36,7 @@ pub const MEAN: f32 = 0.1307;
 /// Standard deviation of the same.
 pub const STD: f32 = 0.3081;
 
-/// `(byte / 255 - MEAN) / STD` in float32 for each of the 256 bytes, shape [256], on the CPU: the same bits as
+/// `(byte / 255 - MEAN) / STD` in float32 for each of the 256 bytes, shape `[256]`, on the CPU: the same bits as
 /// `Normalize((0.1307,), (0.3081,))(ToTensor()(image))` of torchvision, and on every device once moved there.
 pub fn pixel_table() -> Tensor {
     let values: Vec<f32> = (0..=255u8).map(|byte| (f32::from(byte) / 255.0 - MEAN) / STD).collect();
@@ -46,16 +46,16 @@ pub fn pixel_table() -> Tensor {
 /// Images and their labels on a device.
 #[derive(Debug)]
 pub struct Split {
-    /// uint8 [N, 1, 28, 28]
+    /// uint8 `[N, 1, 28, 28]`
     pub images: Tensor,
-    /// int64 [N], each 0 to 9
+    /// int64 `[N]`, each 0 to 9
     pub labels: Tensor,
-    /// float32 [256]: see [`pixel_table`]
+    /// float32 `[256]`: see [`pixel_table`]
     pixels: Tensor,
 }
 
 impl Split {
-    /// Takes images as tch's loader makes them, float32 [N, 784] of byte / 255, and labels, int64 [N].
+    /// Takes images as tch's loader makes them, float32 `[N, 784]` of byte / 255, and labels, int64 `[N]`.
     fn new(images: Tensor, labels: Tensor, limit: Option<i64>, device: Device) -> Result<Split> {
         let count = limit.unwrap_or(i64::MAX).min(labels.size()[0]);
         // The first rows, in place: b / 255 * 255 is within 2e-5 of b, and the floats are freed with this function.
@@ -78,8 +78,8 @@ impl Split {
         self.len() == 0
     }
 
-    /// The images at `indices` (int64 [B], on the same device), normalised, float32 [B, 1, 28, 28], and their labels,
-    /// int64 [B].
+    /// The images at `indices` (int64 `[B]`, on the same device), normalised, float32 `[B, 1, 28, 28]`, and their labels,
+    /// int64 `[B]`.
     ///
     /// # Errors
     ///
