@@ -1,0 +1,206 @@
+//! Files from the web: from the first mirror that serves the right bytes, never half-written.
+
+use super::Dataset;
+use super::folder::{Found, Place};
+use super::idx::{self, FILES, Fault, IdxFile};
+use super::sources::Checksum;
+use anyhow::{Context, Result, anyhow, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+use ureq::Agent;
+
+/// How long a mirror has to accept a connection, TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a mirror may send nothing, unless `--timeout` says otherwise.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Fetches the files that are missing. What is there is the user's: a file that cannot be right is named, not
+/// replaced, and a sound one is left alone whatever its checksum. Asks nobody when all four are there.
+///
+/// `mirror` replaces the dataset's own list.
+///
+/// # Errors
+///
+/// One sentence on a file that cannot be used, a folder that cannot be written, or why no mirror helped.
+pub fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, progress: bool) -> Result<()> {
+    let place = Place::new(folder, dataset);
+    let mut missing = Vec::new();
+    for (index, file) in FILES.iter().enumerate() {
+        match Found::find(&place.folder, file) {
+            Some(found) => drop(found.glance().map_err(|fault| found.refuse(&fault, &place))?),
+            None => missing.push(index),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mirrors: Vec<String> = mirror.into_iter().map(String::from).collect();
+    let mut fetcher = Fetcher::new(&place, &mirrors, STALL_TIMEOUT, progress)?;
+    missing.into_iter().try_for_each(|index| fetcher.fetch(index).map(drop))
+}
+
+/// Fetches the files of one dataset.
+pub struct Fetcher<'a> {
+    place: &'a Place<'a>,
+    agent: Agent,
+    /// Addresses that end in `/`. The one that served the last file comes first.
+    mirrors: Vec<String>,
+    stall_timeout: Duration,
+    progress: bool,
+}
+
+/// What was fetched.
+pub struct Fetched {
+    /// The mirror that served it.
+    pub mirror: String,
+    /// Its length in bytes, unpacked.
+    pub bytes: u64,
+}
+
+impl<'a> Fetcher<'a> {
+    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress` there is a bar for each file
+    /// when stderr is a terminal.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made.
+    pub fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
+        let folder = place.folder.display();
+        std::fs::create_dir_all(&place.folder).with_context(|| format!("the folder {folder} cannot be made"))?;
+        let agent = Agent::config_builder()
+            .user_agent(concat!("tch-mnist/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(stall_timeout))
+            .timeout_per_write(Some(stall_timeout))
+            .build()
+            .into();
+        let mirrors = match mirrors {
+            [] => place.dataset.mirrors().iter().map(|mirror| mirror.to_string()).collect(),
+            given => given.iter().map(|mirror| format!("{}/", mirror.trim_end_matches('/'))).collect(),
+        };
+        Ok(Self { place, agent, mirrors, stall_timeout, progress })
+    }
+
+    /// Fetches `FILES[index]` from the first mirror that serves the published bytes, and replaces what is there.
+    ///
+    /// # Errors
+    ///
+    /// One sentence with what each mirror did wrong, or why the file cannot be written.
+    pub fn fetch(&mut self, index: usize) -> Result<Fetched> {
+        let file = FILES[index];
+        let path = self.place.folder.join(file.name);
+        let mut reasons = Vec::new();
+        for number in 0..self.mirrors.len() {
+            let mirror = self.mirrors[number].clone();
+            let mut failure = None;
+            let mut bytes = 0;
+            let written = crate::files::write_atomically(&path, |temporary| {
+                let mut output = BufWriter::new(File::create(temporary)?);
+                match self.receive(&mirror, index, &mut output) {
+                    Ok(length) => bytes = length,
+                    Err(Failure::Here(error)) => return Err(error.into()),
+                    Err(Failure::There(reason)) => {
+                        failure = Some(reason);
+                        bail!("no right file");
+                    }
+                }
+                Ok(output.flush()?)
+            });
+            match failure {
+                Some(reason) => {
+                    tracing::warn!("{mirror}{}.gz: {reason}", file.name);
+                    reasons.push(format!("{mirror} ({reason})"));
+                }
+                None => {
+                    written?;
+                    tracing::info!("fetched {} from {mirror}", path.display());
+                    self.mirrors[..=number].rotate_right(1);
+                    return Ok(Fetched { mirror, bytes });
+                }
+            }
+        }
+        Err(self.give_up(&file, &reasons))
+    }
+
+    /// Receives one file from one mirror into `output` and returns its unpacked length.
+    fn receive(&self, mirror: &str, index: usize, output: &mut impl Write) -> Result<u64, Failure> {
+        let file = FILES[index];
+        let url = format!("{mirror}{}.gz", file.name);
+        let there = |error: ureq::Error| Failure::There(self.describe(&error));
+        let body = self.agent.get(&url).call().map_err(there)?.into_body();
+        let bar = self.bar(&file, body.content_length());
+        let input = bar.wrap_read(body.into_reader());
+        let result = idx::unpack_checked(input, file.content, output);
+        bar.finish_and_clear();
+        let digest = result.map_err(|fault| match fault {
+            Fault::Write(error) => Failure::Here(error),
+            Fault::Content(reason) => Failure::There(format!("the file {reason}")),
+            Fault::Read(error) => Failure::There(self.describe(&ureq::Error::from(error))),
+        })?;
+        match self.place.dataset.compare(index, &digest) {
+            Checksum::Ok => Ok(digest.length),
+            Checksum::Of(other) => Err(Failure::There(format!("serves the file of {other}"))),
+            _ => Err(Failure::There("the SHA-256 is not the published one".into())),
+        }
+    }
+
+    /// A bar on stderr, or one that draws nothing.
+    fn bar(&self, file: &IdxFile, length: Option<u64>) -> ProgressBar {
+        if !(self.progress && std::io::stderr().is_terminal()) {
+            return ProgressBar::hidden();
+        }
+        let template = match length {
+            Some(_) => "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            None => "{msg} {bytes} {bytes_per_sec}",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        bar.with_style(style.progress_chars("##-")).with_message(file.name)
+    }
+
+    /// What went wrong with a mirror, in words.
+    fn describe(&self, error: &ureq::Error) -> String {
+        match error {
+            ureq::Error::StatusCode(404) => "does not have it: HTTP status 404".into(),
+            ureq::Error::StatusCode(status) => format!("HTTP status {status}"),
+            ureq::Error::HostNotFound => "no such host".into(),
+            ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::PerWrite) => {
+                format!("sent nothing for {} s", self.stall_timeout.as_secs_f64())
+            }
+            ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
+                format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
+            }
+            ureq::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        }
+    }
+
+    fn give_up(&self, file: &IdxFile, reasons: &[String]) -> anyhow::Error {
+        let dataset = self.place.dataset;
+        let other_source = match dataset {
+            Dataset::Mnist | Dataset::FashionMnist => "run scripts/train, which has another source for them, or ",
+            Dataset::Kmnist => "",
+        };
+        anyhow!(
+            "{} of {dataset} could not be fetched from {}; {other_source}put the four files, gzipped or not, into {} by \
+             hand, or name another source: `{} --mirror URL`",
+            file.name,
+            reasons.join(" or "),
+            self.place.folder.display(),
+            self.place.download_command()
+        )
+    }
+}
+
+/// Why a file was not received.
+enum Failure {
+    /// It cannot be written: no other mirror will help.
+    Here(std::io::Error),
+    /// The mirror did not serve it.
+    There(String),
+}

@@ -1,0 +1,236 @@
+//! The four files of a dataset in a folder: found, gzipped or not, checked, and made ready for tch's loader.
+
+use super::Dataset;
+use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
+use super::sources::Checksum;
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Where the four files are: `folder` itself when it holds one of them, gzipped or not, else `folder/<dataset>`.
+pub fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
+    let here = FILES.iter().any(|file| Found::find(folder, file).is_some());
+    if here { folder.to_path_buf() } else { folder.join(dataset.name()) }
+}
+
+/// One file as it lies in a folder.
+#[derive(Clone, Debug)]
+pub struct Found {
+    file: IdxFile,
+    /// Its path, with `.gz` when only the gzipped one is there.
+    pub path: PathBuf,
+    gzipped: bool,
+}
+
+impl Found {
+    /// Looks for `file` in `folder`: the unpacked one first. A link to nowhere is no file.
+    pub fn find(folder: &Path, file: &IdxFile) -> Option<Found> {
+        [(file.name.to_string(), false), (format!("{}.gz", file.name), true)].into_iter().find_map(|(name, gzipped)| {
+            let path = folder.join(name);
+            let absent = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+            match std::fs::metadata(&path) {
+                Err(error) if absent(&error) => None,
+                // What is there and cannot be looked at is found, and refused when it is opened.
+                _ => Some(Found { file: *file, path, gzipped }),
+            }
+        })
+    }
+
+    /// Checks all that costs no more than a look at the first bytes.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] that names what is wrong.
+    pub fn glance(&self) -> Result<Header, Fault> {
+        Ok(idx::open(&self.path, self.file.content, self.gzipped)?.1)
+    }
+
+    /// Reads the file to its end, checks all of it, and copies it, unpacked, to `output`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] that names what is wrong.
+    pub fn read(&self, output: &mut impl Write) -> Result<Digest, Fault> {
+        let (input, _) = idx::open(&self.path, self.file.content, self.gzipped)?;
+        if self.gzipped {
+            idx::unpack_checked(input, self.file.content, output)
+        } else {
+            idx::copy_checked(input, self.file.content, output)
+        }
+    }
+
+    /// One sentence: which file, what is wrong with it, what to do.
+    pub fn refuse(&self, fault: &Fault, place: &Place) -> anyhow::Error {
+        let path = self.path.display();
+        match fault {
+            Fault::Content(_) => anyhow!("{path} {fault}: delete it and run `{}`", place.download_command()),
+            Fault::Read(_) => anyhow!("{path} {fault}: check its permissions and the disk"),
+            Fault::Write(_) => anyhow!("{path} {fault}: check the room on the disk"),
+        }
+    }
+}
+
+/// Where a dataset is looked for.
+pub struct Place<'a> {
+    /// What the user gave.
+    pub given: &'a Path,
+    pub dataset: Dataset,
+    /// Where the files are or will be: see [`locate`].
+    pub folder: PathBuf,
+}
+
+impl<'a> Place<'a> {
+    pub fn new(given: &'a Path, dataset: Dataset) -> Self {
+        Self { given, dataset, folder: locate(given, dataset) }
+    }
+
+    /// What a user types to get the files.
+    pub fn download_command(&self) -> String {
+        format!("tch-mnist download --dataset {} --data {}", self.dataset, self.given.display())
+    }
+
+    /// The four files in the order of [`FILES`], after a glance at each.
+    ///
+    /// # Errors
+    ///
+    /// One sentence on the first file that is missing or cannot be right, or on images and labels of different counts.
+    pub fn glance(&self) -> Result<Vec<Found>> {
+        let mut counts = Vec::new();
+        let mut found = Vec::new();
+        for file in &FILES {
+            let Some(one) = Found::find(&self.folder, file) else {
+                let path = self.folder.join(file.name);
+                bail!("{} is missing: run `{}`", path.display(), self.download_command());
+            };
+            counts.push(one.glance().map_err(|fault| one.refuse(&fault, self))?.count);
+            found.push(one);
+        }
+        for split in [0, 2] {
+            if counts[split] != counts[split + 1] {
+                bail!(
+                    "{} announces {} images but {} {} labels; as many labels as images are expected: delete both and run `{}`",
+                    found[split].path.display(),
+                    counts[split],
+                    found[split + 1].path.display(),
+                    counts[split + 1],
+                    self.download_command()
+                );
+            }
+        }
+        Ok(found)
+    }
+
+    /// Refuses the file of another dataset, which the name cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// One sentence when `checksum` says so.
+    pub fn refuse_other(&self, path: &Path, checksum: &Checksum) -> Result<()> {
+        match checksum {
+            Checksum::Of(other) => bail!(
+                "{} is the file of {other}, not of {}: give --dataset {other}, or another folder by --data",
+                path.display(),
+                self.dataset
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is known of one file.
+#[derive(Clone, Debug)]
+pub struct FileReport {
+    /// The published name, without `.gz`.
+    pub name: &'static str,
+    /// Where it was found: with `.gz` when only the gzipped one is there.
+    pub path: Option<PathBuf>,
+    /// Its length in bytes, unpacked; 0 when it is missing or invalid.
+    pub bytes: u64,
+    /// How many images or labels it holds; 0 when it is missing or invalid.
+    pub count: u64,
+    /// Whether it can be used, and whether it is the published one.
+    pub checksum: Checksum,
+}
+
+/// Reads and checks each of the four files: what a person needs to see when the data is not what they think.
+pub fn inspect(folder: &Path, dataset: Dataset) -> Vec<FileReport> {
+    let folder = locate(folder, dataset);
+    (0..FILES.len()).map(|index| inspect_file(&folder, dataset, index)).collect()
+}
+
+/// As [`inspect`], of the file `FILES[index]` in exactly this folder.
+pub fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> FileReport {
+    let found = Found::find(folder, &FILES[index]);
+    let (bytes, count, checksum) = match found.as_ref().map(|found| found.read(&mut io::sink())) {
+        None => (0, 0, Checksum::Missing),
+        Some(Err(fault)) => (0, 0, Checksum::Invalid(fault.to_string())),
+        Some(Ok(digest)) => (digest.length, digest.count, dataset.compare(index, &digest)),
+    };
+    FileReport { name: FILES[index].name, path: found.map(|found| found.path), bytes, count, checksum }
+}
+
+/// Four checked files, unpacked and together in one folder, as tch's loader wants them.
+pub struct Ready {
+    /// The folder to load from.
+    pub folder: PathBuf,
+    /// In the order of [`FILES`].
+    pub digests: Vec<Digest>,
+    /// Holds links and unpacked files where the folder itself cannot be written.
+    _temporary: Option<TempDir>,
+}
+
+impl Ready {
+    /// Checks all four files to their last byte and unpacks those that are gzipped: beside themselves, or into a
+    /// temporary folder when theirs is read-only.
+    ///
+    /// # Errors
+    ///
+    /// One sentence on the first file that is missing or wrong, or a full disk.
+    pub fn new(place: &Place) -> Result<Ready> {
+        let found = place.glance()?;
+        let writable = found.iter().all(|one| !one.gzipped) || tempfile::tempfile_in(&place.folder).is_ok();
+        let temporary = match writable {
+            true => None,
+            false => Some(tempfile::tempdir().context("no temporary folder to unpack the gzipped data files into")?),
+        };
+        let folder = temporary.as_ref().map_or(place.folder.clone(), |temporary| temporary.path().to_path_buf());
+        let mut digests = Vec::new();
+        for one in &found {
+            let path = folder.join(one.file.name);
+            let digest = if one.gzipped {
+                tracing::info!("unpacking {}", one.path.display());
+                unpack(one, place, &path)?
+            } else {
+                if temporary.is_some() {
+                    std::fs::canonicalize(&one.path)
+                        .and_then(|original| std::os::unix::fs::symlink(original, &path))
+                        .with_context(|| format!("{} cannot be linked", path.display()))?;
+                }
+                one.read(&mut io::sink()).map_err(|fault| one.refuse(&fault, place))?
+            };
+            digests.push(digest);
+        }
+        Ok(Ready { folder, digests, _temporary: temporary })
+    }
+}
+
+/// Unpacks one file to `path`, which is its old self or the whole new one at every moment.
+fn unpack(one: &Found, place: &Place, path: &Path) -> Result<Digest> {
+    let mut result = None;
+    let written = crate::files::write_atomically(path, |temporary| {
+        let mut output = File::create(temporary)?;
+        result = Some(one.read(&mut output));
+        match &result {
+            Some(Err(fault)) => bail!("{fault}"),
+            _ => Ok(()),
+        }
+    });
+    // What is wrong with the file tells more than that its copy could not be written.
+    match result {
+        Some(Err(fault)) => Err(one.refuse(&fault, place)),
+        Some(Ok(digest)) => written.map(|()| digest),
+        None => Err(written.err().unwrap_or_else(|| anyhow!("{} cannot be written", path.display()))),
+    }
+}

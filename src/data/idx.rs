@@ -1,0 +1,322 @@
+//! IDX files, read with suspicion: tch's loader allocates whatever a header claims.
+//!
+//! The format is that of <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the count,
+//! for images also rows and columns), then one byte a pixel or label.
+
+use flate2::read::GzDecoder;
+use sha2::{Digest as _, Sha256};
+use std::fmt::{self, Display};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+
+/// One of the four files of a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdxFile {
+    /// The published name, without `.gz`.
+    pub name: &'static str,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What an IDX file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Magic 2051, count, rows, columns; then 28x28 bytes an image.
+    Images,
+    /// Magic 2049, count; then a byte from 0 to 9 a label.
+    Labels,
+}
+
+/// The four files: images and labels of the training split, then of the test split.
+pub const FILES: [IdxFile; 4] = [
+    IdxFile { name: "train-images-idx3-ubyte", content: Content::Images },
+    IdxFile { name: "train-labels-idx1-ubyte", content: Content::Labels },
+    IdxFile { name: "t10k-images-idx3-ubyte", content: Content::Images },
+    IdxFile { name: "t10k-labels-idx1-ubyte", content: Content::Labels },
+];
+
+/// The most items a file may announce. It bounds time, disk and memory; the largest set in this format that people
+/// train on, EMNIST, has 814,255.
+pub const MAX_COUNT: u64 = 1_000_000;
+
+/// Height and width of an image in pixels.
+pub const SIDE: u64 = 28;
+
+/// How many classes there are: labels are 0 to 9.
+pub const CLASSES: u8 = 10;
+
+impl Content {
+    fn magic(self) -> u32 {
+        match self {
+            Content::Images => 2051,
+            Content::Labels => 2049,
+        }
+    }
+
+    /// Bytes before the first item.
+    pub fn header_length(self) -> usize {
+        match self {
+            Content::Images => 16,
+            Content::Labels => 8,
+        }
+    }
+
+    fn item_length(self) -> u64 {
+        match self {
+            Content::Images => SIDE * SIDE,
+            Content::Labels => 1,
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Content::Images => "images",
+            Content::Labels => "labels",
+        }
+    }
+}
+
+/// What the first bytes of a file say, found to make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// How many images or labels follow: 1 to [`MAX_COUNT`].
+    pub count: u64,
+    /// How long the whole file is then, in bytes.
+    pub length: u64,
+}
+
+/// Why a file cannot be used. Reads on from the file's name: "t10k-labels-idx1-ubyte ...".
+#[derive(Debug)]
+pub enum Fault {
+    /// Its bytes are not those of a file that can be used.
+    Content(String),
+    /// It cannot be read.
+    Read(io::Error),
+    /// What was read of it cannot be written elsewhere.
+    Write(io::Error),
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Content(reason) => f.write_str(reason),
+            Fault::Read(error) => write!(f, "cannot be read ({error})"),
+            Fault::Write(error) => write!(f, "cannot be copied ({error})"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Reads an IDX header from the first bytes of a file, of which there may be too few.
+///
+/// # Errors
+///
+/// [`Fault::Content`]: a short header, a wrong magic number, no items or too many, images of another size.
+pub fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fault> {
+    let fault = |reason: String| Err(Fault::Content(reason));
+    let number = |index: usize| {
+        let bytes = bytes.get(4 * index..4 * index + 4)?;
+        Some(u32::from_be_bytes(bytes.try_into().ok()?))
+    };
+    if bytes.is_empty() {
+        return fault("is empty".into());
+    }
+    let noun = content.noun();
+    match number(0) {
+        Some(magic) if magic == content.magic() => {}
+        Some(2051) => return fault(format!("holds images where {noun} are expected")),
+        Some(2049) => return fault(format!("holds labels where {noun} are expected")),
+        Some(_) if bytes.starts_with(&[0x1f, 0x8b]) => {
+            return fault("is gzipped, and its name must then end in .gz".into());
+        }
+        Some(magic) => {
+            return fault(format!("starts with {magic} where an IDX file of {noun} starts with {}", content.magic()));
+        }
+        // Too short even for that: see below.
+        None => {}
+    }
+    let expected = content.header_length();
+    if bytes.len() < expected {
+        return fault(format!("has {} bytes, fewer than the {expected} of its header", bytes.len()));
+    }
+    let count = u64::from(number(1).unwrap_or_default());
+    if count == 0 {
+        return fault(format!("announces no {noun}; at least one is expected"));
+    }
+    if count > MAX_COUNT {
+        return fault(format!("announces {count} {noun}; at most {MAX_COUNT} are accepted"));
+    }
+    if content == Content::Images {
+        let (rows, columns) = (number(2).unwrap_or_default(), number(3).unwrap_or_default());
+        if (u64::from(rows), u64::from(columns)) != (SIDE, SIDE) {
+            return fault(format!("announces images of {rows}x{columns} pixels; {SIDE}x{SIDE} are expected"));
+        }
+    }
+    // No overflow: 16 + 1,000,000 * 784 at most.
+    Ok(Header { count, length: expected as u64 + count * content.item_length() })
+}
+
+/// Opens a file that is to hold `content`, gzipped or not, and checks all that costs no more than a look: that it is
+/// a regular file, its header and, when it is not gzipped, its length.
+///
+/// # Errors
+///
+/// A [`Fault`] that names what is wrong.
+pub fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File, Header), Fault> {
+    // Before opening it: to open a pipe is to wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(Fault::Read)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a folder" } else { "a device, pipe or socket" };
+        return Err(Fault::Content(format!("is {what}, where a file is expected")));
+    }
+    if metadata.len() == 0 {
+        return Err(Fault::Content("is empty".into()));
+    }
+    let file = File::open(path).map_err(Fault::Read)?;
+    let mut bytes = [0; 16];
+    let bytes = &mut bytes[..content.header_length()];
+    let header = if gzipped {
+        let length = read_full(&mut GzDecoder::new(&file), bytes).map_err(gzip_fault)?;
+        parse_header(content, &bytes[..length])?
+    } else {
+        let length = read_full(&mut &file, bytes).map_err(Fault::Read)?;
+        let header = parse_header(content, &bytes[..length])?;
+        if metadata.len() != header.length {
+            return Err(wrong_length(content, header, metadata.len()));
+        }
+        header
+    };
+    io::Seek::rewind(&mut &file).map_err(Fault::Read)?;
+    Ok((file, header))
+}
+
+/// What was seen of a file that was read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// SHA-256 of the IDX bytes, in hexadecimal.
+    pub sha256: String,
+    /// SHA-256 of the gzipped bytes that held them, where there were any.
+    pub gzip_sha256: Option<String>,
+    /// How many images or labels it holds.
+    pub count: u64,
+    /// Its length in bytes, unpacked.
+    pub length: u64,
+}
+
+/// Reads an IDX file to its end, checks it whole (header, length, labels), and copies it to `output`.
+///
+/// Never writes more than the header announces, nor holds more than a small buffer, whatever `input` sends.
+///
+/// # Errors
+///
+/// A [`Fault`] that names what is wrong.
+pub fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
+    let mut buffer = vec![0; 1 << 16];
+    let header_length = content.header_length();
+    let length = read_full(&mut input, &mut buffer[..header_length]).map_err(Fault::Read)?;
+    let header = parse_header(content, &buffer[..length])?;
+    let mut hash = Sha256::new();
+    hash.update(&buffer[..header_length]);
+    output.write_all(&buffer[..header_length]).map_err(Fault::Write)?;
+    let mut done = header_length as u64;
+    while done < header.length {
+        let wanted = (header.length - done).min(buffer.len() as u64) as usize;
+        let chunk = match input.read(&mut buffer[..wanted]) {
+            Ok(0) => return Err(wrong_length(content, header, done)),
+            Ok(length) => &buffer[..length],
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(wrong_length(content, header, done));
+            }
+            Err(error) => return Err(Fault::Read(error)),
+        };
+        if content == Content::Labels
+            && let Some(wrong) = chunk.iter().position(|&label| label >= CLASSES)
+        {
+            let number = done - header_length as u64 + wrong as u64;
+            return Err(Fault::Content(format!(
+                "holds the label {} (number {number}, from 0); labels are 0 to {}",
+                chunk[wrong],
+                CLASSES - 1
+            )));
+        }
+        hash.update(chunk);
+        output.write_all(chunk).map_err(Fault::Write)?;
+        done += chunk.len() as u64;
+    }
+    // One byte more must not come; to ask for it also makes gzip check its own checksum.
+    if read_full(&mut input, &mut buffer[..1]).map_err(Fault::Read)? != 0 {
+        return Err(wrong_length(content, header, format!("more than {done}")));
+    }
+    Ok(Digest { sha256: hex(hash), gzip_sha256: None, count: header.count, length: header.length })
+}
+
+/// As [`copy_checked`], of gzipped bytes.
+///
+/// # Errors
+///
+/// A [`Fault`] that names what is wrong.
+pub fn unpack_checked(input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
+    let mut packed = Hashing { input, hash: Sha256::new() };
+    let digest = copy_checked(GzDecoder::new(&mut packed), content, output).map_err(|fault| match fault {
+        Fault::Read(error) => gzip_fault(error),
+        fault => fault,
+    })?;
+    io::copy(&mut packed.by_ref().take(1 << 20), &mut io::sink()).map_err(Fault::Read)?;
+    Ok(Digest { gzip_sha256: Some(hex(packed.hash)), ..digest })
+}
+
+/// Passes bytes on and hashes them.
+struct Hashing<R> {
+    input: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        self.hash.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+fn wrong_length(content: Content, header: Header, length: impl Display) -> Fault {
+    Fault::Content(format!(
+        "has {length} bytes; its header announces {} {}, so {} bytes are expected",
+        header.count,
+        content.noun(),
+        header.length
+    ))
+}
+
+/// What flate2 says of bytes that are no gzip is about the bytes, not about the disk.
+fn gzip_fault(error: io::Error) -> Fault {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Fault::Content("ends in the middle of its gzipped data".into()),
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => Fault::Content(format!("is no sound gzip file ({error})")),
+        _ => Fault::Read(error),
+    }
+}
+
+/// Fills `buffer` as far as the input reaches.
+fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match input.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
