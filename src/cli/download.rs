@@ -5,6 +5,7 @@ use crate::data::fetch::{Fetcher, STALL_TIMEOUT};
 use crate::data::folder::{Place, inspect_file};
 use crate::data::idx::FILES;
 use crate::data::{Checksum, Dataset};
+use crate::report::log;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +33,9 @@ pub struct Args {
     check: bool,
 }
 
+/// Runs the command.
 pub fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
     let timeout = match Duration::try_from_secs_f64(args.timeout) {
         Ok(timeout) if timeout >= Duration::from_millis(1) => timeout,
         _ => bail!(UsageError(format!("--timeout {}: a number of seconds from 0.001 is expected", args.timeout))),
@@ -49,7 +52,7 @@ pub fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
     if args.check {
         return check(&place);
     }
-    let mut fetcher = Fetcher::new(&place, &args.mirror, timeout, !verbosity.quiet)?;
+    let mut fetcher = Fetcher::new(&place, &args.mirror, timeout, !verbosity.is_quiet())?;
     for (index, file) in FILES.iter().enumerate() {
         let there = inspect_file(&place.folder, args.dataset, index);
         let path = there.path.clone().unwrap_or_else(|| place.folder.join(file.name));

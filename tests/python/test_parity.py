@@ -1,0 +1,100 @@
+"""The same seed, the same bits: the program and its twin in PyTorch, `scripts/reference.py`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DATA, json_lines, script, tch_mnist
+from mnist import load_split
+from net import Net
+from safetensors.torch import load_file
+
+# 13 steps an epoch, the last one of 64 images.
+SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
+
+
+def both(tmp_path: Path, *options: object) -> tuple[Path, Path]:
+    """Runs the twin and the program with the same options; returns their folders, after comparing what they printed."""
+    twin, program = tmp_path / "twin", tmp_path / "program"
+    options = ("--data", DATA, "--device", "cpu", *options)
+    printed = script("reference.py", *options, "--out", twin)
+    assert tch_mnist("train", "--kernels", "torch", *options, "--out", program) == printed
+    return twin, program
+
+
+def assert_same_bits(twin: Path, program: Path) -> None:
+    """Asserts that every step's loss and every tensor at the end are equal in every bit."""
+    assert (program / "losses.csv").read_text() == (twin / "losses.csv").read_text()
+    expected = torch.load(twin / "model.pth", weights_only=True)
+    got = torch.load(program / "model.pth", weights_only=True)
+    assert list(got) == list(expected)
+    assert len(got) == 38
+    differing = [key for key in expected if not torch.equal(got[key], expected[key])]
+    assert differing == []
+
+
+@pytest.mark.parametrize("seed", [1, 20, 300])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_original_settings(tmp_path: Path, seed: int, threads: int) -> None:
+    assert_same_bits(*both(tmp_path, *SLICE, "--seed", seed, "--threads", threads))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--schedule", "cosine", "--weight-decay", 0.001],
+        ["--schedule", "one-cycle", "--nesterov", "--lr", 0.05],
+        ["--schedule", "constant", "--momentum", 0, "--dropout", 0],
+        ["--step-size", 1, "--gamma", 0.3, "--batch-size", 100, "--nesterov", "--weight-decay", 0.01],
+    ],
+)
+def test_other_settings(tmp_path: Path, options: list) -> None:
+    assert_same_bits(*both(tmp_path, *SLICE, "--threads", 2, *options))
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    options = ("--data", DATA, "--device", "cpu", "--log-format", "json", *SLICE, "--threads", 2)
+    expected = json_lines(script("reference.py", *options))
+    got = json_lines(tch_mnist("train", "--kernels", "torch", *options, "--out", tmp_path / "run"))
+    measured = {"seconds", "images_per_second", "out"}
+    for ours, theirs in zip(got, expected, strict=True):
+        common = (ours.keys() & theirs.keys()) - measured
+        assert {"event"} < common
+        assert {key: ours[key] for key in common} == {key: theirs[key] for key in common}
+    assert {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "correct"} < expected[0].keys()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.safetensors"])
+def test_log_probabilities(tmp_path: Path, trained: Path, name: str) -> None:
+    file = tmp_path / "log_probabilities.safetensors"
+    weights = trained / name
+    options = ["--kernels", "torch", "--device", "cpu", "--threads", 2, "--log-probabilities", file]
+    tch_mnist("evaluate", "--data", DATA, "--weights", weights, *options)
+    got = load_file(file)
+    torch.set_num_threads(2)
+    images, labels = load_split(DATA / "mnist", train=False)
+    images = ((images.float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
+    if name == "model.pt":
+        net = torch.jit.load(weights)
+    else:
+        net = Net()
+        net.load_state_dict(load_file(weights) if name.endswith("safetensors") else torch.load(weights))
+    net.eval()
+    with torch.no_grad():
+        expected = torch.cat([net(batch) for batch in images.split(128)])
+    assert torch.equal(got["labels"], labels)
+    assert torch.equal(got["log_probabilities"], expected)
+
+
+def test_init_starts_from_the_weights_of_the_twin(tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    options = ["--data", DATA, "--device", "cpu", "--limit-train", 640, "--limit-test", 500, "--epochs", 1]
+    script("reference.py", *options, "--out", twin)
+    # At a learning rate that changes no weight, the first losses are those of the weights given.
+    run = tmp_path / "run"
+    tch_mnist("train", *options, "--lr", 1e-30, "--init", twin / "model.pth", "--out", run)
+    expected = torch.load(twin / "model.pth", weights_only=True)
+    got = torch.load(run / "model.pth", weights_only=True)
+    kept = [key for key in expected if key.endswith((".weight", ".bias"))]
+    assert len(kept) == 20
+    assert all(torch.equal(got[key], expected[key]) for key in kept)
