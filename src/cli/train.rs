@@ -344,7 +344,8 @@ impl Finish<'_> {
 
     /// `model.pt`, `model.pth` and `model.safetensors`: the same tensors in three formats.
     fn write_weights(&self, net: &Net, run: &Run) -> Result<()> {
-        let mut metadata = BTreeMap::from([("config".to_string(), self.config.to_toml())]);
+        let mut metadata =
+            BTreeMap::from([("format".into(), "pt".into()), ("config".to_string(), self.config.to_toml())]);
         if let Some(last) = run.history().last() {
             metadata.insert("epochs".into(), run.history().len().to_string());
             metadata.insert("test_loss".into(), last.test_loss.to_string());
