@@ -20,7 +20,7 @@ use tracing::level_filters::LevelFilter;
 
 /// A PyTorch MNIST net of 11,392 parameters, layer for layer in Rust on libtorch.
 #[derive(Parser)]
-#[command(version = version(), max_term_width = 110, args_conflicts_with_subcommands = true)]
+#[command(version = version(), max_term_width = 110, args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -33,6 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train the net (the default command)
+    #[command(args_override_self = true)]
     Train(train::Args),
     /// Measure a weights file on the test images
     Evaluate(evaluate::Args),
