@@ -15,6 +15,7 @@ fn main() {
 
 fn build() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rerun-if-changed=src/libtorch");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
 
@@ -38,6 +39,8 @@ fn build() -> Result<(), String> {
     }
 
     compile(root)?;
+
+    println!("cargo::rustc-env=TCH_MNIST_TCH_VERSION={}", tch_version()?);
 
     println!("cargo::rustc-env=TCH_MNIST_LIBTORCH_LIB={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
@@ -79,4 +82,12 @@ fn libtorch_version(root: &Path) -> Option<String> {
         Some(line.split_whitespace().last()?.to_string())
     };
     Some(format!("{}.{}.{}", part("MAJOR")?, part("MINOR")?, part("PATCH")?))
+}
+
+/// The version of tch that Cargo.lock pins, such as `0.24.0`.
+fn tch_version() -> Result<String, String> {
+    let lock = fs::read_to_string("Cargo.lock").map_err(|error| format!("Cargo.lock cannot be read: {error}"))?;
+    let mut lines = lock.lines().skip_while(|line| *line != "name = \"tch\"").skip(1);
+    let version = lines.next().and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    version.map(String::from).ok_or_else(|| "Cargo.lock does not name tch: run cargo update -p tch".into())
 }
