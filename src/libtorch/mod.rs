@@ -4,6 +4,7 @@
 //! `at::Tensor`), catches every C++ exception and returns its text, or null when all went well.
 
 pub mod allocator;
+pub mod fused;
 pub mod generator;
 
 use anyhow::{Result, anyhow};
