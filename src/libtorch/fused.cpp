@@ -41,7 +41,7 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t SLICES = 32;
+constexpr int64_t SLICES = 16;
 constexpr double MOMENTUM = 0.1, EPSILON = 1e-5; // nn.BatchNorm2d's defaults
 
 int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP * GROUP); }
@@ -69,13 +69,23 @@ struct Sums {
     double *of(int64_t slice) { return rows.data_ptr<double>() + slice * rows.size(1); }
     std::vector<double> total() {
         std::vector<double> sum(rows.size(1), 0.0);
-        for (int64_t slice = 0; slice < SLICES; ++slice) {
-            const double *row = of(slice);
-            for (size_t i = 0; i < sum.size(); ++i) sum[i] += row[i];
-        }
+        at::parallel_for(0, rows.size(1), 2048, [&](int64_t begin, int64_t end) {
+            for (int64_t slice = 0; slice < SLICES; ++slice) {
+                const double *row = of(slice);
+                for (int64_t i = begin; i < end; ++i) sum[i] += row[i];
+            }
+        });
         return sum;
     }
 };
+
+// Winograd's transform of a 3x3 kernel to 4x4, and of a 4x4 gradient back to 3x3: one row or column of it.
+void kernel_transform(double a, double b, double c, double *out, int step) {
+    out[0] = a, out[step] = (a + b + c) / 2, out[2 * step] = (a - b + c) / 2, out[3 * step] = c;
+}
+void kernel_gradient(double a, double b, double c, double d, double *out, int step) {
+    out[0] = a + (b + c) / 2, out[step] = (b - c) / 2, out[2 * step] = (b + c) / 2 + d;
+}
 
 // Behind the images of a batch [N + 1, H, W, pad], in the place of one more: the rows mean, scale and shift.
 // A gradient has the three rows' gradients there.
@@ -85,28 +95,31 @@ float *affine_of(const Tensor &x) { return x.data_ptr<float>() + (x.size(0) - 1)
 // input channel; else what a block put out in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
 struct Convolution {
     Geometry g;
+    int border; // zeros around the input
     Tensor x, weight;
     bool first;          // one channel: the nine inputs of a pixel become the channels of a 1x1 convolution
     const float *affine; // null where there is nothing to normalise
     int64_t images, pixels, in_floats, out_floats, source_floats;
 
     Convolution(const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
-        : x(x.contiguous()), weight(weight.contiguous()) {
+        : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
         TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat && x.is_cpu() && weight.dim() == 4,
                     "the fused kernels take a batch of images in float32 on the CPU");
         first = weight.size(1) == 1;
-        const int kernel = int(weight.size(2)), border = int(padding), out_c = int(weight.size(0));
+        const int kernel = int(weight.size(2)), out_c = int(weight.size(0));
         const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
         const int out_h = h - kernel + 1, out_w = w - kernel + 1;
         if (first) {
             TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1, "the first fused block is a 3x3 convolution of images of one channel");
             TORCH_CHECK(!x.requires_grad(), "the fused kernels have no gradient for the images; the torch kernels have");
-            g = {1, 0, out_h, out_w, 9, GROUP, out_h, out_w, out_c, padded(out_c)};
+            g = {1, out_h, out_w, 9, GROUP, out_h, out_w, out_c, padded(out_c)};
         } else {
             const int in_c = int(weight.size(1));
-            g = {kernel, border, h, w, in_c, padded(in_c), out_h, out_w, out_c, padded(out_c)};
-            TORCH_CHECK((kernel == 1 || kernel == 3) && g.in_pad <= 32 && x.size(3) == g.in_pad,
-                        "the fused kernels take kernels of 1 or 3 and at most 32 input channels, padded to 16 or 32");
+            g = {kernel, h, w, in_c, padded(in_c), out_h, out_w, out_c, padded(out_c)};
+            TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= 32 && g.out_pad <= 32 && x.size(3) == g.in_pad,
+                        "the fused kernels take kernels of 1 or 3 and at most 32 channels, padded to 16 or 32");
+            TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
+                        "the fused 3x3 convolution makes images of even height and width, not ", out_h, "x", out_w);
         }
         pixels = int64_t(out_h) * out_w;
         TORCH_CHECK(out_h > 0 && out_w > 0 && pixels >= 3, "the image is too small for the fused kernels");
@@ -125,36 +138,56 @@ struct Convolution {
             kernels().patches(from, g.in_h + 2, g.in_w + 2, scratch);
             return scratch;
         }
-        const int columns = g.in_w - 2 * g.border, row = columns * g.in_pad;
-        for (int y = g.border; y < g.in_h - g.border; ++y, from += row) {
-            float *to = scratch + (y * g.in_w + g.border) * g.in_pad;
+        const int columns = g.in_w - 2 * border, row = columns * g.in_pad;
+        for (int y = border; y < g.in_h - border; ++y, from += row) {
+            float *to = scratch + (y * g.in_w + border) * g.in_pad;
             if (affine) kernels().normalise(from, columns, g.in_pad, affine, to);
             else std::copy(from, from + row, to);
         }
         return scratch;
     }
 
-    // The weight as [kernel, kernel, in_c, out_pad].
-    Tensor packed() const {
-        const int taps = g.kernel * g.kernel;
-        const Tensor out = at::zeros({taps, g.in_c, g.out_pad}, at::kFloat);
-        float *to = out.data_ptr<float>();
+    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `turned` round, for the input gradient, which is
+    // a convolution from out_c channels to in_c: [matrices, out_c, in_pad].
+    Tensor packed(bool turned) const {
+        const int from = turned ? g.out_c : g.in_c, pad = turned ? g.in_pad : g.out_pad, matrix = from * pad;
+        const Tensor out = at::zeros({g.matrices(), from, pad}, at::kFloat);
         const float *w = weight.data_ptr<float>();
         for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i)
-                for (int tap = 0; tap < taps; ++tap) to[(tap * g.in_c + i) * g.out_pad + o] = *w++;
+            for (int i = 0; i < g.in_c; ++i, w += g.kernel * g.kernel) {
+                float *to = out.data_ptr<float>() + (turned ? o * pad + i : i * pad + o);
+                if (g.kernel == 1) {
+                    *to = *w;
+                    continue;
+                }
+                double half[12], full[16];
+                const float *at = turned ? w + 8 : w;
+                const int step = turned ? -1 : 1;
+                for (int k = 0; k < 3; ++k) kernel_transform(at[k * step], at[(3 + k) * step], at[(6 + k) * step], half + k, 3);
+                for (int k = 0; k < 4; ++k) kernel_transform(half[3 * k], half[3 * k + 1], half[3 * k + 2], full + 4 * k, 1);
+                for (int k = 0; k < 16; ++k) to[k * matrix] = float(full[k]);
+            }
         return out;
     }
 
-    // The weight of the input gradient, which is a convolution with the kernel turned round: [kernel, kernel, out_c, in_pad].
-    Tensor turned() const {
-        const int taps = g.kernel * g.kernel;
-        const Tensor out = at::zeros({taps, g.out_c, g.in_pad}, at::kFloat);
+    // The weight's gradient from that of the matrices, [matrices, out_c, in_pad].
+    Tensor unpacked(const double *from) const {
+        const Tensor out = at::empty_like(weight);
         float *to = out.data_ptr<float>();
-        const float *w = weight.data_ptr<float>();
+        const int matrix = g.out_c * g.in_pad;
         for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i)
-                for (int tap = taps; tap-- > 0;) to[(tap * g.out_c + o) * g.in_pad + i] = *w++;
+            for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel) {
+                const double *at = from + o * g.in_pad + i;
+                if (g.kernel == 1) {
+                    *to = float(*at);
+                    continue;
+                }
+                double half[12], full[9];
+                for (int k = 0; k < 4; ++k)
+                    kernel_gradient(at[k * matrix], at[(4 + k) * matrix], at[(8 + k) * matrix], at[(12 + k) * matrix], half + k, 4);
+                for (int k = 0; k < 3; ++k) kernel_gradient(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], full + 3 * k, 1);
+                std::copy(full, full + 9, to);
+            }
         return out;
     }
 
@@ -162,35 +195,28 @@ struct Convolution {
     // image of the convolution's output, with `row` floats from one of its rows to the next.
     template <typename Fill>
     std::pair<Tensor, Tensor> backward(Fill fill) const {
-        const int border = first ? 0 : g.kernel - 1 - g.border;
-        const int h = g.out_h + 2 * border, w = g.out_w + 2 * border, row = w * g.out_pad;
-        const Geometry back = {g.kernel, border, h, w, g.out_c, g.out_pad, h - g.kernel + 1, w - g.kernel + 1, g.in_c, g.in_pad};
-        const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(g.kernel) * g.kernel * g.out_c * g.in_pad;
+        const int outside = g.kernel - 1 - border, h = g.out_h + 2 * outside, w = g.out_w + 2 * outside, row = w * g.out_pad;
+        const Geometry back = {g.kernel, h, w, g.out_c, g.out_pad, h - g.kernel + 1, w - g.kernel + 1, g.in_c, g.in_pad};
+        const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(g.matrices()) * g.out_c * g.in_pad;
         const int64_t in_pixels = int64_t(back.out_h) * back.out_w;
-        const Tensor dx = first ? Tensor() : at::empty_like(x), turned_weight = first ? Tensor() : turned();
+        const Tensor dx = first ? Tensor() : at::empty_like(x), turned = first ? Tensor() : packed(true);
         Sums sums(weights + 2 * g.in_pad);
         over_slices(images, source_floats + gradient_floats + weights, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
-            float *gradient = scratch + source_floats, *inside = gradient + border * (row + g.out_pad);
+            float *gradient = scratch + source_floats, *inside = gradient + outside * (row + g.out_pad);
             double *dweight = sums.of(slice), *sum = dweight + weights, *product = sum + g.in_pad;
             for (int64_t image = from; image < to; ++image) {
                 fill(image, inside, row);
                 kernels().weight_gradient(g, source(image, scratch), inside, row, gradient + gradient_floats, dweight);
                 if (first) continue;
                 float *out = dx.data_ptr<float>() + image * in_floats;
-                kernels().convolve(back, gradient, turned_weight.data_ptr<float>(), out);
+                kernels().convolve(back, gradient, turned.data_ptr<float>(), out);
                 if (affine) kernels().normalise_gradient(out, x.data_ptr<float>() + image * in_floats, in_pixels, g.in_pad, affine, sum, product);
             }
         });
 
         const std::vector<double> total = sums.total();
-        const Tensor dweight = at::empty_like(weight);
-        float *out = dweight.data_ptr<float>();
-        for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i)
-                for (int tap = 0; tap < g.kernel * g.kernel; ++tap)
-                    *out++ = float(total[(int64_t(tap) * g.out_c + o) * g.in_pad + i]);
         if (affine) write_affine_gradient(dx, total.data() + weights, total.data() + weights + g.in_pad);
-        return {dweight, dx};
+        return {unpacked(total.data()), dx};
     }
 
     // Behind the gradients of the images, those of mean, scale and shift, from the sums of dy and dy * (x - mean).
@@ -223,7 +249,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
         TORCH_CHECK(conv.images > 0, "BatchNorm has nothing to train on in an empty batch");
         const Dropout dropout = {p > 0 ? dropout_key() : 0, dropout_threshold(p)};
-        const Tensor w = conv.packed(), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+        const Tensor w = conv.packed(false), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
         Sums sums(2 * g.out_pad);
         over_slices(conv.images, conv.source_floats, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
             double *sum = sums.of(slice), *square = sum + g.out_pad;
@@ -297,7 +323,7 @@ Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma
         scale[c] = float(factor);
         shift[c] = float(beta.data_ptr<float>()[c] - running_mean.data_ptr<float>()[c] * factor);
     }
-    const Tensor w = conv.packed(), y = at::empty({conv.images, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+    const Tensor w = conv.packed(false), y = at::empty({conv.images, g.out_h, g.out_w, g.out_pad}, at::kFloat);
     over_slices(conv.images, conv.source_floats, [&](int64_t, int64_t from, int64_t to, float *scratch) {
         for (int64_t image = from; image < to; ++image) {
             float *out = y.data_ptr<float>() + image * conv.out_floats;
@@ -313,7 +339,7 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
         const Convolution conv(x, weight, 0, plain);
         const Geometry &g = conv.g;
         TORCH_CHECK(!conv.first && g.out_h % 2 == 0 && g.out_w % 2 == 0, "the fused max-pool takes even heights and widths");
-        const Tensor w = conv.packed();
+        const Tensor w = conv.packed(false);
         const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
         const Tensor which = at::empty(y.sizes(), at::kByte);
         over_slices(conv.images, conv.source_floats + conv.out_floats, [&](int64_t, int64_t from, int64_t to, float *scratch) {

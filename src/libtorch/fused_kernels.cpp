@@ -6,12 +6,15 @@
 
 #include "fused_kernels.h"
 
+// LANES floats a register; PIXELS and WEIGHTS are as many sums as the registers hold beside the operands.
 #if defined(__AVX512F__)
-#define LANES 16
+constexpr int LANES = 16, PIXELS = 13, WEIGHTS = 16;
 #elif defined(__AVX2__)
-#define LANES 8
+constexpr int LANES = 8, PIXELS = 6, WEIGHTS = 6;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, PIXELS = 6, WEIGHTS = 6;
 #else
-#define LANES 4
+constexpr int LANES = 4, PIXELS = 2, WEIGHTS = 2;
 #endif
 
 namespace {
@@ -20,15 +23,12 @@ typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-constexpr int V = GROUP / LANES; // registers a pixel
+constexpr int V = GROUP / LANES; // registers that hold a group of channels
 
-// As many sums as the registers hold beside the operands: 32 registers with AVX-512, else 16.
-constexpr int PIXELS = LANES == 16 ? 13 : LANES == 8 ? 4 : 2;
-constexpr int WEIGHTS[] = {0, LANES == 16 ? 16 : LANES == 8 ? 5 : 2, 0, LANES == 16 ? 8 : LANES == 8 ? 2 : 1};
-
-// Floats are summed over this many pixels before the sum goes on in double (or, for weights, in another float).
-constexpr int RUN = 32;
-constexpr int WEIGHT_RUN = 144;
+// Floats are summed over this many pixels before the sum goes on elsewhere, for BatchNorm and for weights.
+constexpr int RUN = 32, WEIGHT_RUN = 144;
+// 4x4 tiles that are transformed at a time: they stay in cache.
+constexpr int TILES = 48;
 
 inline vec load(const float *p) { return *reinterpret_cast<const vec *>(p); }
 inline void store(float *p, vec x) { *reinterpret_cast<vec *>(p) = x; }
@@ -42,126 +42,185 @@ inline void add_to(double *total, vec part) {
     for (int lane = 0; lane < LANES; ++lane) total[lane] += part[lane];
 }
 
-// The microkernel: P neighbouring output pixels x 16 output channels, summed in registers. Each input value is
-// loaded once a row and channel and meets the K weights of that row.
-template <int K, int PAD, int P>
-void convolve_tile(const float *x, int x_row, const float *w, int w_pad, int channels, int first, int last, float *out) {
+// The microkernel: P pixels x 16 output channels of a 1x1 convolution, summed in registers.
+template <int PAD, int P>
+void product_tile(const float *x, const float *w, int channels, int out_pad, float *out) {
     vec sum[P][V] = {};
-    for (int ky = first; ky < last; ++ky) {
-        for (int c = 0; c < channels; ++c) {
-            vec tap[K][V];
+    for (int c = 0; c < channels; ++c, w += out_pad) {
+        vec weight[V];
 #pragma GCC unroll 16
-            for (int kx = 0; kx < K; ++kx)
+        for (int v = 0; v < V; ++v) weight[v] = load(w + v * LANES);
 #pragma GCC unroll 16
-                for (int v = 0; v < V; ++v) tap[kx][v] = load(w + ((ky * K + kx) * channels + c) * w_pad + v * LANES);
-            const float *pixel = x + ky * x_row + c;
+        for (int p = 0; p < P; ++p)
 #pragma GCC unroll 16
-            for (int q = 0; q < P + K - 1; ++q) {
-                const float value = pixel[q * PAD];
-#pragma GCC unroll 16
-                for (int kx = 0; kx < K; ++kx)
-                    if (kx <= q && q - kx < P)
-#pragma GCC unroll 16
-                        for (int v = 0; v < V; ++v) sum[q - kx][v] += tap[kx][v] * value;
-            }
-        }
+            for (int v = 0; v < V; ++v) sum[p][v] += weight[v] * x[p * PAD + c];
     }
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 16
-        for (int v = 0; v < V; ++v) store(out + p * w_pad + v * LANES, sum[p][v]);
+        for (int v = 0; v < V; ++v) store(out + p * out_pad + v * LANES, sum[p][v]);
 }
 
-// Calls the tile made for `p` pixels.
-template <int K, int PAD, int P = PIXELS, typename... Arguments>
-inline void convolve_pixels(int p, Arguments... arguments) {
-    if (p == P) return convolve_tile<K, PAD, P>(arguments...);
-    if constexpr (P > 1) convolve_pixels<K, PAD, P - 1>(p, arguments...);
-}
-
-template <int K, int PAD>
-void convolve_image(const Geometry &g, const float *x, const float *w, float *out) {
-    const int tiles = (g.out_w + PIXELS - 1) / PIXELS, x_row = g.in_w * PAD;
-    for (int y = 0; y < g.out_h; ++y) {
-        // The rows of the kernel that do not lie on the border.
-        const int first = y < g.border ? g.border - y : 0;
-        const int below = g.in_h - g.border - y, last = below < K ? below : K;
-        for (int group = 0; group < g.out_pad; group += GROUP)
-            for (int tile = 0; tile < tiles; ++tile) {
-                const int from = tile * g.out_w / tiles, to = (tile + 1) * g.out_w / tiles;
-                convolve_pixels<K, PAD>(to - from, x + y * x_row + from * PAD, x_row, w + group, g.out_pad, g.in_c,
-                                        first, last, out + (y * g.out_w + from) * g.out_pad + group);
-            }
-    }
-}
-
-// 16 input channels x J output channels x K taps of a row of the kernel, over `rows` rows of the image.
-template <int K, int PAD, int J>
-void weight_tile(const float *x, int x_row, const float *dy, int dy_row, int dy_pad, int rows, int columns, float *dw,
-                 int dw_tap) {
-    vec sum[K][J][V] = {};
-    for (int row = 0; row < rows; ++row) {
-        const float *in = x + row * x_row, *gradient = dy + row * dy_row;
-        for (int column = 0; column < columns; ++column, in += PAD, gradient += dy_pad) {
-            vec input[K][V];
+// Its counterpart: what `pixels` pixels add to the weights between 16 input channels and J output channels.
+template <int PAD, int J>
+void weight_tile(const float *x, const float *dy, int dy_pad, int pixels, float *dw) {
+    vec sum[J][V] = {};
+    for (int p = 0; p < pixels; ++p, x += PAD, dy += dy_pad) {
+        vec input[V];
 #pragma GCC unroll 16
-            for (int kx = 0; kx < K; ++kx)
-#pragma GCC unroll 16
-                for (int v = 0; v < V; ++v) input[kx][v] = load(in + kx * PAD + v * LANES);
-#pragma GCC unroll 16
-            for (int j = 0; j < J; ++j) {
-                const float value = gradient[j];
-#pragma GCC unroll 16
-                for (int kx = 0; kx < K; ++kx)
-#pragma GCC unroll 16
-                    for (int v = 0; v < V; ++v) sum[kx][j][v] += input[kx][v] * value;
-            }
-        }
-    }
-#pragma GCC unroll 16
-    for (int kx = 0; kx < K; ++kx)
+        for (int v = 0; v < V; ++v) input[v] = load(x + v * LANES);
 #pragma GCC unroll 16
         for (int j = 0; j < J; ++j)
 #pragma GCC unroll 16
-            for (int v = 0; v < V; ++v) {
-                float *total = dw + kx * dw_tap + j * PAD + v * LANES;
-                store(total, load(total) + sum[kx][j][v]);
+            for (int v = 0; v < V; ++v) sum[j][v] += input[v] * dy[j];
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < J; ++j)
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) store(dw + j * PAD + v * LANES, load(dw + j * PAD + v * LANES) + sum[j][v]);
+}
+
+// Calls the tile that was made for n pixels, or for n channels.
+template <int PAD, int N = PIXELS, typename... Arguments>
+inline void product_of(int n, Arguments... arguments) {
+    if (n == N) return product_tile<PAD, N>(arguments...);
+    if constexpr (N > 1) product_of<PAD, N - 1>(n, arguments...);
+}
+template <int PAD, int N = WEIGHTS, typename... Arguments>
+inline void weight_of(int n, Arguments... arguments) {
+    if (n == N) return weight_tile<PAD, N>(arguments...);
+    if constexpr (N > 1) weight_of<PAD, N - 1>(n, arguments...);
+}
+
+// A 1x1 convolution of `pixels` pixels, cut into tiles of nearly the same size. w: [in_c, out_pad].
+template <int PAD>
+void product(const Geometry &g, const float *x, const float *w, int pixels, float *out) {
+    const int tiles = (pixels + PIXELS - 1) / PIXELS;
+    for (int tile = 0; tile < tiles; ++tile) {
+        const int from = tile * pixels / tiles, to = (tile + 1) * pixels / tiles;
+        for (int group = 0; group < g.out_pad; group += GROUP)
+            product_of<PAD>(to - from, x + from * PAD, w + group, g.in_c, g.out_pad, out + from * g.out_pad + group);
+    }
+}
+
+// Adds the weight gradient of such a convolution to dw: [out_c, in_pad].
+template <int PAD>
+void weight_product(const Geometry &g, const float *x, const float *dy, int pixels, float *dw) {
+    const int tiles = (g.out_c + WEIGHTS - 1) / WEIGHTS;
+    for (int tile = 0; tile < tiles; ++tile) {
+        const int from = tile * g.out_c / tiles, to = (tile + 1) * g.out_c / tiles;
+        for (int group = 0; group < PAD; group += GROUP)
+            weight_of<PAD>(to - from, x + group, dy + from, g.out_pad, pixels, dw + from * PAD + group);
+    }
+}
+
+// A 3x3 convolution after Winograd, F(2x2, 3x3) in Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"
+// (2015): each 4x4 tile of the input is transformed, its 16 numbers a channel go through 16 1x1 convolutions, and what
+// comes out is transformed to a 2x2 tile of the output. 16 multiplications a channel instead of 36.
+//
+// Each transform is a small matrix applied to the columns of a tile, then to its rows: one of these, and its like.
+inline void input_transform(vec a, vec b, vec c, vec d, vec *out, int step) {
+    out[0] = a - c, out[step] = b + c, out[2 * step] = c - b, out[3 * step] = b - d;
+}
+inline void output_transform(vec a, vec b, vec c, vec d, vec *out, int step) {
+    out[0] = a + b + c, out[step] = b - c - d;
+}
+inline void gradient_transform(vec a, vec b, vec *out, int step) {
+    out[0] = a, out[step] = a + b, out[2 * step] = a - b, out[3 * step] = -b;
+}
+
+// Tiles from, from + 1, ... of an image [.., width, pad] with `row` floats a row, as [16, count, pad].
+void transform_input(const float *x, int row, int pad, int across, int from, int count, float *out) {
+    for (int tile = 0; tile < count; ++tile)
+        for (int c = 0; c < pad; c += LANES) {
+            const float *corner = x + (from + tile) / across * 2 * row + (from + tile) % across * 2 * pad + c;
+            vec half[16], full[16];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i)
+                input_transform(load(corner + i * pad), load(corner + row + i * pad), load(corner + 2 * row + i * pad),
+                                load(corner + 3 * row + i * pad), half + i, 4);
+#pragma GCC unroll 4
+            for (int i = 0; i < 16; i += 4) input_transform(half[i], half[i + 1], half[i + 2], half[i + 3], full + i, 1);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) store(out + (i * count + tile) * pad + c, full[i]);
+        }
+}
+
+void transform_output(const float *in, int row, int pad, int across, int from, int count, float *y) {
+    for (int tile = 0; tile < count; ++tile)
+        for (int c = 0; c < pad; c += LANES) {
+            float *corner = y + (from + tile) / across * 2 * row + (from + tile) % across * 2 * pad + c;
+            vec full[16], half[8], out[4];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) full[i] = load(in + (i * count + tile) * pad + c);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) output_transform(full[i], full[4 + i], full[8 + i], full[12 + i], half + i, 4);
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; ++i) {
+                output_transform(half[4 * i], half[4 * i + 1], half[4 * i + 2], half[4 * i + 3], out + 2 * i, 1);
+                store(corner + i * row, out[2 * i]);
+                store(corner + i * row + pad, out[2 * i + 1]);
             }
+        }
 }
 
-template <int K, int PAD, int J = WEIGHTS[K], typename... Arguments>
-inline void weight_channels(int j, Arguments... arguments) {
-    if (j == J) return weight_tile<K, PAD, J>(arguments...);
-    if constexpr (J > 1) weight_channels<K, PAD, J - 1>(j, arguments...);
+void transform_gradient(const float *dy, int row, int pad, int across, int from, int count, float *out) {
+    for (int tile = 0; tile < count; ++tile)
+        for (int c = 0; c < pad; c += LANES) {
+            const float *corner = dy + (from + tile) / across * 2 * row + (from + tile) % across * 2 * pad + c;
+            vec half[8], full[16];
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; ++i) gradient_transform(load(corner + i * pad), load(corner + row + i * pad), half + i, 2);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) gradient_transform(half[2 * i], half[2 * i + 1], full + 4 * i, 1);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) store(out + (i * count + tile) * pad + c, full[i]);
+        }
 }
 
-template <int K, int PAD>
+template <int PAD>
+void convolve_image(const Geometry &g, const float *x, const float *w, float *out) {
+    if (g.kernel == 1) return product<PAD>(g, x, w, g.out_h * g.out_w, out);
+    alignas(64) float in[16 * TILES * PAD], result[16 * TILES * 2 * GROUP];
+    const int across = g.out_w / 2, tiles = g.out_h / 2 * across;
+    for (int from = 0; from < tiles; from += TILES) {
+        const int count = tiles - from < TILES ? tiles - from : TILES;
+        transform_input(x, g.in_w * PAD, PAD, across, from, count, in);
+        for (int i = 0; i < 16; ++i)
+            product<PAD>(g, in + i * count * PAD, w + i * g.in_c * g.out_pad, count, result + i * count * g.out_pad);
+        transform_output(result, g.out_w * g.out_pad, g.out_pad, across, from, count, out);
+    }
+}
+
+template <int PAD>
 void weight_image(const Geometry &g, const float *x, const float *dy, int dy_row, float *dw) {
-    const int tiles = (g.out_c + WEIGHTS[K] - 1) / WEIGHTS[K], x_row = g.in_w * PAD, tap = g.out_c * PAD;
-    const int most = WEIGHT_RUN / g.out_w > 0 ? WEIGHT_RUN / g.out_w : 1;
-    for (int y = 0; y < g.out_h; y += most) {
-        const int rows = y + most < g.out_h ? most : g.out_h - y;
-        for (int ky = 0; ky < K; ++ky)
-            for (int group = 0; group < PAD; group += GROUP)
-                for (int tile = 0; tile < tiles; ++tile) {
-                    const int from = tile * g.out_c / tiles, to = (tile + 1) * g.out_c / tiles;
-                    weight_channels<K, PAD>(to - from, x + (y + ky) * x_row + group, x_row, dy + y * dy_row + from,
-                                            dy_row, g.out_pad, rows, g.out_w, dw + ky * K * tap + from * PAD + group,
-                                            tap);
-                }
+    if (g.kernel == 1) {
+        const int pixels = g.out_h * g.out_w;
+        for (int from = 0; from < pixels; from += WEIGHT_RUN) {
+            const int run = pixels - from < WEIGHT_RUN ? pixels - from : WEIGHT_RUN;
+            weight_product<PAD>(g, x + from * PAD, dy + from * g.out_pad, run, dw);
+        }
+        return;
+    }
+    alignas(64) float in[16 * TILES * PAD], gradient[16 * TILES * 2 * GROUP];
+    const int across = g.out_w / 2, tiles = g.out_h / 2 * across;
+    for (int from = 0; from < tiles; from += TILES) {
+        const int count = tiles - from < TILES ? tiles - from : TILES;
+        transform_input(x, g.in_w * PAD, PAD, across, from, count, in);
+        transform_gradient(dy, dy_row, g.out_pad, across, from, count, gradient);
+        for (int i = 0; i < 16; ++i)
+            weight_product<PAD>(g, in + i * count * PAD, gradient + i * count * g.out_pad, count, dw + i * g.out_c * PAD);
     }
 }
 
 void convolve(const Geometry &g, const float *x, const float *w, float *out) {
-    if (g.kernel == 3) return g.in_pad == 16 ? convolve_image<3, 16>(g, x, w, out) : convolve_image<3, 32>(g, x, w, out);
-    return g.in_pad == 16 ? convolve_image<1, 16>(g, x, w, out) : convolve_image<1, 32>(g, x, w, out);
+    g.in_pad == 16 ? convolve_image<16>(g, x, w, out) : convolve_image<32>(g, x, w, out);
 }
 
-void weight_gradient(const Geometry &g, const float *x, const float *dy, int row, float *scratch, double *dw) {
-    const int weights = g.kernel * g.kernel * g.out_c * g.in_pad;
+void weight_gradient(const Geometry &g, const float *x, const float *dy, int dy_row, float *scratch, double *dw) {
+    const int weights = g.matrices() * g.out_c * g.in_pad;
     for (int i = 0; i < weights; ++i) scratch[i] = 0;
-    if (g.kernel == 3) g.in_pad == 16 ? weight_image<3, 16>(g, x, dy, row, scratch) : weight_image<3, 32>(g, x, dy, row, scratch);
-    else g.in_pad == 16 ? weight_image<1, 16>(g, x, dy, row, scratch) : weight_image<1, 32>(g, x, dy, row, scratch);
+    g.in_pad == 16 ? weight_image<16>(g, x, dy, dy_row, scratch) : weight_image<32>(g, x, dy, dy_row, scratch);
     for (int i = 0; i < weights; ++i) dw[i] += scratch[i];
 }
 

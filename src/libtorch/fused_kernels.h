@@ -8,12 +8,15 @@
 
 constexpr int GROUP = 16; // the channels that one tile of the microkernel works on: a register of AVX-512
 
-// A convolution of stride 1 whose input has a border of zeros: `in_h` and `in_w` count the border.
+// A convolution of stride 1, 1x1 or 3x3. in_h and in_w count the zeros around the input; a 3x3 convolution, which is
+// done in tiles of 2x2 outputs, has an even out_h and out_w. There are at most 32 channels.
 struct Geometry {
-    int kernel; // 1 or 3
-    int border;
+    int kernel;
     int in_h, in_w, in_c, in_pad;
     int out_h, out_w, out_c, out_pad;
+
+    // The 1x1 convolutions that it is made of.
+    int matrices() const { return kernel == 3 ? 16 : 1; }
 };
 
 // Which elements dropout drops: those whose hash is below `threshold` = p * 2^32.
@@ -28,10 +31,10 @@ struct Kernels {
     // The nine inputs of each output pixel of a 3x3 convolution of one channel, side by side as channels.
     void (*patches)(const float *x, int h, int w, float *out);
 
-    // w: [kernel, kernel, in_c, out_pad]. An input gradient is this too, with the kernel turned round.
+    // w: [matrices, in_c, out_pad]. An input gradient is this too, with the kernel turned round.
     void (*convolve)(const Geometry &g, const float *x, const float *w, float *out);
 
-    // Adds to dw: [kernel, kernel, out_c, in_pad], through as many floats of scratch; dy has `dy_row` floats a row.
+    // Adds to dw: [matrices, out_c, in_pad], through as many floats of scratch; dy has `dy_row` floats a row.
     void (*weight_gradient)(const Geometry &g, const float *x, const float *dy, int dy_row, float *scratch, double *dw);
 
     // In place: ReLU, its result's sign bit then set where dropout drops it. Adds each channel's sum to `sum` and its
