@@ -6,6 +6,7 @@
 pub mod about;
 pub mod allocator;
 pub mod cuda;
+pub mod fused;
 pub mod generator;
 pub mod jit;
 pub mod sgd;
