@@ -5,6 +5,7 @@
 Exit code 0 when nothing differs, 1 when something does.
 """
 
+import csv
 import sys
 from pathlib import Path
 
@@ -20,13 +21,19 @@ def main() -> int:
     weights = [torch.load(folder / "model.pth", map_location="cpu", weights_only=True) for folder in (one, other)]
     keys = sorted(weights[0].keys() | weights[1].keys())
     differing = [key for key in keys if not all(key in side for side in weights) or not same_bits(weights, key)]
-    losses = [(folder / "losses.csv").read_text().splitlines() for folder in (one, other)]
-    steps = max(len(lines) for lines in losses) - 1
+    losses = [read_losses(folder) for folder in (one, other)]
+    steps = max(len(side) for side in losses)
     other_losses = abs(len(losses[0]) - len(losses[1])) + sum(a != b for a, b in zip(*losses, strict=False))
     print(f"{len(differing)} of {len(keys)} tensors differ, {other_losses} of {steps} losses differ")
     for key in differing:
         print(f"  {key}")
     return 1 if differing or other_losses else 0
+
+
+def read_losses(folder: Path) -> list[tuple[float, ...]]:
+    """A run's steps: number, epoch, learning rate and loss. Both programs write the digits that float32 needs."""
+    with open(folder / "losses.csv", newline="") as file:
+        return [tuple(map(float, row)) for row in list(csv.reader(file))[1:]]
 
 
 def same_bits(weights: list[dict[str, torch.Tensor]], key: str) -> bool:
