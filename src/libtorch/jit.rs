@@ -1,20 +1,21 @@
-//! TorchScript files, written from a description of a module's tree.
+//! TorchScript modules and pickled dicts, as the bytes of the files that torch writes of them.
 
-use super::check;
-use anyhow::{Context, Result};
+use super::new_tensor;
+use anyhow::{Context, Result, ensure};
 use std::ffi::{CString, c_char};
-use std::path::Path;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+/// `ModuleSpec` of jit.cpp.
 #[repr(C)]
 struct ModuleSpec {
     parent: i64,
     name: *const c_char,
-    type_: *const c_char,
+    class_name: *const c_char,
     source: *const c_char,
 }
 
+/// `TensorSpec` of jit.cpp.
 #[repr(C)]
 struct TensorSpec {
     module: i64,
@@ -29,7 +30,13 @@ unsafe extern "C" {
         module_count: i64,
         tensors: *const TensorSpec,
         tensor_count: i64,
-        path: *const c_char,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn tm_pickle_dict(
+        names: *const *const c_char,
+        tensors: *const *const C_tensor,
+        count: i64,
+        out: *mut *mut C_tensor,
     ) -> *mut c_char;
 }
 
@@ -48,7 +55,7 @@ pub struct Module {
 }
 
 /// Whether a tensor is trained.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorKind {
     /// `register_parameter`
     Parameter,
@@ -56,48 +63,65 @@ pub enum TensorKind {
     Buffer,
 }
 
-/// Writes the tree as `torch.jit.save` does. The bytes depend on `modules` alone.
+/// The file that `torch.jit.save` writes of the tree, in evaluation mode. The bytes depend on `modules` alone.
 ///
 /// # Errors
 ///
-/// When a source does not compile, or the file cannot be written.
-pub fn save(modules: &[Module], path: &Path) -> Result<()> {
-    // The C strings live here until the call is over.
-    let mut strings = Vec::new();
-    let mut text = |text: &str| -> Result<*const c_char> {
-        strings.push(CString::new(text).context("a name holds a NUL")?);
-        Ok(strings[strings.len() - 1].as_ptr())
-    };
+/// When `modules` is no tree with its root first, or a source does not compile.
+pub fn saved(modules: &[Module]) -> Result<Vec<u8>> {
+    let mut strings = Strings::default();
     let mut module_specs = Vec::new();
     let mut tensor_specs = Vec::new();
     for (index, module) in modules.iter().enumerate() {
-        assert!(module.parent.is_none_or(|parent| parent < index));
+        let is_tree = if index == 0 { module.parent.is_none() } else { module.parent.is_some_and(|it| it < index) };
+        ensure!(is_tree, "the module {} comes before its parent", module.name);
         module_specs.push(ModuleSpec {
             parent: module.parent.map_or(-1, |parent| parent as i64),
-            name: text(&module.name)?,
-            type_: text(&module.class)?,
-            source: text(&module.source)?,
+            name: strings.pointer(&module.name)?,
+            class_name: strings.pointer(&module.class)?,
+            source: strings.pointer(&module.source)?,
         });
         for (name, tensor, kind) in &module.tensors {
-            let is_parameter = *kind == TensorKind::Parameter;
             tensor_specs.push(TensorSpec {
                 module: index as i64,
-                name: text(name)?,
+                name: strings.pointer(name)?,
                 tensor: tensor.as_ptr(),
-                is_parameter,
+                is_parameter: *kind == TensorKind::Parameter,
             });
         }
     }
-    let path = text(path.to_str().context("the path is not UTF-8")?)?;
-    // SAFETY: the arrays have the lengths given; every string lies on the heap, where `strings` keeps it, and every
-    // tensor is borrowed through `modules`, both beyond the call; indices are those of `modules`, parents before children.
-    unsafe {
-        check(tm_jit_save(
-            module_specs.as_ptr(),
-            module_specs.len() as i64,
-            tensor_specs.as_ptr(),
-            tensor_specs.len() as i64,
-            path,
-        ))
+    let (module_count, tensor_count) = (module_specs.len() as i64, tensor_specs.len() as i64);
+    // SAFETY: the arrays have the lengths given and indices below `module_count`, parents before their children;
+    // `strings` and `modules` keep what the pointers point to beyond the call, which only reads it.
+    let bytes = unsafe {
+        new_tensor(|out| tm_jit_save(module_specs.as_ptr(), module_count, tensor_specs.as_ptr(), tensor_count, out))
+    }?;
+    Ok(Vec::try_from(bytes)?)
+}
+
+/// The file that `torch.save` writes of a plain dict of tensors, in this order. The bytes depend on `dict` alone.
+///
+/// # Errors
+///
+/// When a name holds a NUL.
+pub fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    let mut strings = Strings::default();
+    let names = dict.iter().map(|(name, _)| strings.pointer(name)).collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<*const C_tensor> = dict.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+    // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep what the pointers point to beyond the
+    // call, which only reads it.
+    let bytes = unsafe { new_tensor(|out| tm_pickle_dict(names.as_ptr(), tensors.as_ptr(), dict.len() as i64, out)) }?;
+    Ok(Vec::try_from(bytes)?)
+}
+
+/// Keeps C strings where they are until a call is over.
+#[derive(Default)]
+struct Strings(Vec<CString>);
+
+impl Strings {
+    fn pointer(&mut self, text: &str) -> Result<*const c_char> {
+        self.0.push(CString::new(text).context("a name holds a NUL")?);
+        // The string itself lies on the heap, so it stays in place when the vector grows.
+        Ok(self.0[self.0.len() - 1].as_ptr())
     }
 }

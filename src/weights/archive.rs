@@ -1,146 +1,155 @@
-//! `.pth` and `.pt`: the zip archives of `torch.save` and `torch.jit.save`, read without PyTorch; `.pth` written too.
+//! Files of `torch.save` and `torch.jit.save`, read: a zip archive with a pickle, `data.pkl`, and the bytes of each
+//! storage beside it.
+//!
+//! The pickle of `torch.save(net.state_dict(), ...)` is a dict of tensors, that of a TorchScript file the tree of
+//! modules with the tensors as attributes. Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.h`.
 
-use super::StateDict;
-use super::pickle::{self, Object, TensorSpec, Value};
+use super::pickle::{Graph, Id, Node, Storage, TensorView, parse};
+use super::{MAX_BYTES, StateDict, tensor};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::path::Path;
-use std::rc::Rc;
-use tch::{Device, Kind, Tensor};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipArchive, ZipWriter};
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use tch::{Kind, Tensor};
+use zip::ZipArchive;
 
-/// The longest record that is read; the whole net has 45 kB.
-const MAX_RECORD: u64 = 256 << 20;
+/// The largest pickle that is read: a hostile one takes 200 times its size in memory. That of the net has 6 KB.
+const MAX_PICKLE: u64 = 1 << 20;
 
-/// How deep dicts and modules may lie in each other.
+/// What the tensors may take in memory: views that repeat one storage can claim any size.
+const MAX_TENSOR_BYTES: u64 = 64 << 20;
+
+const DAMAGED: &str = "the archive is damaged or cut short";
+
+/// Modules in modules: more than this is no net.
 const MAX_DEPTH: usize = 32;
 
-/// Reads the state_dict in an archive of `torch.save` or `torch.jit.save`.
-///
-/// A checkpoint that keeps it under `model`, `state_dict` or a similar key is looked into; a TorchScript module's
-/// parameters and buffers are collected from its tree. Nothing of what the archive holds is run.
+/// Dict items and attributes that are looked at.
+const MAX_ITEMS: usize = 100_000;
+
+/// A longer key is no name of a tensor.
+const MAX_KEY: usize = 256;
+
+/// Keys under which training scripts keep the state_dict in a checkpoint.
+const WRAPPERS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
+
+/// Reads the weights that the archive in `bytes` holds.
 ///
 /// # Errors
 ///
-/// One sentence that reads on from the file's name.
-pub fn read(file: impl Read + Seek) -> Result<StateDict> {
-    let zip = ZipArchive::new(file).map_err(|_| anyhow::anyhow!("is no whole zip archive: copy or save it again"))?;
-    let names: Vec<String> = zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
-    let pickle_name = names.iter().find(|name| name.ends_with("/data.pkl"));
-    let pickle_name = pickle_name.context("is a zip archive without PyTorch's data.pkl")?;
-    let folder = pickle_name.trim_end_matches("data.pkl").to_string();
-    let mut archive = Archive { zip, folder };
-    if let Ok(order) = archive.record("byteorder") {
-        ensure!(order != b"big", "was saved on a big-endian machine, which is not supported: save it on another one");
-    }
-    let value = pickle::read(&archive.record("data.pkl")?)?;
-    let is_torchscript = names.iter().any(|name| name.ends_with("/constants.pkl"));
-    let mut specs = Vec::new();
-    match &value {
-        Value::Object(module) if is_torchscript => collect_module(module, "", 0, &mut specs)?,
-        Value::Object(module) => bail!(
-            "holds a whole pickled {}, which only its own Python code can open: save net.state_dict() instead",
-            module.class.rsplit('.').next().unwrap_or_default()
-        ),
-        value => specs = find_state_dict(value)?,
-    }
-    let tensors = specs.into_iter().map(|(name, spec)| {
-        let tensor = archive.tensor(&spec).with_context(|| format!("holds a damaged tensor {name}"))?;
-        Ok((name, tensor))
+/// When the archive is damaged, or holds no state_dict and no TorchScript module.
+pub fn read(bytes: &[u8]) -> Result<StateDict> {
+    let mut archive = Archive::open(bytes)?;
+    let pickle = archive.record("data.pkl", MAX_PICKLE)?;
+    let (graph, root) = parse(&pickle).context("its pickle is refused")?;
+    let named = Finder::new(&graph).weights(root)?;
+    let mut storages = Storages { big_endian: archive.is_big_endian()?, read: HashMap::new(), archive, bytes: 0 };
+    let tensors = named.into_iter().map(|(key, tensor)| {
+        let tensor = storages.tensor(graph.tensor(tensor)).with_context(|| key.escape_debug().to_string())?;
+        Ok((key, tensor))
     });
     Ok(StateDict(tensors.collect::<Result<_>>()?))
 }
 
-type Specs = Vec<(String, Rc<TensorSpec>)>;
-
-/// The tensors of a dict of tensors, or of the first such dict among the values of a checkpoint.
-fn find_state_dict(value: &Value) -> Result<Specs> {
-    let Value::Dict(dict) = value else { bail!("holds no state_dict: save net.state_dict()") };
-    let dict = dict.borrow();
-    let tensors = |entries: &[(Value, Value)]| -> Specs {
-        let tensor = |(key, value): &(Value, Value)| match (key, value) {
-            (Value::Text(key), Value::Tensor(spec)) => Some((key.to_string(), Rc::clone(spec))),
-            _ => None,
-        };
-        entries.iter().filter_map(tensor).collect()
-    };
-    let own = tensors(&dict);
-    if !own.is_empty() {
-        return Ok(own);
-    }
-    for known in ["model", "state_dict", "model_state_dict", "net"] {
-        for (key, value) in dict.iter() {
-            if let (Value::Text(key), Value::Dict(inner)) = (key, value)
-                && &**key == known
-                && !tensors(&inner.borrow()).is_empty()
-            {
-                return Ok(tensors(&inner.borrow()));
-            }
-        }
-    }
-    bail!("holds no state_dict, neither at its top nor under model or state_dict: save net.state_dict()")
-}
-
-/// Collects the tensors of a TorchScript module's tree under their state_dict keys.
-fn collect_module(module: &Object, prefix: &str, depth: usize, specs: &mut Specs) -> Result<()> {
-    ensure!(depth < MAX_DEPTH, "holds modules more than {MAX_DEPTH} deep");
-    let state = module.state.borrow();
-    let Some(Value::Dict(attributes)) = &*state else { return Ok(()) };
-    for (key, value) in attributes.borrow().iter() {
-        let Value::Text(key) = key else { continue };
-        match value {
-            Value::Tensor(spec) => specs.push((format!("{prefix}{key}"), Rc::clone(spec))),
-            Value::Object(child) => collect_module(child, &format!("{prefix}{key}."), depth + 1, specs)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A zip archive whose records lie in one folder.
-struct Archive<R> {
-    zip: ZipArchive<R>,
+/// An open archive and the folder in it that holds all records.
+struct Archive<'a> {
+    zip: ZipArchive<Cursor<&'a [u8]>>,
     folder: String,
 }
 
-impl<R: Read + Seek> Archive<R> {
-    fn record(&mut self, name: &str) -> Result<Vec<u8>> {
-        let path = format!("{}{name}", self.folder);
-        let record = self.zip.by_name(&path).with_context(|| format!("holds no readable record {path}"))?;
-        ensure!(
-            record.compression() == CompressionMethod::Stored && record.size() <= MAX_RECORD,
-            "holds a record {path} that PyTorch would not write: it is compressed, or too long"
-        );
+impl<'a> Archive<'a> {
+    fn open(bytes: &'a [u8]) -> Result<Archive<'a>> {
+        let zip = ZipArchive::new(Cursor::new(bytes)).context(DAMAGED)?;
+        let is_pickle = |name: &str| name.strip_suffix("/data.pkl").is_some_and(|folder| !folder.contains('/'));
+        let pickle = zip.file_names().filter_map(Result::ok).find(|name| is_pickle(name)).map(|name| name.into_owned());
+        let pickle = pickle.context("it is a zip archive, but holds no data.pkl as those of torch.save do")?;
+        let folder = pickle.trim_end_matches("data.pkl").to_string();
+        Ok(Archive { zip, folder })
+    }
+
+    /// The bytes of a record of at most `limit` bytes.
+    fn record(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
+        let name = format!("{}{name}", self.folder);
+        let damaged = || format!("{DAMAGED} at {name}");
+        let record = self.zip.by_name(&name).with_context(damaged)?;
         let mut bytes = Vec::new();
-        record.take(MAX_RECORD).read_to_end(&mut bytes).with_context(|| format!("holds a damaged record {path}"))?;
+        // The size that the archive states is not to be trusted: it may be packed.
+        record.take(limit + 1).read_to_end(&mut bytes).with_context(damaged)?;
+        ensure!(bytes.len() as u64 <= limit, "{name} in it has more than {limit} bytes");
         Ok(bytes)
     }
 
-    fn tensor(&mut self, spec: &TensorSpec) -> Result<Tensor> {
-        let kind = kind(&spec.storage.class)?;
-        let bytes = self.record(&format!("data/{}", spec.storage.key))?;
-        let length = spec.storage.length;
-        let expected = usize::try_from(length)?.checked_mul(kind.elt_size_in_bytes());
-        ensure!(expected == Some(bytes.len()), "its storage has {} bytes, not {length} elements", bytes.len());
-        ensure!(spec.size.len() == spec.stride.len() && spec.size.len() <= 8, "its shape and strides do not fit");
-        let in_bounds = spec.size.iter().chain(&spec.stride).all(|&n| n >= 0) && spec.offset >= 0;
-        let elements = spec.size.iter().try_fold(1i64, |product, &n| product.checked_mul(n));
-        let last =
-            spec.size.iter().zip(&spec.stride).try_fold(spec.offset, |last, (&size, &stride)| {
-                last.checked_add((size - 1).max(0).checked_mul(stride)?)
-            });
-        let fits = elements.is_some_and(|n| n <= length) && last.is_some_and(|last| last < length.max(1));
-        ensure!(in_bounds && fits, "it reaches beyond its storage");
-        let flat = Tensor::f_from_data_size(&bytes, &[length], kind)?;
-        Ok(flat.f_as_strided(&spec.size, &spec.stride, spec.offset)?.f_contiguous()?)
+    /// Whether the machine that wrote the storages is big-endian.
+    fn is_big_endian(&mut self) -> Result<bool> {
+        let name = format!("{}byteorder", self.folder);
+        Ok(self.zip.index_for_name(&name).is_some() && self.record("byteorder", 16)? == b"big")
     }
 }
 
-/// What `torch.FloatStorage` and its like hold.
-fn kind(storage: &str) -> Result<Kind> {
-    Ok(match storage {
+/// The storages of an archive, read when a tensor first needs them.
+struct Storages<'a> {
+    archive: Archive<'a>,
+    big_endian: bool,
+    /// By class and key: the storage as a tensor [numel].
+    read: HashMap<(&'a str, &'a str), Tensor>,
+    /// The bytes of all storages and tensors so far.
+    bytes: u64,
+}
+
+impl<'a> Storages<'a> {
+    /// The tensor that `view` describes, with memory of its own.
+    fn tensor(&mut self, view: &TensorView<'a>) -> Result<Tensor> {
+        let kind = kind_of(view.storage.class)?;
+        let storage = self.storage(view.storage, kind)?;
+        // Checked before anything is allocated: a view may claim more elements than its storage has, or repeat them.
+        let numel = numel_within(view).context("it reaches beyond its storage")?;
+        self.count(numel.saturating_mul(kind.elt_size_in_bytes() as u64))?;
+        Ok(storage.f_as_strided(&view.size, &view.stride, view.offset)?.f_contiguous()?.f_detach_copy()?)
+    }
+
+    fn storage(&mut self, storage: Storage<'a>, kind: Kind) -> Result<Tensor> {
+        let key = (storage.class, storage.key);
+        if let Some(read) = self.read.get(&key) {
+            ensure!(read.size() == [storage.numel], "its storage is described in two ways");
+            return Ok(read.shallow_clone());
+        }
+        let mut bytes = self.archive.record(&format!("data/{}", storage.key), MAX_BYTES)?;
+        self.count(bytes.len() as u64)?;
+        if self.big_endian {
+            bytes.chunks_exact_mut(kind.elt_size_in_bytes()).for_each(<[u8]>::reverse);
+        }
+        let read = tensor(&bytes, &[storage.numel], kind).context("its storage")?;
+        self.read.insert(key, read.shallow_clone());
+        Ok(read)
+    }
+
+    fn count(&mut self, bytes: u64) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        ensure!(self.bytes <= MAX_TENSOR_BYTES, "the tensors take more than {MAX_TENSOR_BYTES} bytes");
+        Ok(())
+    }
+}
+
+/// The number of elements of `view`, when it lies within its storage.
+fn numel_within(view: &TensorView) -> Option<u64> {
+    if view.size.len() != view.stride.len() {
+        return None;
+    }
+    let numel = view.size.iter().try_fold(1u64, |numel, &size| numel.checked_mul(u64::try_from(size).ok()?))?;
+    let storage = u64::try_from(view.storage.numel).ok()?;
+    let mut last = u64::try_from(view.offset).ok()?;
+    if numel == 0 {
+        return (last <= storage).then_some(0);
+    }
+    for (&size, &stride) in view.size.iter().zip(&view.stride) {
+        let reach = u64::try_from(size - 1).ok()?.checked_mul(u64::try_from(stride).ok()?)?;
+        last = last.checked_add(reach)?;
+    }
+    (last < storage).then_some(numel)
+}
+
+/// The type of the elements of a storage class of torch's.
+fn kind_of(class: &str) -> Result<Kind> {
+    Ok(match class {
         "FloatStorage" => Kind::Float,
         "DoubleStorage" => Kind::Double,
         "HalfStorage" => Kind::Half,
@@ -151,71 +160,99 @@ fn kind(storage: &str) -> Result<Kind> {
         "CharStorage" => Kind::Int8,
         "ByteStorage" => Kind::Uint8,
         "BoolStorage" => Kind::Bool,
-        _ => bail!("its type, {storage}, is none that weights have"),
+        _ => bail!("its numbers are of a type ({}) that is not read", class.escape_debug()),
     })
 }
 
-/// Writes `weights` as `torch.save(dict(net.state_dict()), path)` does: float32 and int64 tensors.
-///
-/// # Errors
-///
-/// When the file cannot be written.
-pub fn write(path: &Path, weights: &StateDict) -> Result<()> {
-    let mut zip = ZipWriter::new(File::create(path)?);
-    let mut record = |name: &str, bytes: &[u8]| -> Result<()> {
-        // PyTorch maps the records of a file into memory, so they lie at multiples of 64 bytes. No time of day.
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).with_alignment(64);
-        zip.start_file(format!("archive/{name}"), options.last_modified_time(zip::DateTime::default()))?;
-        Ok(zip.write_all(bytes)?)
-    };
-    record("data.pkl", &pickled(weights)?)?;
-    record("byteorder", b"little")?;
-    for (index, (_, tensor)) in weights.0.iter().enumerate() {
-        record(&format!("data/{index}"), &super::bytes(tensor)?)?;
-    }
-    record("version", b"3\n")?;
-    zip.finish()?.flush()?;
-    Ok(())
+/// Finds the named tensors in a pickle.
+struct Finder<'a> {
+    graph: &'a Graph<'a>,
+    /// Keys in the order in which they first come, with the index of the tensor that came last.
+    found: Vec<(String, usize)>,
+    position: HashMap<String, usize>,
+    items: usize,
 }
 
-/// The pickle of a plain dict of tensors, the n-th in the record `data/n`: protocol 2, as PyTorch writes it.
-fn pickled(weights: &StateDict) -> Result<Vec<u8>> {
-    let mut out = b"\x80\x02}(".to_vec();
-    for (index, (key, tensor)) in weights.0.iter().enumerate() {
-        let storage = match tensor.kind() {
-            Kind::Float => "FloatStorage",
-            Kind::Int64 => "LongStorage",
-            kind => bail!("{key} is of the type {kind:?}, which is not written"),
-        };
-        text(&mut out, key);
-        out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        text(&mut out, "storage");
-        out.extend(format!("ctorch\n{storage}\n").as_bytes());
-        text(&mut out, &index.to_string());
-        text(&mut out, "cpu");
-        integer(&mut out, tensor.numel() as i64);
-        out.extend(b"tQ");
-        integer(&mut out, 0);
-        for numbers in [tensor.size(), tensor.f_to_device(Device::Cpu)?.f_contiguous()?.stride()] {
-            out.push(b'(');
-            numbers.into_iter().for_each(|number| integer(&mut out, number));
-            out.push(b't');
+impl<'a> Finder<'a> {
+    fn new(graph: &'a Graph<'a>) -> Finder<'a> {
+        Finder { graph, found: Vec::new(), position: HashMap::new(), items: 0 }
+    }
+
+    /// The tensors of a state_dict, of a state_dict in a checkpoint's dict, or of a TorchScript module.
+    fn weights(mut self, root: Id) -> Result<Vec<(String, usize)>> {
+        match self.graph.node(root) {
+            Node::Object(attributes) => self.collect(attributes, "", 0)?,
+            Node::Dict(dict) => {
+                let inner = self.wrapped(dict).unwrap_or(dict);
+                self.collect(inner, "", 0)?;
+            }
+            other => bail!("it holds {}, not a state_dict", other.describe()),
         }
-        // requires_grad, no backward hooks
-        out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+        ensure!(!self.found.is_empty(), "it holds no tensor under a name, so it is no state_dict");
+        Ok(self.found)
     }
-    out.extend(b"u.");
-    Ok(out)
+
+    /// The state_dict that `dict` holds under one of the usual keys.
+    fn wrapped(&self, dict: usize) -> Option<usize> {
+        let items = self.graph.dict(dict);
+        WRAPPERS.iter().find_map(|wrapper| {
+            let item = items.iter().find(|(key, _)| self.graph.node(*key) == Node::Text(wrapper));
+            match self.graph.node(item?.1) {
+                Node::Dict(dict) | Node::Object(dict) => Some(dict),
+                _ => None,
+            }
+        })
+    }
+
+    /// Collects the tensors of a dict or of a module and the modules in it; whatever else is there is passed over.
+    fn collect(&mut self, dict: usize, prefix: &str, depth: usize) -> Result<()> {
+        ensure!(depth <= MAX_DEPTH, "its modules are nested more than {MAX_DEPTH} deep");
+        for &(key, value) in self.graph.dict(dict) {
+            self.items += 1;
+            ensure!(self.items <= MAX_ITEMS, "it holds more than {MAX_ITEMS} entries");
+            let Node::Text(name) = self.graph.node(key) else { continue };
+            ensure!(prefix.len() + name.len() <= MAX_KEY, "it holds a key of more than {MAX_KEY} bytes");
+            match self.graph.node(value) {
+                Node::Tensor(tensor) => {
+                    let key = format!("{prefix}{name}");
+                    match self.position.get(&key) {
+                        Some(&position) => self.found[position].1 = tensor,
+                        None => {
+                            self.position.insert(key.clone(), self.found.len());
+                            self.found.push((key, tensor));
+                        }
+                    }
+                }
+                Node::Object(attributes) => self.collect(attributes, &format!("{prefix}{name}."), depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.push(b'X');
-    out.extend((text.len() as u32).to_le_bytes());
-    out.extend(text.as_bytes());
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An integer of 4 bytes: no tensor of the net has a size beyond.
-fn integer(out: &mut Vec<u8>, number: i64) {
-    out.push(b'J');
-    out.extend((number as i32).to_le_bytes());
+    #[test]
+    fn a_view_lies_within_its_storage_or_is_none() {
+        let numel = |numel, offset, size: &[i64], stride: &[i64]| {
+            let storage = Storage { class: "FloatStorage", key: "0", numel };
+            numel_within(&TensorView { storage, offset, size: size.to_vec(), stride: stride.to_vec() })
+        };
+        assert_eq!(numel(6, 0, &[2, 3], &[3, 1]), Some(6));
+        assert_eq!(numel(6, 0, &[3, 2], &[1, 3]), Some(6));
+        assert_eq!(numel(6, 1, &[2, 3], &[3, 1]), None);
+        assert_eq!(numel(1, 0, &[], &[]), Some(1));
+        assert_eq!(numel(0, 0, &[], &[]), None);
+        assert_eq!(numel(0, 0, &[0, 5], &[5, 1]), Some(0));
+        assert_eq!(numel(1, 0, &[1 << 40], &[0]), Some(1 << 40));
+        assert_eq!(numel(6, 0, &[1 << 40, 1 << 40], &[0, 0]), None);
+        assert_eq!(numel(6, 0, &[2, 3], &[i64::MAX, 1]), None);
+        assert_eq!(numel(6, 5, &[2], &[-1]), None);
+        assert_eq!(numel(6, -1, &[2], &[1]), None);
+        assert_eq!(numel(6, 0, &[-2], &[1]), None);
+        assert_eq!(numel(6, 0, &[2, 3], &[1]), None);
+    }
 }

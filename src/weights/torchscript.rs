@@ -1,18 +1,17 @@
 //! `model.pt`: a TorchScript module with the tree of the original `Net`, to run and to train further in Python.
 
 use super::StateDict;
-use crate::libtorch::jit::{Module, TensorKind, save};
+use crate::libtorch::jit::{Module, TensorKind, saved};
 use crate::model::{Block, Layer, blocks};
 use anyhow::{Context, Result};
-use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-/// Writes `weights` as a scripted `Net` whose dropout layers zero the share `dropout`.
+/// The file of `weights` as a scripted `Net` in evaluation mode, whose dropout layers zero the share `dropout` in training.
 ///
 /// # Errors
 ///
-/// When a tensor of the net is missing, or the file cannot be written.
-pub fn write(path: &Path, weights: &StateDict, dropout: f64) -> Result<()> {
+/// When a tensor of the net is missing.
+pub fn bytes(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
     let blocks = blocks(dropout);
     let mut modules = vec![module(None, "", "Net", net_source(&blocks))];
     for block in &blocks {
@@ -34,13 +33,13 @@ pub fn write(path: &Path, weights: &StateDict, dropout: f64) -> Result<()> {
     }
     // The original has it too, and never calls it.
     modules.push(layer_module(0, "dropout", &Layer::Dropout { p: 0.1 }));
-    save(&modules, path)
+    saved(&modules)
 }
 
 fn find(weights: &StateDict, key: &str) -> Result<Tensor> {
     let found = weights.0.iter().find(|(name, _)| name == key);
     let (_, tensor) = found.with_context(|| format!("{key} is missing"))?;
-    Ok(tensor.f_to_device(Device::Cpu)?.f_contiguous()?)
+    Ok(tensor.shallow_clone())
 }
 
 fn module(parent: Option<usize>, name: &str, class: &str, source: String) -> Module {
