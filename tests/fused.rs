@@ -180,6 +180,27 @@ fn a_large_batch_is_within_1e_5_of_float64() {
     }
 }
 
+#[test]
+fn every_instruction_set_computes_the_same() {
+    let _alone = alone();
+    let best = fused::instruction_set();
+    let mut masks = vec![];
+    for name in fused::INSTRUCTION_SETS {
+        // The portable kernels run everywhere; of the others, those that this processor has.
+        if !fused::use_instruction_set(name) {
+            continue;
+        }
+        for (inputs, outputs, side, padding, p) in BLOCKS {
+            check_block(5, inputs, outputs, side, padding, p);
+        }
+        masks.push(fused::dropout_mask(11, 0.05, 1 << 16).unwrap());
+    }
+    let best = fused::INSTRUCTION_SETS.into_iter().find(|name| name.to_str() == Ok(best)).unwrap();
+    assert!(fused::use_instruction_set(best));
+    assert!(!fused::use_instruction_set(c"mmx"));
+    assert!(masks.windows(2).all(|pair| pair[0] == pair[1]), "the masks differ");
+}
+
 /// `Net.forward` in float64, in training without dropout, from parameters in the order of `Net::parameters`.
 fn reference_net(x: &Tensor, parameters: &[Tensor]) -> Tensor {
     let mut parameters = parameters.iter();

@@ -18,24 +18,37 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <atomic>
+#include <vector>
+
 extern const Kernels kernels_portable;
 #ifdef TM_X86_64
 extern const Kernels kernels_x86_64_v3, kernels_avx512;
 #endif
 
-const Kernels &kernels() {
+namespace {
+
+// What this processor can run, the best first.
+std::vector<const Kernels *> available_kernels() {
+    std::vector<const Kernels *> all;
 #ifdef TM_X86_64
-    static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    static const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    if (avx512 && v3) return kernels_avx512;
-    if (v3) return kernels_x86_64_v3;
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
+    if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        all.push_back(&kernels_avx512);
+    if (v3) all.push_back(&kernels_x86_64_v3);
 #endif
-    return kernels_portable;
+    all.push_back(&kernels_portable);
+    return all;
 }
 
-namespace {
+std::atomic<const Kernels *> &chosen_kernels() {
+    static std::atomic<const Kernels *> chosen{available_kernels().front()};
+    return chosen;
+}
+
+const Kernels &kernels() { return *chosen_kernels(); }
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -470,6 +483,13 @@ char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
     });
 }
 
-// The instruction set that the kernels were chosen for on this processor.
+// The instruction set of the kernels in use.
 const char *tm_fused_instruction_set() { return kernels().instruction_set; }
+
+// Uses the kernels of this instruction set from now on; false where the processor has not got it.
+bool tm_fused_use_instruction_set(const char *name) {
+    for (const Kernels *kernels : available_kernels())
+        if (strcmp(kernels->instruction_set, name) == 0) return chosen_kernels() = kernels, true;
+    return false;
+}
 }
