@@ -1,11 +1,18 @@
-// A block of the net as one operation on the CPU, forward and backward: convolution + ReLU + BatchNorm + dropout, or
-// 1x1 convolution + 2x2 max-pool.
+// A block of the net as one operation on the CPU, forward and backward: convolution + ReLU + BatchNorm + dropout,
+// 1x1 convolution + 2x2 max-pool, or average-pool + 1x1 convolution.
 //
-// Images lie as [H, W, channels], the channels padded with zeros to a multiple of 16, so that one vector register
-// holds channels of one pixel. A block puts out ReLU's result, dropout's decisions in its sign bits, and behind the
-// images what BatchNorm makes of it: a mean, a scale and a shift a channel. Who reads the images normalises them one
-// at a time, in cache, so BatchNorm and dropout cost no pass over memory; their gradients' sums are taken where the
-// gradient is made. To autograd the three rows are an input like any other: y = (x - mean) * scale + shift.
+// Images lie as [H, W, channels], the channels padded with zeros to a multiple of 16, so that a vector register holds
+// channels of one pixel. A block puts out ReLU's result, with dropout's decisions in its sign bits (ReLU leaves no
+// sign), and behind the images what BatchNorm makes of it: a mean, a scale and a shift a channel. Who reads the images
+// normalises them one at a time, in cache, so BatchNorm and dropout cost no pass over memory of their own; the sums
+// that their gradients need are taken where the gradient is made. To autograd the three rows are an input like any
+// other: y = (x - mean) * scale + shift.
+//
+// What it gains over PyTorch's layers: the passes over memory (PyTorch makes one a layer, and two for BatchNorm's
+// statistics); a mask that is hashed in parallel instead of drawn one by one from a generator; 16 multiplications
+// instead of 36 in 3x3 convolutions, most of the arithmetic of this net. What it costs: it is made for this net (3x3 of
+// even sizes, 1x1, at most 32 channels, no gradient for the images), a gradient has no gradient of its own, and dropout
+// draws another mask from the same seed than PyTorch's.
 //
 // The arithmetic on one image is in fused_kernels.cpp; here are the batch, BatchNorm's few numbers a channel, and
 // autograd. The batch is always cut into SLICES whose sums are added in order, so the number of threads changes no
@@ -18,24 +25,37 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <atomic>
+#include <vector>
+
 extern const Kernels kernels_portable;
 #ifdef TM_X86_64
 extern const Kernels kernels_x86_64_v3, kernels_avx512;
 #endif
 
-const Kernels &kernels() {
+namespace {
+
+// What this processor can run, the best first.
+std::vector<const Kernels *> available_kernels() {
+    std::vector<const Kernels *> all;
 #ifdef TM_X86_64
-    static const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    static const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-    if (avx512 && v3) return kernels_avx512;
-    if (v3) return kernels_x86_64_v3;
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
+    if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        all.push_back(&kernels_avx512);
+    if (v3) all.push_back(&kernels_x86_64_v3);
 #endif
-    return kernels_portable;
+    all.push_back(&kernels_portable);
+    return all;
 }
 
-namespace {
+std::atomic<const Kernels *> &chosen_kernels() {
+    static std::atomic<const Kernels *> chosen{available_kernels().front()};
+    return chosen;
+}
+
+const Kernels &kernels() { return *chosen_kernels(); }
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
@@ -110,13 +130,16 @@ struct Convolution {
         const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
         const int out_h = h - kernel + 1, out_w = w - kernel + 1;
         if (first) {
-            TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1, "the first fused block is a 3x3 convolution of images of one channel");
-            TORCH_CHECK(!x.requires_grad(), "the fused kernels have no gradient for the images; the torch kernels have");
+            TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1,
+                        "the first fused block is a 3x3 convolution of images of one channel");
+            TORCH_CHECK(!x.requires_grad(),
+                        "the fused kernels have no gradient for the images; the torch kernels have");
             g = {1, out_h, out_w, 9, GROUP, out_h, out_w, out_c, padded(out_c)};
         } else {
             const int in_c = int(weight.size(1));
             g = {kernel, h, w, in_c, padded(in_c), out_h, out_w, out_c, padded(out_c)};
-            TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= 32 && g.out_pad <= 32 && x.size(3) == g.in_pad,
+            TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= 32 && g.out_pad <= 32 &&
+                            x.size(3) == g.in_pad,
                         "the fused kernels take kernels of 1 or 3 and at most 32 channels, padded to 16 or 32");
             TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
                         "the fused 3x3 convolution makes images of even height and width, not ", out_h, "x", out_w);
@@ -163,8 +186,10 @@ struct Convolution {
                 double half[12], full[16];
                 const float *at = turned ? w + 8 : w;
                 const int step = turned ? -1 : 1;
-                for (int k = 0; k < 3; ++k) kernel_transform(at[k * step], at[(3 + k) * step], at[(6 + k) * step], half + k, 3);
-                for (int k = 0; k < 4; ++k) kernel_transform(half[3 * k], half[3 * k + 1], half[3 * k + 2], full + 4 * k, 1);
+                for (int k = 0; k < 3; ++k)
+                    kernel_transform(at[k * step], at[(3 + k) * step], at[(6 + k) * step], half + k, 3);
+                for (int k = 0; k < 4; ++k)
+                    kernel_transform(half[3 * k], half[3 * k + 1], half[3 * k + 2], full + 4 * k, 1);
                 for (int k = 0; k < 16; ++k) to[k * matrix] = float(full[k]);
             }
         return out;
@@ -184,8 +209,10 @@ struct Convolution {
                 }
                 double half[12], full[9];
                 for (int k = 0; k < 4; ++k)
-                    kernel_gradient(at[k * matrix], at[(4 + k) * matrix], at[(8 + k) * matrix], at[(12 + k) * matrix], half + k, 4);
-                for (int k = 0; k < 3; ++k) kernel_gradient(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], full + 3 * k, 1);
+                    kernel_gradient(at[k * matrix], at[(4 + k) * matrix], at[(8 + k) * matrix], at[(12 + k) * matrix],
+                                    half + k, 4);
+                for (int k = 0; k < 3; ++k)
+                    kernel_gradient(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], full + 3 * k, 1);
                 std::copy(full, full + 9, to);
             }
         return out;
@@ -195,24 +222,30 @@ struct Convolution {
     // image of the convolution's output, with `row` floats from one of its rows to the next.
     template <typename Fill>
     std::pair<Tensor, Tensor> backward(Fill fill) const {
-        const int outside = g.kernel - 1 - border, h = g.out_h + 2 * outside, w = g.out_w + 2 * outside, row = w * g.out_pad;
-        const Geometry back = {g.kernel, h, w, g.out_c, g.out_pad, h - g.kernel + 1, w - g.kernel + 1, g.in_c, g.in_pad};
+        const int outside = g.kernel - 1 - border, h = g.out_h + 2 * outside, w = g.out_w + 2 * outside,
+                  row = w * g.out_pad;
+        const Geometry back = {g.kernel,         h,      w,       g.out_c, g.out_pad, h - g.kernel + 1,
+                               w - g.kernel + 1, g.in_c, g.in_pad};
         const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(g.matrices()) * g.out_c * g.in_pad;
         const int64_t in_pixels = int64_t(back.out_h) * back.out_w;
         const Tensor dx = first ? Tensor() : at::empty_like(x), turned = first ? Tensor() : packed(true);
         Sums sums(weights + 2 * g.in_pad);
-        over_slices(images, source_floats + gradient_floats + weights, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
-            float *gradient = scratch + source_floats, *inside = gradient + outside * (row + g.out_pad);
-            double *dweight = sums.of(slice), *sum = dweight + weights, *product = sum + g.in_pad;
-            for (int64_t image = from; image < to; ++image) {
-                fill(image, inside, row);
-                kernels().weight_gradient(g, source(image, scratch), inside, row, gradient + gradient_floats, dweight);
-                if (first) continue;
-                float *out = dx.data_ptr<float>() + image * in_floats;
-                kernels().convolve(back, gradient, turned.data_ptr<float>(), out);
-                if (affine) kernels().normalise_gradient(out, x.data_ptr<float>() + image * in_floats, in_pixels, g.in_pad, affine, sum, product);
-            }
-        });
+        over_slices(images, source_floats + gradient_floats + weights,
+                    [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
+                        float *gradient = scratch + source_floats, *inside = gradient + outside * (row + g.out_pad);
+                        double *dweight = sums.of(slice), *sum = dweight + weights, *product = sum + g.in_pad;
+                        for (int64_t image = from; image < to; ++image) {
+                            fill(image, inside, row);
+                            kernels().weight_gradient(g, source(image, scratch), inside, row,
+                                                      gradient + gradient_floats, dweight);
+                            if (first) continue;
+                            float *out = dx.data_ptr<float>() + image * in_floats;
+                            kernels().convolve(back, gradient, turned.data_ptr<float>(), out);
+                            if (affine)
+                                kernels().normalise_gradient(out, x.data_ptr<float>() + image * in_floats, in_pixels,
+                                                             g.in_pad, affine, sum, product);
+                        }
+                    });
 
         const std::vector<double> total = sums.total();
         if (affine) write_affine_gradient(dx, total.data() + weights, total.data() + weights + g.in_pad);
@@ -242,8 +275,9 @@ uint32_t dropout_threshold(double p) {
 }
 
 struct TrainBlock : torch::autograd::Function<TrainBlock> {
-    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, const Tensor &gamma, const Tensor &beta,
-                          const Tensor &running_mean, const Tensor &running_var, const Tensor &batches, int64_t padding, double p, bool plain) {
+    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, const Tensor &gamma,
+                          const Tensor &beta, const Tensor &running_mean, const Tensor &running_var,
+                          const Tensor &batches, int64_t padding, double p, bool plain) {
         const Convolution conv(x, weight, padding, plain);
         const Geometry &g = conv.g;
         const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
@@ -287,7 +321,8 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
     static variable_list backward(AutogradContext *context, variable_list gradients) {
         const variable_list saved = context->get_saved_variables();
         const Tensor dy = gradients[0].contiguous(), y = saved[4], gamma = saved[2];
-        const Convolution conv(saved[0], saved[1], context->saved_data["padding"].toInt(), context->saved_data["plain"].toBool());
+        const Convolution conv(saved[0], saved[1], context->saved_data["padding"].toInt(),
+                               context->saved_data["plain"].toBool());
         const Geometry &g = conv.g;
         const double count = double(conv.images * conv.pixels), keep = context->saved_data["keep"].toDouble();
 
@@ -305,21 +340,22 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const auto [dweight, dx] = conv.backward([&](int64_t image, float *out, int row) {
             int64_t offset = image * conv.out_floats;
             for (int h = 0; h < g.out_h; ++h, offset += g.out_w * g.out_pad, out += row)
-                kernels().activate_gradient(dy.data_ptr<float>() + offset, y.data_ptr<float>() + offset, g.out_w, g.out_pad,
-                                            b.data(), c.data(), out);
+                kernels().activate_gradient(dy.data_ptr<float>() + offset, y.data_ptr<float>() + offset, g.out_w,
+                                            g.out_pad, b.data(), c.data(), out);
         });
         return {dx, dweight, dgamma, dbeta, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
 
 // With BatchNorm's running statistics as a scale and a shift: all is done when the convolution is. No gradient.
-Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma, const Tensor &beta, const Tensor &running_mean,
-                      const Tensor &running_var, int64_t padding) {
+Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma, const Tensor &beta,
+                      const Tensor &running_mean, const Tensor &running_var, int64_t padding) {
     const Convolution conv(x, weight, padding, true);
     const Geometry &g = conv.g;
     std::vector<float> scale(g.out_pad), shift(g.out_pad);
     for (int c = 0; c < g.out_c; ++c) {
-        const double factor = gamma.data_ptr<float>()[c] / std::sqrt(double(running_var.data_ptr<float>()[c]) + EPSILON);
+        const double factor =
+            gamma.data_ptr<float>()[c] / std::sqrt(double(running_var.data_ptr<float>()[c]) + EPSILON);
         scale[c] = float(factor);
         shift[c] = float(beta.data_ptr<float>()[c] - running_mean.data_ptr<float>()[c] * factor);
     }
@@ -338,19 +374,21 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
         const Convolution conv(x, weight, 0, plain);
         const Geometry &g = conv.g;
-        TORCH_CHECK(!conv.first && g.out_h % 2 == 0 && g.out_w % 2 == 0, "the fused max-pool takes even heights and widths");
+        TORCH_CHECK(!conv.first && g.out_h % 2 == 0 && g.out_w % 2 == 0,
+                    "the fused max-pool takes even heights and widths");
         const Tensor w = conv.packed(false);
         const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
         const Tensor which = at::empty(y.sizes(), at::kByte);
-        over_slices(conv.images, conv.source_floats + conv.out_floats, [&](int64_t, int64_t from, int64_t to, float *scratch) {
-            float *unpooled = scratch + conv.source_floats;
-            for (int64_t image = from; image < to; ++image) {
-                const int64_t offset = image * conv.out_floats / 4;
-                kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), unpooled);
-                kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
-                                   which.data_ptr<uint8_t>() + offset);
-            }
-        });
+        over_slices(conv.images, conv.source_floats + conv.out_floats,
+                    [&](int64_t, int64_t from, int64_t to, float *scratch) {
+                        float *unpooled = scratch + conv.source_floats;
+                        for (int64_t image = from; image < to; ++image) {
+                            const int64_t offset = image * conv.out_floats / 4;
+                            kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), unpooled);
+                            kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
+                                               which.data_ptr<uint8_t>() + offset);
+                        }
+                    });
         context->save_for_backward({x, weight, which});
         context->saved_data["plain"] = plain;
         return y;
@@ -376,10 +414,12 @@ struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution
         const Convolution conv(x, weight, 0, plain); // for its checks and sizes
         TORCH_CHECK(conv.g.kernel == 1 && !conv.first, "the fused average-pool is followed by a 1x1 convolution");
         const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
-        const Tensor averages = at::zeros({conv.images, pad}, at::kFloat), y = at::empty({conv.images, out}, at::kFloat);
+        const Tensor averages = at::zeros({conv.images, pad}, at::kFloat),
+                     y = at::empty({conv.images, out}, at::kFloat);
         over_slices(conv.images, 0, [&](int64_t, int64_t from, int64_t to, float *) {
             for (int64_t image = from; image < to; ++image) {
-                const float *pixel = conv.x.data_ptr<float>() + image * conv.in_floats, *w = conv.weight.data_ptr<float>();
+                const float *pixel = conv.x.data_ptr<float>() + image * conv.in_floats,
+                            *w = conv.weight.data_ptr<float>();
                 float *average = averages.data_ptr<float>() + image * pad, *result = y.data_ptr<float>() + image * out;
                 for (int64_t p = 0; p < conv.pixels; ++p, pixel += pad)
                     for (int i = 0; i < in; ++i) average[i] += pixel[i] / conv.pixels;
@@ -433,13 +473,15 @@ struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution
 
 extern "C" {
 
-// Convolution + ReLU + BatchNorm + dropout on a batch as `Convolution` takes it. In training the result is [N + 1, H, W,
-// pad], and the running statistics and the count of batches change; in evaluation x and the result are `plain`.
-char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma, const Tensor *beta, const Tensor *running_mean,
-                     const Tensor *running_var, const Tensor *batches, int64_t padding, double dropout, bool plain, bool train,
-                     Tensor **out) {
+// Convolution + ReLU + BatchNorm + dropout on a batch as `Convolution` takes it. In training the result is
+// [N + 1, H, W, pad], and the running statistics and the count of batches change; in evaluation x and the result are
+// `plain`.
+char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma, const Tensor *beta,
+                     const Tensor *running_mean, const Tensor *running_var, const Tensor *batches, int64_t padding,
+                     double dropout, bool plain, bool train, Tensor **out) {
     return guarded([&] {
-        *out = new Tensor(train ? TrainBlock::apply(*x, *weight, *gamma, *beta, *running_mean, *running_var, *batches, padding, dropout, plain)
+        *out = new Tensor(train ? TrainBlock::apply(*x, *weight, *gamma, *beta, *running_mean, *running_var, *batches,
+                                                    padding, dropout, plain)
                                 : evaluate_block(*x, *weight, *gamma, *beta, *running_mean, *running_var, padding));
     });
 }
@@ -465,11 +507,19 @@ char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
         TORCH_CHECK(n % GROUP == 0, "the mask is made for multiples of ", GROUP, " elements, not ", n);
         const Tensor ones = at::ones({n}, at::kFloat);
         double sums[2 * GROUP] = {};
-        kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {key, dropout_threshold(p)}, 0, sums, sums + GROUP);
+        kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {key, dropout_threshold(p)}, 0, sums,
+                           sums + GROUP);
         *out = new Tensor(at::signbit(ones));
     });
 }
 
-// The instruction set that the kernels were chosen for on this processor.
+// The instruction set of the kernels in use.
 const char *tm_fused_instruction_set() { return kernels().instruction_set; }
+
+// Uses the kernels of this instruction set from now on; false where the processor has not got it.
+bool tm_fused_use_instruction_set(const char *name) {
+    for (const Kernels *kernels : available_kernels())
+        if (strcmp(kernels->instruction_set, name) == 0) return chosen_kernels() = kernels, true;
+    return false;
+}
 }

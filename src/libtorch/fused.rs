@@ -41,6 +41,7 @@ unsafe extern "C" {
     fn tm_dropout_key(out: *mut u64) -> *mut c_char;
     fn tm_dropout_mask(key: u64, p: f64, n: i64, out: *mut *mut C_tensor) -> *mut c_char;
     fn tm_fused_instruction_set() -> *const c_char;
+    fn tm_fused_use_instruction_set(name: *const c_char) -> bool;
 }
 
 /// `Conv2d(bias=False) -> ReLU -> BatchNorm2d -> Dropout` in one operation, with BatchNorm's default `momentum` and
@@ -147,8 +148,17 @@ pub fn dropout_mask(key: u64, p: f64, n: i64) -> Result<Tensor> {
     unsafe { new_tensor(|out| tm_dropout_mask(key, p, n, out)) }
 }
 
-/// The instruction set that the kernels use on this processor: `avx512`, `x86-64-v3` or `portable`.
+/// The instruction sets that the kernels are compiled for, the fastest first.
+pub const INSTRUCTION_SETS: [&CStr; 3] = [c"avx512", c"x86_64_v3", c"portable"];
+
+/// The instruction set of the kernels in use: the first of [`INSTRUCTION_SETS`] that the processor has.
 pub fn instruction_set() -> &'static str {
     // SAFETY: a string literal of the C++ side.
     unsafe { CStr::from_ptr(tm_fused_instruction_set()) }.to_str().unwrap_or("unknown")
+}
+
+/// Uses another of [`INSTRUCTION_SETS`] from now on, for tests and measurements; false where the processor has not got it.
+pub fn use_instruction_set(name: &CStr) -> bool {
+    // SAFETY: the C side only reads the string.
+    unsafe { tm_fused_use_instruction_set(name.as_ptr()) }
 }

@@ -27,8 +27,8 @@ constexpr int V = GROUP / LANES; // registers that hold a group of channels
 
 // Floats are summed over this many pixels before the sum goes on elsewhere, for BatchNorm and for weights.
 constexpr int RUN = 32, WEIGHT_RUN = 144;
-// 4x4 tiles that are transformed at a time: they stay in cache.
-constexpr int TILES = 48;
+// 4x4 tiles that are transformed at a time: 32 channels of them stay in a cache of the second level.
+constexpr int TILES = 26;
 
 inline vec load(const float *p) { return *reinterpret_cast<const vec *>(p); }
 inline void store(float *p, vec x) { *reinterpret_cast<vec *>(p) = x; }
@@ -140,7 +140,8 @@ void transform_input(const float *x, int row, int pad, int across, int from, int
                 input_transform(load(corner + i * pad), load(corner + row + i * pad), load(corner + 2 * row + i * pad),
                                 load(corner + 3 * row + i * pad), half + i, 4);
 #pragma GCC unroll 4
-            for (int i = 0; i < 16; i += 4) input_transform(half[i], half[i + 1], half[i + 2], half[i + 3], full + i, 1);
+            for (int i = 0; i < 16; i += 4)
+                input_transform(half[i], half[i + 1], half[i + 2], half[i + 3], full + i, 1);
 #pragma GCC unroll 16
             for (int i = 0; i < 16; ++i) store(out + (i * count + tile) * pad + c, full[i]);
         }
@@ -170,7 +171,8 @@ void transform_gradient(const float *dy, int row, int pad, int across, int from,
             const float *corner = dy + (from + tile) / across * 2 * row + (from + tile) % across * 2 * pad + c;
             vec half[8], full[16];
 #pragma GCC unroll 2
-            for (int i = 0; i < 2; ++i) gradient_transform(load(corner + i * pad), load(corner + row + i * pad), half + i, 2);
+            for (int i = 0; i < 2; ++i)
+                gradient_transform(load(corner + i * pad), load(corner + row + i * pad), half + i, 2);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; ++i) gradient_transform(half[2 * i], half[2 * i + 1], full + 4 * i, 1);
 #pragma GCC unroll 16
@@ -209,7 +211,8 @@ void weight_image(const Geometry &g, const float *x, const float *dy, int dy_row
         transform_input(x, g.in_w * PAD, PAD, across, from, count, in);
         transform_gradient(dy, dy_row, g.out_pad, across, from, count, gradient);
         for (int i = 0; i < 16; ++i)
-            weight_product<PAD>(g, in + i * count * PAD, gradient + i * count * g.out_pad, count, dw + i * g.out_c * PAD);
+            weight_product<PAD>(g, in + i * count * PAD, gradient + i * count * g.out_pad, count,
+                                dw + i * g.out_c * PAD);
     }
 }
 
@@ -310,7 +313,8 @@ void normalise_gradient(float *dy, const float *x, int64_t pixels, int pad, cons
     }
 }
 
-void activate_gradient(const float *dx, const float *x, int pixels, int pad, const float *b, const float *c, float *out) {
+void activate_gradient(const float *dx, const float *x, int pixels, int pad, const float *b, const float *c,
+                       float *out) {
     for (int lane = 0; lane < pad; lane += LANES) {
         const vec slope = load(b + lane), constant = load(c + lane);
         for (int i = lane; i < pixels * pad; i += pad) {
@@ -359,5 +363,5 @@ void max_unpool(const float *dy, const uint8_t *which, int h, int w, int pad, fl
 
 // build.rs names the table that this compilation makes, such as kernels_avx512.
 extern const Kernels TM_KERNELS;
-const Kernels TM_KERNELS = {TM_INSTRUCTION_SET, patches,           convolve,    weight_gradient, activate, normalise,
+const Kernels TM_KERNELS = {TM_INSTRUCTION_SET, patches,           convolve,    weight_gradient, activate,  normalise,
                             normalise_gradient, activate_gradient, relu_affine, max_pool,        max_unpool};

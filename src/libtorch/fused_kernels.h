@@ -1,5 +1,5 @@
 // What a fused block does to one image, as plain functions on floats. fused_kernels.cpp is compiled once for every
-// instruction set; kernels() is the best of them that this processor has.
+// instruction set; fused.cpp chooses the best that the processor has.
 //
 // Images lie in memory as [height, width, channels], the channels padded with zeros to a multiple of 16 (`_pad`).
 #pragma once
@@ -61,5 +61,3 @@ struct Kernels {
     void (*max_pool)(const float *x, int h, int w, int pad, float *y, uint8_t *which);
     void (*max_unpool)(const float *dy, const uint8_t *which, int h, int w, int pad, float *out);
 };
-
-const Kernels &kernels();
