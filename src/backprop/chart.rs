@@ -10,9 +10,19 @@ const DOTS: (u32, u32) = (56, 24);
 const COLUMNS: usize = 32;
 const SIDE_BY_SIDE: usize = 3;
 
+/// What the charts of `runs` show, and their axes.
+pub fn title(runs: &[Run]) -> String {
+    let last = runs.iter().map(|run| run.last().step).max().unwrap_or(0);
+    format!("E_total from its first to its last value: across, steps 0 to {last}; up, 0 to {}", number(highest(runs)))
+}
+
+fn highest(runs: &[Run]) -> f64 {
+    runs.iter().flat_map(|run| &run.rows).map(|row| row.e_total).fold(0.0, f64::max)
+}
+
 /// The charts of `runs`, three to a row, each under its learning rate and its first and last E_total.
 pub fn charts(runs: &[Run]) -> Vec<String> {
-    let highest = runs.iter().flat_map(|run| &run.rows).map(|row| row.e_total).fold(0.0, f64::max);
+    let highest = highest(runs);
     let mut lines = Vec::new();
     for row in runs.chunks(SIDE_BY_SIDE) {
         let charts: Vec<Vec<String>> = row.iter().map(|run| chart(run, highest)).collect();

@@ -30,24 +30,23 @@ impl Run {
 ///
 /// # Errors
 ///
-/// When the problem itself is too large for float64, or when `lr` diverges. The sigmoid bounds the error, so a
-/// learning rate shows that it is far too large in one of two ways: a value overflows, or the weights are thrown so
-/// far that every sigmoid is flat in float64 and every gradient is exactly 0, with the targets not reached.
+/// When the problem itself is too large for float64, or when `lr` diverges. The sigmoids bound the error, so a
+/// learning rate shows that it is far too large in one of two ways: a value overflows, or a step throws the weights
+/// so far that the sigmoids are flat there and nothing can be learned any more (see [`is_stranded`]).
 pub fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     let mut problem = *problem;
     let mut rows: Vec<Row> = Vec::with_capacity(steps);
     for step in 0..steps.max(1) {
         let row = Row::at(step, &problem);
-        let stuck = row.e_total > 0.0 && row.gradient() == [0.0; 8];
         if step == 0 && !row.is_finite() {
             bail!("the first forward and backward pass overflows: give smaller --weights, --inputs or --targets");
         }
         if !row.is_finite() {
             bail!("--lr {} diverges: a value overflows at step {step}; give a smaller --lr", number(lr));
         }
-        if stuck && rows.last().is_some_and(|before| before.gradient() != [0.0; 8]) {
+        if rows.first().is_some_and(|start| is_stranded(&row, start)) {
             bail!(
-                "--lr {} diverges: step {} throws the weights so far that every gradient is exactly 0 from step {step} on, with E_total at {}; give a smaller --lr",
+                "--lr {} diverges: step {} throws the weights so far that the sigmoids are flat and nothing is learned any more, with E_total at {}; give a smaller --lr",
                 number(lr),
                 step - 1,
                 number(row.e_total)
@@ -59,6 +58,13 @@ pub fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     Ok(Run { lr, rows })
 }
 
+/// Whether the gradient has vanished beside that of the first row, to the last digit of a float64, though most of the
+/// error is still there. Where the error has gone as well, the descent has simply arrived.
+fn is_stranded(row: &Row, start: &Row) -> bool {
+    let steepest = |row: &Row| row.gradient().into_iter().map(f64::abs).fold(0.0, f64::max);
+    row.e_total > 0.5 * start.e_total && steepest(row) < f64::EPSILON * steepest(start)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,9 +74,8 @@ mod tests {
         let problem = Problem::default();
         let run = descend(&problem, 0.5, 2).unwrap();
         let gradient = Row::at(0, &problem).gradient();
-        for k in 0..8 {
-            assert_eq!(run.rows[1].weights()[k], problem.weights[k] - 0.5 * gradient[k]);
-        }
+        let expected: [f64; 8] = std::array::from_fn(|k| problem.weights[k] - 0.5 * gradient[k]);
+        assert_eq!(run.rows[1].weights(), expected);
     }
 
     #[test]
@@ -78,6 +83,12 @@ mod tests {
         let problem = Problem { inputs: [1e300, 1.0], weights: [1e300; 8], ..Problem::default() };
         let error = descend(&problem, 1.0, 2).unwrap_err().to_string();
         assert!(error.contains("smaller --weights"), "{error}");
+    }
+
+    #[test]
+    fn a_learning_rate_that_is_too_small_does_not_diverge() {
+        let run = descend(&Problem::default(), 1e-300, 5).unwrap();
+        assert_eq!(run.last().weights(), Problem::default().weights);
     }
 
     #[test]

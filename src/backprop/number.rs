@@ -2,14 +2,25 @@
 
 /// `0.15`, `0.506875`, `-1.61925`, `1.50627e-5`: six significant digits, trailing zeros left out.
 pub fn number(x: f64) -> String {
+    significant(x, 6)
+}
+
+/// [`number`] with as many of its six digits as `width` characters hold, and at least one.
+pub fn fitting(x: f64, width: usize) -> String {
+    let shortened = (1..=6).rev().map(|digits| significant(x, digits)).find(|text| text.len() <= width);
+    shortened.unwrap_or_else(|| format!("{x:.0e}"))
+}
+
+fn significant(x: f64, digits: i32) -> String {
     if x == 0.0 || !x.is_finite() {
         return format!("{}", x + 0.0); // + 0.0: no sign on a zero
     }
     let exponent = x.abs().log10().floor() as i32;
     if (-4..6).contains(&exponent) {
-        return without_trailing_zeros(&format!("{x:.*}", (5 - exponent) as usize)).to_string();
+        let decimals = (digits - 1 - exponent).max(0) as usize;
+        return without_trailing_zeros(&format!("{x:.decimals$}")).to_string();
     }
-    let text = format!("{x:.5e}");
+    let text = format!("{x:.*e}", digits as usize - 1);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     format!("{}e{exponent}", without_trailing_zeros(mantissa))
 }
@@ -51,6 +62,10 @@ mod tests {
         ] {
             assert_eq!(number(x), text);
         }
+        assert_eq!(fitting(-1.88256e-5, 8), "-1.88e-5");
+        assert_eq!(fitting(0.000188256, 8), "0.000188");
+        assert_eq!(fitting(-123456.0, 8), "-123456");
+        assert_eq!(fitting(-1.5e-300, 8), "-2e-300");
         assert_eq!(factor(-0.5), "(-0.5)");
         assert_eq!(exact(1.0), "1");
         assert_eq!(exact(0.1), "0.1");

@@ -1,5 +1,6 @@
 //! The table of one learning rate: all of it as CSV, its first and last rows as text.
 
+use super::number::fitting;
 use super::{Row, Run};
 use anyhow::Result;
 use std::path::Path;
@@ -45,8 +46,8 @@ fn line(row: &Row) -> String {
     text
 }
 
-/// Four decimals, or as few digits as fit into a column of eight.
+/// Four decimals, or as many digits as a column of eight holds where four decimals show too little or too much.
 fn cell(value: f64) -> String {
     let text = format!("{value:.4}");
-    if text.len() < 8 { text } else { format!("{value:.0e}") }
+    if text.len() < 8 && (value == 0.0 || value.abs() >= 0.001) { text } else { fitting(value, 7) }
 }

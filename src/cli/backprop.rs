@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// How many pixels of a PNG a unit of the SVG is: 2400 by 1350 in all.
-const PNG_SCALE: f32 = 2.0;
+/// How many pixels of a PNG a unit of the SVG is: the pictures are 2400 by 1350 units.
+const PNG_SCALE: f32 = 1.0;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -59,7 +59,7 @@ impl Numbers {
     /// Exactly `N` numbers, or one sentence about `flag`.
     fn exactly<const N: usize>(&self, flag: &str, names: &str) -> Result<[f64; N], UsageError> {
         let wrong = |values: Vec<f64>| {
-            UsageError(format!("{flag} takes {N} numbers separated by commas, {names}; {} were given", values.len()))
+            UsageError(format!("{flag} takes {N} numbers separated by commas, {names}; got {}", values.len()))
         };
         self.0.clone().try_into().map_err(wrong)
     }
@@ -133,7 +133,7 @@ fn print_text(runs: &[Run], shown: &Run, step: usize, differences: &Differences,
         say(line)?;
     }
     say("")?;
-    say(format_args!("E_total over {} steps", shown.rows.len()))?;
+    say(chart::title(runs))?;
     for line in chart::charts(runs) {
         say(line)?;
     }
