@@ -19,7 +19,8 @@ def load_split(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
 def read_idx(path: Path, header: int) -> Tensor:
     """The bytes of an IDX file after its header, from the file or from its gzipped form."""
     packed = path.with_name(path.name + ".gz")
-    data = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
+    use_packed = packed.exists() and not path.exists()
+    data = gzip.decompress(packed.read_bytes()) if use_packed else path.read_bytes()
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=header).copy())
 
 

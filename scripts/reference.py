@@ -57,14 +57,16 @@ def train(
         output = net(data)
         loss = F.nll_loss(output, target)
         loss.backward()
-        losses.append((optimizer.param_groups[0]["lr"], loss.item()))
+        step_lr, step_loss = optimizer.param_groups[0]["lr"], loss.item()
+        losses.append((step_lr, step_loss))
         optimizer.step()
         if isinstance(scheduler, lr_scheduler.OneCycleLR):
             scheduler.step()
-        loss_sum += loss.item() * len(target)
+        loss_sum += step_loss * len(target)
         correct += (output.argmax(dim=1) == target).sum().item()
         if sys.stderr.isatty():
-            print(f"\rloss={loss.item()} batch_id={batch_id}: {batch_id + 1}/{len(loader)}", end="", file=sys.stderr)
+            bar = f"\rloss={step_loss} batch_id={batch_id}: {batch_id + 1}/{len(loader)}\033[K"
+            print(bar, end="\n" if batch_id + 1 == len(loader) else "", file=sys.stderr, flush=True)
     count = len(loader.dataset)
     return {
         "lr": lr,
@@ -118,13 +120,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gamma", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
     parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")
     parser.add_argument("--limit-test", type=int, default=0, help="the first N test images only; 0: all")
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
     parser.add_argument("--out", type=Path, help="write model.pth and losses.csv into this folder")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    return args
 
 
 def main() -> None:
@@ -136,10 +141,13 @@ def main() -> None:
     torch.manual_seed(args.seed)
     net = Net(args.dropout).to(args.device)
     # Both splits are shuffled, as in the original. `collate_fn` passes on what `__getitems__` has put together.
-    loaders = [
-        DataLoader(Images(folder, train, limit), args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
-        for train, limit in [(True, args.limit_train), (False, args.limit_test)]
-    ]
+    try:
+        loaders = [
+            DataLoader(Images(folder, train, limit), args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
+            for train, limit in [(True, args.limit_train), (False, args.limit_test)]
+        ]
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename} is missing: run scripts/setup --dataset {args.dataset}, or give --data DIR")
     train_loader, test_loader = loaders
     optimizer = optim.SGD(
         net.parameters(), args.lr, args.momentum, weight_decay=args.weight_decay, nesterov=args.nesterov
