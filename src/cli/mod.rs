@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args, verbosity),
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
-        Command::Export(args) => export::run(args),
+        Command::Export(args) => export::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
         Command::Download(args) => download::run(args, verbosity),
         Command::Doctor(args) => doctor::run(args),

@@ -5,6 +5,7 @@
 
 pub mod allocator;
 pub mod generator;
+pub mod jit;
 pub mod sgd;
 
 use anyhow::{Result, anyhow};

@@ -1,47 +1,125 @@
-use super::StateDict;
-use anyhow::Result;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+//! The safetensors format: the length of a JSON header, the header, the tensors' bytes.
+//!
+//! Specification: <https://huggingface.co/docs/safetensors>. Reading is the `safetensors` crate's. Its writer puts the
+//! metadata into the header in the order of a hash map, so that two files of the same tensors differ; the header is
+//! therefore written here.
+
+use super::{StateDict, read_bytes, tensor};
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Kind, Tensor};
-pub fn write(path: &Path, weights: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
-    let bytes: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = weights
-        .0
-        .iter()
-        .map(|(n, t)| {
-            let (d, s) = match t.kind() {
-                Kind::Float => (Dtype::F32, 4),
-                Kind::Int64 => (Dtype::I64, 8),
-                _ => (Dtype::U8, 1),
-            };
-            let t = t.contiguous();
-            let mut b = vec![0u8; t.numel() * s];
-            t.f_copy_data_u8(&mut b, t.numel()).unwrap();
-            (n.clone(), d, t.size().iter().map(|x| *x as usize).collect(), b)
-        })
-        .collect();
-    let views: Vec<(String, TensorView)> =
-        bytes.iter().map(|(n, d, s, b)| (n.clone(), TensorView::new(*d, s.clone(), b).unwrap())).collect();
-    std::fs::write(path, safetensors::serialize(views, Some(metadata.clone().into_iter().collect()))?)?;
+use tch::{Device, Kind, Tensor};
+
+/// The largest file that is read, in bytes: a checkpoint grows with the number of steps.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// The largest header that is read, in bytes.
+const MAX_HEADER: u64 = 8 << 20;
+
+/// What the header's length takes.
+const LENGTH: usize = 8;
+
+/// Writes `tensors` and `metadata` to `path`. The bytes depend on the arguments alone.
+///
+/// # Errors
+///
+/// When a tensor has a type that the format lacks, or the file cannot be written.
+pub fn write(path: &Path, tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
+    std::fs::write(path, bytes(tensors, metadata)?)?;
     Ok(())
 }
+
+/// Reads what [`write()`] or Python wrote: the tensors on the CPU, sorted by name, and the metadata.
+///
+/// # Errors
+///
+/// One sentence when the file is missing, no safetensors file, or damaged.
 pub fn read(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
-    let b = std::fs::read(path)?;
-    let (_, m) = SafeTensors::read_metadata(&b)?;
-    let meta = m.metadata().clone().unwrap_or_default().into_iter().collect();
-    let s = SafeTensors::deserialize(&b)?;
-    let v = s
-        .tensors()
-        .into_iter()
-        .map(|(n, v)| {
-            let k = match v.dtype() {
-                Dtype::F32 => Kind::Float,
-                Dtype::I64 => Kind::Int64,
-                _ => Kind::Uint8,
-            };
-            let sh: Vec<i64> = v.shape().iter().map(|x| *x as i64).collect();
-            (n, Tensor::f_from_data_size(v.data(), &sh, k).unwrap())
-        })
-        .collect();
-    Ok((StateDict(v), meta))
+    let read = || parse(&read_bytes(path, MAX_BYTES)?);
+    read().with_context(|| format!("{} cannot be read as safetensors", path.display()))
+}
+
+/// The file's bytes. As the format's own writers do, the types with the widest elements come first, then the names
+/// are sorted, and the header is padded so that the data begins at a multiple of 8.
+pub(super) fn bytes(tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut tensors: Vec<&(String, Tensor)> = tensors.0.iter().collect();
+    tensors.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.kind().elt_size_in_bytes()), name));
+    let mut header = Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut data = Vec::new();
+    for (name, tensor) in tensors {
+        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let start = data.len();
+        data.resize(start + tensor.numel() * tensor.kind().elt_size_in_bytes(), 0);
+        tensor.f_copy_data_u8(&mut data[start..], tensor.numel())?;
+        let info =
+            json!({"dtype": type_of(tensor.kind())?, "shape": tensor.size(), "data_offsets": [start, data.len()]});
+        header.insert(name.clone(), info);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(LENGTH), b' ');
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut header);
+    bytes.append(&mut data);
+    Ok(bytes)
+}
+
+/// Reads a file's bytes.
+pub(super) fn parse(bytes: &[u8]) -> Result<(StateDict, BTreeMap<String, String>)> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH>().context("it is cut short")?;
+    let length = u64::from_le_bytes(*length);
+    ensure!(
+        length <= rest.len() as u64,
+        "its header should have {length} bytes, and {} bytes follow: it is cut short or no safetensors file",
+        rest.len()
+    );
+    ensure!(length <= MAX_HEADER, "its header has {length} bytes, more than {MAX_HEADER}");
+    let damaged = "it is damaged or no safetensors file";
+    let file = SafeTensors::deserialize(bytes).context(damaged)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).context(damaged)?;
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let shape = view.shape().iter().map(|&size| Ok(i64::try_from(size)?)).collect::<Result<Vec<_>>>();
+        let read = || tensor(view.data(), &shape?, kind_of(view.dtype())?);
+        let tensor = read().with_context(|| name.escape_debug().to_string())?;
+        Ok((name, tensor))
+    });
+    let mut tensors = tensors.collect::<Result<Vec<_>>>()?;
+    tensors.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok((StateDict(tensors), header.metadata().clone().unwrap_or_default().into_iter().collect()))
+}
+
+fn type_of(kind: Kind) -> Result<Dtype> {
+    Ok(match kind {
+        Kind::Float => Dtype::F32,
+        Kind::Double => Dtype::F64,
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Int64 => Dtype::I64,
+        Kind::Int => Dtype::I32,
+        Kind::Int16 => Dtype::I16,
+        Kind::Int8 => Dtype::I8,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Bool => Dtype::BOOL,
+        _ => bail!("a tensor of the type {kind:?} cannot be written as safetensors"),
+    })
+}
+
+fn kind_of(dtype: Dtype) -> Result<Kind> {
+    Ok(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => bail!("its numbers are of a type ({dtype:?}) that is not read"),
+    })
 }

@@ -1,0 +1,507 @@
+//! Python's pickle format, read as far as torch writes it.
+//!
+//! A pickle is a program for a stack machine, and Python's own reader calls whatever function the program names. This
+//! one calls nothing: a name stays a name, the few calls that torch writes become the values they stand for, and
+//! every other call is refused. Opcodes: `Lib/pickletools.py` of CPython, protocols 2 to 5.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashMap;
+
+/// The index of a value in a [`Graph`]. Values refer to each other by index, so that a pickle that nests deeply, or
+/// that contains itself, costs no stack and leaks nothing.
+pub type Id = usize;
+
+/// What a pickle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    Text(&'a str),
+    /// A list or a tuple: an index into [`Graph`]'s sequences.
+    Sequence(usize),
+    /// A dict or an OrderedDict: an index into [`Graph`]'s dicts.
+    Dict(usize),
+    /// The name of a Python class or function: its module and its name there.
+    Global(&'a str, &'a str),
+    /// An object of a TorchScript class: an index into [`Graph`]'s dicts, its attributes.
+    Object(usize),
+    Storage(Storage<'a>),
+    /// An index into [`Graph`]'s tensors.
+    Tensor(usize),
+    /// Something that no weights file needs: a float, bytes, a set, a device.
+    Other,
+}
+
+/// A block of memory that lies in the archive under `data/KEY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storage<'a> {
+    /// Its class, such as `FloatStorage`.
+    pub class: &'a str,
+    pub key: &'a str,
+    /// How many elements it has.
+    pub numel: i64,
+}
+
+/// A view of a storage; `offset`, `size` and `stride` count elements.
+#[derive(Debug)]
+pub struct TensorView<'a> {
+    pub storage: Storage<'a>,
+    pub offset: i64,
+    pub size: Vec<i64>,
+    pub stride: Vec<i64>,
+}
+
+/// The values of a pickle and how they refer to each other.
+#[derive(Debug, Default)]
+pub struct Graph<'a> {
+    nodes: Vec<Node<'a>>,
+    sequences: Vec<Vec<Id>>,
+    dicts: Vec<Vec<(Id, Id)>>,
+    tensors: Vec<TensorView<'a>>,
+}
+
+/// A tensor of more dimensions is none of a net's.
+const MAX_DIMENSIONS: usize = 8;
+
+/// `_rebuild_tensor_v2` takes seven, and nothing that torch calls takes more.
+const MAX_ARGUMENTS: usize = 7;
+
+/// Calls that make nothing a weights file needs, but stand in training checkpoints; `torch.load(weights_only=True)`
+/// makes them too.
+const HARMLESS: [(&str, &str); 7] = [
+    ("_codecs", "encode"),
+    ("builtins", "set"),
+    ("__builtin__", "set"),
+    ("collections", "Counter"),
+    ("collections", "defaultdict"),
+    ("torch", "device"),
+    ("torch.serialization", "_get_layout"),
+];
+
+impl<'a> Graph<'a> {
+    /// The value under `id`.
+    pub fn node(&self, id: Id) -> Node<'a> {
+        self.nodes[id]
+    }
+
+    /// The items of a [`Node::Dict`] or the attributes of a [`Node::Object`], in their order.
+    pub fn dict(&self, dict: usize) -> &[(Id, Id)] {
+        &self.dicts[dict]
+    }
+
+    /// The view behind a [`Node::Tensor`].
+    pub fn tensor(&self, tensor: usize) -> &TensorView<'a> {
+        &self.tensors[tensor]
+    }
+
+    fn sequence(&self, id: Id) -> Result<&[Id]> {
+        match self.nodes[id] {
+            Node::Sequence(sequence) => Ok(&self.sequences[sequence]),
+            other => bail!("a tuple was expected where it has {}", other.describe()),
+        }
+    }
+
+    fn int(&self, id: Id) -> Result<i64> {
+        match self.nodes[id] {
+            Node::Int(int) => Ok(int),
+            other => bail!("a whole number was expected where it has {}", other.describe()),
+        }
+    }
+
+    fn ints(&self, id: Id) -> Result<Vec<i64>> {
+        let ids = self.sequence(id)?;
+        ensure!(ids.len() <= MAX_DIMENSIONS, "a tensor has {} dimensions", ids.len());
+        ids.iter().map(|&id| self.int(id)).collect()
+    }
+
+    fn text(&self, id: Id) -> Result<&'a str> {
+        match self.nodes[id] {
+            Node::Text(text) => Ok(text),
+            other => bail!("a string was expected where it has {}", other.describe()),
+        }
+    }
+}
+
+impl Node<'_> {
+    /// What it is, for a message.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Node::None => "None",
+            Node::Bool(_) => "a bool",
+            Node::Int(_) => "a number",
+            Node::Text(_) => "a string",
+            Node::Sequence(_) => "a list",
+            Node::Dict(_) => "a dict",
+            Node::Global(..) => "a class or function",
+            Node::Object(_) => "a module",
+            Node::Storage(_) => "a storage",
+            Node::Tensor(_) => "a tensor",
+            Node::Other => "another object",
+        }
+    }
+}
+
+/// Reads a pickle and returns its values and the one that it stands for.
+///
+/// Takes memory and time in proportion to `bytes`.
+///
+/// # Errors
+///
+/// When it is cut short or damaged, has an opcode that torch does not write, or calls a function or makes an object
+/// that is no part of a weights file.
+pub fn parse(bytes: &[u8]) -> Result<(Graph<'_>, Id)> {
+    let mut machine = Machine { bytes, ..Machine::default() };
+    loop {
+        let opcode = machine.take(1)?[0];
+        if opcode == b'.' {
+            let root = machine.pop()?;
+            return Ok((machine.graph, root));
+        }
+        machine.execute(opcode)?;
+    }
+}
+
+/// The stack machine. `bytes` is what is still to be read.
+#[derive(Default)]
+struct Machine<'a> {
+    bytes: &'a [u8],
+    graph: Graph<'a>,
+    stack: Vec<Id>,
+    /// Where on the stack each MARK lies.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+}
+
+impl<'a> Machine<'a> {
+    fn execute(&mut self, opcode: u8) -> Result<()> {
+        match opcode {
+            // PROTO, FRAME
+            0x80 => drop(self.take(1)?),
+            0x95 => drop(self.take(8)?),
+            // MARK, POP, POP_MARK, DUP
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.pop_to_mark()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            b'q' => self.put(1)?,
+            b'r' => self.put(4)?,
+            0x94 => {
+                let top = self.top()?;
+                self.memo.insert(self.memo.len() as u64, top);
+            }
+            b'h' => self.get(1)?,
+            b'j' => self.get(4)?,
+            // NONE, NEWTRUE, NEWFALSE
+            b'N' => self.push(Node::None),
+            0x88 => self.push(Node::Bool(true)),
+            0x89 => self.push(Node::Bool(false)),
+            // BININT, BININT1, BININT2, LONG1, LONG4
+            b'J' => {
+                let int = self.unsigned(4)? as u32 as i32;
+                self.push(Node::Int(int.into()));
+            }
+            b'K' => self.unsigned_int(1)?,
+            b'M' => self.unsigned_int(2)?,
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
+            // BINFLOAT
+            b'G' => self.other_of(8)?,
+            // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
+            b'X' => self.text(4)?,
+            0x8c => self.text(1)?,
+            0x8d => self.text(8)?,
+            // BINSTRING, SHORT_BINSTRING, BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
+            b'T' | b'B' => self.other(4)?,
+            b'U' | b'C' => self.other(1)?,
+            0x8e | 0x96 => self.other(8)?,
+            // EMPTY_TUPLE, EMPTY_LIST, TUPLE, LIST, TUPLE1, TUPLE2, TUPLE3
+            b')' | b']' => self.push_sequence(Vec::new()),
+            b't' | b'l' => {
+                let items = self.pop_to_mark()?;
+                self.push_sequence(items);
+            }
+            0x85..=0x87 => {
+                let items = self.pop_many(usize::from(opcode - 0x84))?;
+                self.push_sequence(items);
+            }
+            // APPEND, APPENDS
+            b'a' => {
+                let items = self.pop_many(1)?;
+                self.append(items)?;
+            }
+            b'e' => {
+                let items = self.pop_to_mark()?;
+                self.append(items)?;
+            }
+            // EMPTY_DICT, DICT, SETITEM, SETITEMS
+            b'}' => self.push_dict(),
+            b'd' => {
+                let items = self.pop_to_mark()?;
+                self.push_dict();
+                self.set_items(&items)?;
+            }
+            b's' => {
+                let items = self.pop_many(2)?;
+                self.set_items(&items)?;
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.set_items(&items)?;
+            }
+            // EMPTY_SET, FROZENSET, ADDITEMS
+            0x8f => self.push(Node::Other),
+            0x91 => {
+                self.pop_to_mark()?;
+                self.push(Node::Other);
+            }
+            0x90 => drop(self.pop_to_mark()?),
+            // GLOBAL, STACK_GLOBAL
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Node::Global(module, name));
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let global = Node::Global(self.graph.text(module)?, self.graph.text(name)?);
+                self.push(global);
+            }
+            // BINPERSID, REDUCE, NEWOBJ, BUILD
+            b'Q' => self.persistent_id()?,
+            b'R' => self.reduce()?,
+            0x81 => self.new_object()?,
+            b'b' => self.build()?,
+            _ => bail!("it holds the opcode {opcode:#04x}, which torch does not write"),
+        }
+        Ok(())
+    }
+
+    /// The next `n` bytes.
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(n).context("it ends in the middle")?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    /// A little-endian number of `n` bytes, at most 8.
+    fn unsigned(&mut self, n: usize) -> Result<u64> {
+        Ok(self.take(n)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    /// As many bytes as the number before them, which has `n` bytes, says.
+    fn counted(&mut self, n: usize) -> Result<&'a [u8]> {
+        let length = self.unsigned(n)?;
+        self.take(usize::try_from(length)?)
+    }
+
+    /// The rest of a line.
+    fn line(&mut self) -> Result<&'a str> {
+        let length = self.bytes.iter().position(|&byte| byte == b'\n').context("it ends in the middle")?;
+        let line = std::str::from_utf8(self.take(length)?)?;
+        self.take(1)?;
+        Ok(line)
+    }
+
+    fn push(&mut self, node: Node<'a>) {
+        self.stack.push(self.graph.nodes.len());
+        self.graph.nodes.push(node);
+    }
+
+    fn push_sequence(&mut self, items: Vec<Id>) {
+        self.push(Node::Sequence(self.graph.sequences.len()));
+        self.graph.sequences.push(items);
+    }
+
+    fn push_dict(&mut self) {
+        self.push(Node::Dict(self.graph.dicts.len()));
+        self.graph.dicts.push(Vec::new());
+    }
+
+    fn top(&self) -> Result<Id> {
+        let base = self.marks.last().copied().unwrap_or(0);
+        ensure!(self.stack.len() > base, "it takes a value that is not there");
+        Ok(self.stack[self.stack.len() - 1])
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn pop_many(&mut self, n: usize) -> Result<Vec<Id>> {
+        let mut items = (0..n).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
+        items.reverse();
+        Ok(items)
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
+        let mark = self.marks.pop().context("it takes a value that is not there")?;
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn put(&mut self, bytes: usize) -> Result<()> {
+        let (index, top) = (self.unsigned(bytes)?, self.top()?);
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn get(&mut self, bytes: usize) -> Result<()> {
+        let index = self.unsigned(bytes)?;
+        self.stack.push(*self.memo.get(&index).context("it refers to a value that is not there")?);
+        Ok(())
+    }
+
+    fn unsigned_int(&mut self, bytes: usize) -> Result<()> {
+        let int = self.unsigned(bytes)?.try_into()?;
+        self.push(Node::Int(int));
+        Ok(())
+    }
+
+    /// A little-endian two's complement number; one of more than 64 bits is none that a weights file needs.
+    fn long(&mut self, bytes: usize) -> Result<()> {
+        let digits = self.counted(bytes)?;
+        let negative = digits.last().is_some_and(|&byte| byte >= 0x80);
+        let mut extended = [if negative { 0xff } else { 0 }; 8];
+        self.push(match extended.get_mut(..digits.len()) {
+            Some(low) => {
+                low.copy_from_slice(digits);
+                Node::Int(i64::from_le_bytes(extended))
+            }
+            None => Node::Other,
+        });
+        Ok(())
+    }
+
+    fn text(&mut self, bytes: usize) -> Result<()> {
+        let text = std::str::from_utf8(self.counted(bytes)?)?;
+        self.push(Node::Text(text));
+        Ok(())
+    }
+
+    fn other(&mut self, bytes: usize) -> Result<()> {
+        self.counted(bytes)?;
+        self.push(Node::Other);
+        Ok(())
+    }
+
+    fn other_of(&mut self, length: usize) -> Result<()> {
+        self.take(length)?;
+        self.push(Node::Other);
+        Ok(())
+    }
+
+    fn append(&mut self, items: Vec<Id>) -> Result<()> {
+        let list = self.top()?;
+        match self.graph.nodes[list] {
+            Node::Sequence(sequence) => self.graph.sequences[sequence].extend(items),
+            Node::Other => {}
+            other => bail!("it appends to {}", other.describe()),
+        }
+        Ok(())
+    }
+
+    /// Puts `items`, keys and values in turn, into the dict on top.
+    fn set_items(&mut self, items: &[Id]) -> Result<()> {
+        ensure!(items.len().is_multiple_of(2), "it has a key without a value");
+        let dict = self.top()?;
+        match self.graph.nodes[dict] {
+            Node::Dict(dict) => self.graph.dicts[dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Node::Other => {}
+            other => bail!("it sets an item of {}", other.describe()),
+        }
+        Ok(())
+    }
+
+    /// torch's only persistent ids: `("storage", class, key, location, numel)`.
+    fn persistent_id(&mut self) -> Result<()> {
+        let id = self.pop()?;
+        let graph = &self.graph;
+        let &[kind, class, key, _location, numel] = graph.sequence(id)? else { bail!("a storage is not described") };
+        ensure!(graph.text(kind)? == "storage", "it refers to something that is no storage");
+        let Node::Global("torch" | "torch.storage", class) = graph.nodes[class] else {
+            bail!("a storage has no class of torch's");
+        };
+        let storage = Storage { class, key: graph.text(key)?, numel: graph.int(numel)? };
+        self.push(Node::Storage(storage));
+        Ok(())
+    }
+
+    /// The value of a call. None is made: what the known ones return follows from their arguments.
+    fn reduce(&mut self) -> Result<()> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let Node::Global(module, name) = self.graph.nodes[function] else {
+            bail!("it calls something that is no function");
+        };
+        let arguments = self.graph.sequence(arguments)?;
+        // A tuple may be used by many calls: each must cost little.
+        ensure!(arguments.len() <= MAX_ARGUMENTS, "it calls a function with {} arguments", arguments.len());
+        let arguments = arguments.to_vec();
+        match (module, name) {
+            ("collections", "OrderedDict") => {
+                ensure!(arguments.is_empty(), "it makes an OrderedDict in a way that torch does not");
+                self.push_dict();
+            }
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {
+                let [storage, offset, size, stride, ..] = arguments[..] else { bail!("a tensor is not described") };
+                let Node::Storage(storage) = self.graph.nodes[storage] else { bail!("a tensor has no storage") };
+                let (size, stride) = (self.graph.ints(size)?, self.graph.ints(stride)?);
+                let view = TensorView { storage, offset: self.graph.int(offset)?, size, stride };
+                self.push(Node::Tensor(self.graph.tensors.len()));
+                self.graph.tensors.push(view);
+            }
+            ("torch._utils", "_rebuild_parameter") => {
+                self.stack.push(*arguments.first().context("a parameter has no tensor")?);
+            }
+            ("torch", "Size") => {
+                self.stack.push(*arguments.first().context("a size has no numbers")?);
+            }
+            ("torch.jit._pickle", _) => self.push(Node::Other),
+            call if HARMLESS.contains(&call) => self.push(Node::Other),
+            _ => bail!("it calls {}, which no weights file needs; nothing of it was run", full_name(module, name)),
+        }
+        Ok(())
+    }
+
+    /// An object of a TorchScript class, without attributes yet.
+    fn new_object(&mut self) -> Result<()> {
+        let (arguments, class) = (self.pop()?, self.pop()?);
+        ensure!(self.graph.sequence(arguments)?.is_empty(), "it makes an object with arguments");
+        let Node::Global(module, name) = self.graph.nodes[class] else {
+            bail!("it makes an object of something that is no class");
+        };
+        ensure!(
+            module.starts_with("__torch__"),
+            "it holds an object of the Python class {}, which was not made; save the net's state_dict() alone",
+            full_name(module, name)
+        );
+        let dict = self.graph.dicts.len();
+        self.graph.dicts.push(Vec::new());
+        self.push(Node::Object(dict));
+        Ok(())
+    }
+
+    /// Gives the object below the top the attributes on top.
+    fn build(&mut self) -> Result<()> {
+        let (state, object) = (self.pop()?, self.top()?);
+        match (self.graph.nodes[object], self.graph.nodes[state]) {
+            (Node::Object(object), Node::Dict(state)) => {
+                // Taken, not copied: a pickle could have one dict copied into many objects.
+                self.graph.dicts[object] = std::mem::take(&mut self.graph.dicts[state]);
+            }
+            // A state_dict carries its `_metadata`, the versions of the modules, as an attribute.
+            (Node::Dict(_) | Node::Other | Node::Tensor(_) | Node::Object(_), _) => {}
+            (other, _) => bail!("it gives attributes to {}", other.describe()),
+        }
+        Ok(())
+    }
+}
+
+/// `module.name`, no longer than a message can bear.
+fn full_name(module: &str, name: &str) -> String {
+    format!("{module}.{name}").chars().take(100).flat_map(char::escape_debug).collect()
+}
