@@ -51,7 +51,8 @@ char *tm_jit_save(const ModuleSpec *modules, int64_t module_count, const TensorS
         std::vector<torch::jit::Module> built;
         for (int64_t i = 0; i < module_count; ++i) {
             built.emplace_back(c10::QualifiedName(modules[i].class_name), unit, /*shouldMangle=*/true);
-            built[i].register_attribute("training", c10::BoolType::get(), true);
+            // As after the test that ends the original's epochs: who loads it and calls it gets predictions.
+            built[i].register_attribute("training", c10::BoolType::get(), false);
         }
         for (int64_t i = 0; i < tensor_count; ++i) {
             const TensorSpec &spec = tensors[i];

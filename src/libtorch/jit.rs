@@ -63,7 +63,7 @@ pub enum TensorKind {
     Buffer,
 }
 
-/// The file that `torch.jit.save` writes of the tree. The bytes depend on `modules` alone.
+/// The file that `torch.jit.save` writes of the tree, in evaluation mode. The bytes depend on `modules` alone.
 ///
 /// # Errors
 ///

@@ -135,13 +135,16 @@ fn numel_within(view: &TensorView) -> Option<u64> {
         return None;
     }
     let numel = view.size.iter().try_fold(1u64, |numel, &size| numel.checked_mul(u64::try_from(size).ok()?))?;
+    let storage = u64::try_from(view.storage.numel).ok()?;
     let mut last = u64::try_from(view.offset).ok()?;
+    if numel == 0 {
+        return (last <= storage).then_some(0);
+    }
     for (&size, &stride) in view.size.iter().zip(&view.stride) {
-        let reach = u64::try_from(size).ok()?.saturating_sub(1).checked_mul(u64::try_from(stride).ok()?)?;
+        let reach = u64::try_from(size - 1).ok()?.checked_mul(u64::try_from(stride).ok()?)?;
         last = last.checked_add(reach)?;
     }
-    let storage = u64::try_from(view.storage.numel).ok()?;
-    (if numel == 0 { last <= storage } else { last < storage }).then_some(numel)
+    (last < storage).then_some(numel)
 }
 
 /// The type of the elements of a storage class of torch's.
@@ -225,5 +228,31 @@ impl<'a> Finder<'a> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_lies_within_its_storage_or_is_none() {
+        let numel = |numel, offset, size: &[i64], stride: &[i64]| {
+            let storage = Storage { class: "FloatStorage", key: "0", numel };
+            numel_within(&TensorView { storage, offset, size: size.to_vec(), stride: stride.to_vec() })
+        };
+        assert_eq!(numel(6, 0, &[2, 3], &[3, 1]), Some(6));
+        assert_eq!(numel(6, 0, &[3, 2], &[1, 3]), Some(6));
+        assert_eq!(numel(6, 1, &[2, 3], &[3, 1]), None);
+        assert_eq!(numel(1, 0, &[], &[]), Some(1));
+        assert_eq!(numel(0, 0, &[], &[]), None);
+        assert_eq!(numel(0, 0, &[0, 5], &[5, 1]), Some(0));
+        assert_eq!(numel(1, 0, &[1 << 40], &[0]), Some(1 << 40));
+        assert_eq!(numel(6, 0, &[1 << 40, 1 << 40], &[0, 0]), None);
+        assert_eq!(numel(6, 0, &[2, 3], &[i64::MAX, 1]), None);
+        assert_eq!(numel(6, 5, &[2], &[-1]), None);
+        assert_eq!(numel(6, -1, &[2], &[1]), None);
+        assert_eq!(numel(6, 0, &[-2], &[1]), None);
+        assert_eq!(numel(6, 0, &[2, 3], &[1]), None);
     }
 }

@@ -505,3 +505,51 @@ impl<'a> Machine<'a> {
 fn full_name(module: &str, name: &str) -> String {
     format!("{module}.{name}").chars().take(100).flat_map(char::escape_debug).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value that the opcodes leave on top.
+    fn value(opcodes: &[u8]) -> Node<'_> {
+        let (graph, root) = parse(opcodes).unwrap();
+        graph.node(root)
+    }
+
+    #[test]
+    fn whole_numbers_have_the_sign_and_size_that_python_gives_them() {
+        assert_eq!(value(b"J\xff\xff\xff\xff."), Node::Int(-1));
+        assert_eq!(value(b"M\x00\x80."), Node::Int(32768));
+        assert_eq!(value(b"\x8a\x02\x00\x80."), Node::Int(-32768));
+        assert_eq!(value(b"\x8a\x00."), Node::Int(0));
+        assert_eq!(value(b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f."), Node::Int(i64::MAX));
+        assert_eq!(value(b"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01."), Node::Other);
+    }
+
+    #[test]
+    fn a_call_is_refused_by_its_name() {
+        for call in [&b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R."[..], b"\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R."] {
+            let error = parse(call).unwrap_err().to_string();
+            assert_eq!(error, "it calls posix.system, which no weights file needs; nothing of it was run");
+        }
+    }
+
+    #[test]
+    fn a_value_below_a_mark_cannot_be_taken() {
+        assert!(parse(b"N(0.").is_err());
+        assert!(parse(b"N(\x85.").is_err());
+        assert!(parse(b"t.").is_err());
+        assert!(parse(b".").is_err());
+    }
+
+    #[test]
+    fn one_tuple_in_many_calls_costs_no_more_than_one() {
+        // A tuple of 50,000 sizes, kept in the memo and used as arguments again and again.
+        let mut bomb = b"(".to_vec();
+        bomb.extend(b"K\x01".repeat(50_000));
+        bomb.extend(b"tq\x00ccollections\nOrderedDict\nq\x01");
+        bomb.extend(b"h\x01h\x00R0".repeat(100_000));
+        bomb.push(b'.');
+        assert!(parse(&bomb).is_err());
+    }
+}

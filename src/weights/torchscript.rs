@@ -6,7 +6,7 @@ use crate::model::{Block, Layer, blocks};
 use anyhow::{Context, Result};
 use tch::Tensor;
 
-/// The file of `weights` as a scripted `Net` whose dropout layers zero the share `dropout`.
+/// The file of `weights` as a scripted `Net` in evaluation mode, whose dropout layers zero the share `dropout` in training.
 ///
 /// # Errors
 ///
