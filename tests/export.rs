@@ -50,7 +50,8 @@ fn every_format_becomes_every_other_without_a_changed_bit() {
             let copy = weights::matching(&to, weights::read(&to).unwrap(), &net.state_dict()).unwrap();
             assert_same(&copy, &net.state_dict());
             if ending != "safetensors" || from.ends_with("model.safetensors") {
-                let (copy, original) = (std::fs::read(&to), std::fs::read(folder.path().join(format!("model.{ending}"))));
+                let (copy, original) =
+                    (std::fs::read(&to), std::fs::read(folder.path().join(format!("model.{ending}"))));
                 assert!(copy.unwrap() == original.unwrap(), "{} differs from model.{ending}", to.display());
             }
         }

@@ -30,7 +30,9 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
         return Err(UsageError(format!("--to {} does not end in {}", to.display(), Format::ENDINGS)).into());
     };
     if !(0.0..1.0).contains(&dropout) {
-        return Err(UsageError(format!("--dropout takes a share from 0 up to, but not including, 1, not {dropout}")).into());
+        return Err(
+            UsageError(format!("--dropout takes a share from 0 up to, but not including, 1, not {dropout}")).into()
+        );
     }
     let net = Net::new(Device::Cpu, dropout, Kernels::Torch);
     weights::load(&from, &net)?;

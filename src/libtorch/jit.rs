@@ -110,8 +110,7 @@ pub fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let tensors: Vec<*const C_tensor> = dict.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
     // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep what the pointers point to beyond the
     // call, which only reads it.
-    let bytes =
-        unsafe { new_tensor(|out| tm_pickle_dict(names.as_ptr(), tensors.as_ptr(), dict.len() as i64, out)) }?;
+    let bytes = unsafe { new_tensor(|out| tm_pickle_dict(names.as_ptr(), tensors.as_ptr(), dict.len() as i64, out)) }?;
     Ok(Vec::try_from(bytes)?)
 }
 

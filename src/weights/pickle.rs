@@ -528,7 +528,9 @@ mod tests {
 
     #[test]
     fn a_call_is_refused_by_its_name() {
-        for call in [&b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R."[..], b"\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R."] {
+        for call in
+            [&b"cposix\nsystem\nX\x02\x00\x00\x00ls\x85R."[..], b"\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R."]
+        {
             let error = parse(call).unwrap_err().to_string();
             assert_eq!(error, "it calls posix.system, which no weights file needs; nothing of it was run");
         }
