@@ -3,6 +3,7 @@
 //! [`blocks`] is the architecture, read by everything that needs it: the net here, the table of `summary`, the
 //! TorchScript module of `model.pt`.
 
+use crate::libtorch::fused;
 use crate::weights::StateDict;
 use anyhow::{Result, ensure};
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
@@ -59,12 +60,12 @@ pub fn blocks(dropout: f64) -> Vec<Block> {
     ]
 }
 
-/// Whose kernels compute.
+/// What computes the layers; the net, its names and its weights are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernels {
-    /// libtorch's, one operation a layer.
+    /// PyTorch's own, layer by layer.
     Torch,
-    /// This program's for the CPU, one operation a block.
+    /// A block as one operation ([`fused`]), on the CPU only: elsewhere this is [`Kernels::Torch`].
     Fused,
 }
 
@@ -85,17 +86,21 @@ struct Entry {
 impl Net {
     /// Builds the net on `device`, its weights drawn from libtorch's default generator as PyTorch's constructors draw
     /// them: `tch::manual_seed(seed)` before it gives the weights of `torch.manual_seed(seed); Net()`.
-    pub fn new(device: Device, dropout: f64, _kernels: Kernels) -> Net {
+    pub fn new(device: Device, dropout: f64, kernels: Kernels) -> Net {
+        let fuse = kernels == Kernels::Fused && device == Device::Cpu;
         let store = nn::VarStore::new(Device::Cpu);
         let mut entries = Vec::new();
         let mut sequentials = Vec::new();
+        let mut previous = Vec::new();
         for block in blocks(dropout) {
+            let first = entries.len();
             let mut sequential = nn::seq_t();
             for (index, layer) in block.layers.iter().enumerate() {
                 let path = store.root() / block.name / index;
                 sequential = layer.build(sequential, &path, device, &mut entries);
             }
-            sequentials.push(sequential);
+            sequentials.push(if fuse { fused_block(&block.layers, &previous, &entries[first..]) } else { sequential });
+            previous = block.layers;
         }
         Net { sequentials, entries }
     }
@@ -208,6 +213,36 @@ impl Layer {
                 sequential.add_fn(move |x| x.avg_pool2d([kernel, kernel], [kernel, kernel], [0, 0], false, true, None))
             }
         }
+    }
+}
+
+/// A block on the fused kernels, with the tensors that `entries` holds for its layers; `previous` is the block before.
+fn fused_block(layers: &[Layer], previous: &[Layer], entries: &[Entry]) -> SequentialT {
+    let tensor = |index: usize| entries[index].tensor.shallow_clone();
+    match *layers {
+        [Layer::Conv2d { padding, .. }, Layer::ReLU, Layer::BatchNorm2d { .. }, ref rest @ ..] => {
+            let dropout = if let [Layer::Dropout { p }] = *rest { p } else { 0. };
+            nn::seq_t().add(fused::ConvBlock {
+                weight: tensor(0),
+                gamma: tensor(1),
+                beta: tensor(2),
+                running_mean: tensor(3),
+                running_var: tensor(4),
+                num_batches_tracked: tensor(5),
+                padding,
+                dropout,
+                plain: matches!(previous, [Layer::MaxPool2d { .. }]),
+            })
+        }
+        // A pool and the 1x1 convolution beside it are one operation, which stands where the convolution does.
+        [Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. }] => nn::seq_t(),
+        [Layer::Conv2d { .. }] => {
+            let weight = tensor(0);
+            let averages = matches!(previous, [Layer::AvgPool2d { .. }]);
+            let operation = if averages { fused::average_pool_convolution } else { fused::convolution_max_pool };
+            nn::seq_t().add_fn_t(move |x, train| operation(x, &weight, train).expect("a fused block"))
+        }
+        ref other => unreachable!("no fused form of {other:?}"),
     }
 }
 

@@ -1,1 +1,34 @@
-//! TODO
+//! Part 1: backpropagation by hand on a 2-2-2 network, in float64.
+//!
+//! Two inputs, two hidden neurons, two outputs, a sigmoid after each of the four, no biases, the squared error. The
+//! network is small enough for a pencil, so the same gradient is computed three ways and the ways are compared:
+//!
+//! | module | one idea |
+//! |---|---|
+//! | [`network`] | the forward pass and the hand-derived gradient, one line an equation |
+//! | [`autograd`] | the gradient by libtorch's autograd |
+//! | [`finite_difference`] | the gradient by central finite differences |
+//! | [`compare`] | the largest difference between each pair of the three |
+//! | [`descent`] | gradient descent: the table of steps, and what a learning rate that diverges is |
+//! | [`table`] | the table as CSV and as text |
+//! | [`explain`] | one step with the numbers put in |
+//! | [`drawing`] | the network drawn in text |
+//! | [`chart`] | E_total over the steps as text |
+//! | [`pictures`] | the network and E_total over the steps as SVG |
+//! | [`number`] | how a number is written for people |
+
+pub mod autograd;
+pub mod chart;
+pub mod compare;
+pub mod descent;
+pub mod drawing;
+pub mod explain;
+pub mod finite_difference;
+pub mod network;
+pub mod number;
+pub mod pictures;
+pub mod table;
+
+pub use compare::Differences;
+pub use descent::{Run, descend};
+pub use network::{Problem, Row};

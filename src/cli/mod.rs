@@ -16,11 +16,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use tracing::level_filters::LevelFilter;
 
 /// A PyTorch MNIST net of 11,392 parameters, layer for layer in Rust on libtorch.
 #[derive(Parser)]
-#[command(version = version(), max_term_width = 110, args_conflicts_with_subcommands = true)]
+#[command(version = version(), max_term_width = 110, args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train the net (the default command)
+    #[command(args_override_self = true)]
     Train(train::Args),
     /// Measure a weights file on the test images
     Evaluate(evaluate::Args),
@@ -188,7 +190,11 @@ pub fn say(line: impl Display) -> Result<()> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("stdout was closed before the program ended")
 }
 
-/// `0.1.0 (tch 0.24.0, libtorch 2.11.0)`.
+/// `0.1.0 (tch 0.24.0, libtorch 2.11.0)`: tch as Cargo.lock has it, libtorch as it is loaded.
 fn version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), " (tch 0.24.0, libtorch 2.11.0)")
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let libtorch = crate::libtorch::about::version().unwrap_or_else(|_| "unknown".into());
+        format!("{} (tch {}, libtorch {libtorch})", env!("CARGO_PKG_VERSION"), env!("TCH_MNIST_TCH_VERSION"))
+    });
+    &VERSION
 }

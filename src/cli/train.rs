@@ -179,6 +179,11 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         None => Run::new(&config, &data, compute.device, &net)?,
     };
     write_config(&config, &out)?;
+    let folder = Folder(out.clone());
+    if resumed.is_some() {
+        // What the interrupted process wrote after its last checkpoint is written again.
+        folder.write(run.history(), &run.step_records()?)?;
+    }
     tracing::info!("{} training and {} test images, run folder {}", data.train.len(), data.test.len(), out.display());
     tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
 
@@ -199,7 +204,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         Ok(ending) => {
             finish.write_weights(&net, &run)?;
             let status = if ending == Ending::TargetReached { "target_reached" } else { "done" };
-            Folder(out.clone()).write_metrics(run.history(), Some(&finish.line(status, run.history())?))?;
+            folder.write_metrics(run.history(), Some(&finish.line(status, run.history())?))?;
             finish.say_end(status, run.history())?;
             tracing::info!("weights: {0}/model.pt, {0}/model.pth, {0}/model.safetensors", out.display());
             Ok(Outcome::Done)
@@ -344,7 +349,8 @@ impl Finish<'_> {
 
     /// `model.pt`, `model.pth` and `model.safetensors`: the same tensors in three formats.
     fn write_weights(&self, net: &Net, run: &Run) -> Result<()> {
-        let mut metadata = BTreeMap::from([("config".to_string(), self.config.to_toml())]);
+        let mut metadata =
+            BTreeMap::from([("format".into(), "pt".into()), ("config".to_string(), self.config.to_toml())]);
         if let Some(last) = run.history().last() {
             metadata.insert("epochs".into(), run.history().len().to_string());
             metadata.insert("test_loss".into(), last.test_loss.to_string());

@@ -3,7 +3,10 @@
 //! This is the only module with `unsafe`. Every C function takes tensors as tch passes them (a pointer to an
 //! `at::Tensor`), catches every C++ exception and returns its text, or null when all went well.
 
+pub mod about;
 pub mod allocator;
+pub mod cuda;
+pub mod fused;
 pub mod generator;
 pub mod jit;
 pub mod sgd;
@@ -46,9 +49,6 @@ unsafe fn new_tensor(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Re
         Ok(Tensor::from_ptr(out))
     }
 }
-
-/// libtorch's own version, such as `2.11.0`, as its headers stated it when the program was built.
-pub const LIBTORCH_VERSION: &str = "2.11.0";
 
 /// The folder of the libtorch that the program was linked against.
 pub const LIBTORCH_LIB: &str = env!("TCH_MNIST_LIBTORCH_LIB");

@@ -29,6 +29,16 @@ impl Folder {
         write_atomically(&self.0.join("metrics.jsonl"), |path| Ok(std::fs::write(path, text)?))
     }
 
+    /// Writes both files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Folder::write_metrics`].
+    pub fn write(&self, epochs: &[EpochRecord], steps: &[StepRecord]) -> Result<()> {
+        self.write_losses(steps)?;
+        self.write_metrics(epochs, None)
+    }
+
     fn write_losses(&self, steps: &[StepRecord]) -> Result<()> {
         write_atomically(&self.0.join("losses.csv"), |path| {
             let mut writer = csv::Writer::from_path(path)?;
@@ -43,8 +53,7 @@ impl Folder {
 impl Observer for Folder {
     fn event(&mut self, event: &Event) -> Result<()> {
         if let Event::EpochEnded { epochs, steps, .. } = event {
-            self.write_losses(steps)?;
-            self.write_metrics(epochs, None)?;
+            self.write(epochs, steps)?;
         }
         Ok(())
     }

@@ -34,7 +34,8 @@ pub fn stdout(command: &mut Command) -> String {
 pub fn failure(command: &mut Command) -> (String, i32) {
     let output = command.timeout(std::time::Duration::from_secs(60)).assert().failure().get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let errors: Vec<&str> = stderr.lines().filter(|line| !line.starts_with(" INFO ")).collect();
+    let errors: Vec<&str> =
+        stderr.lines().filter(|line| !line.starts_with(" INFO ") && !line.starts_with(" WARN ")).collect();
     assert_eq!(errors.len(), 1, "one line was expected:\n{stderr}");
     (errors[0].to_string(), output.status.code().expect("no signal"))
 }

@@ -1,0 +1,102 @@
+//! Gradient descent: the table of steps, and what a learning rate that diverges is.
+
+use super::number::number;
+use super::{Problem, Row};
+use anyhow::{Result, bail};
+
+/// The table of one learning rate.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The learning rate.
+    pub lr: f64,
+    /// One row a step; row 0 holds the weights that were given.
+    pub rows: Vec<Row>,
+}
+
+impl Run {
+    /// The first row.
+    pub fn first(&self) -> &Row {
+        &self.rows[0]
+    }
+
+    /// The last row.
+    pub fn last(&self) -> &Row {
+        &self.rows[self.rows.len() - 1]
+    }
+}
+
+/// `steps` rows of gradient descent, at least one: each row's weights are those of the row before, less `lr` times
+/// its gradient.
+///
+/// # Errors
+///
+/// When the problem itself is too large for float64, or when `lr` diverges. The sigmoids bound the error, so a
+/// learning rate shows that it is far too large in one of two ways: a value overflows, or a step throws the weights
+/// so far that the sigmoids are flat there and nothing can be learned any more (see [`is_stranded`]).
+pub fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
+    let mut problem = *problem;
+    let mut rows: Vec<Row> = Vec::with_capacity(steps);
+    for step in 0..steps.max(1) {
+        let row = Row::at(step, &problem);
+        if step == 0 && !row.is_finite() {
+            bail!("the first forward and backward pass overflows: give smaller --weights, --inputs or --targets");
+        }
+        if !row.is_finite() {
+            bail!("--lr {} diverges: a value overflows at step {step}; give a smaller --lr", number(lr));
+        }
+        if rows.first().is_some_and(|start| is_stranded(&row, start)) {
+            bail!(
+                "--lr {} diverges: step {} throws the weights so far that the sigmoids are flat and nothing is learned any more, with E_total at {}; give a smaller --lr",
+                number(lr),
+                step - 1,
+                number(row.e_total)
+            );
+        }
+        problem.weights = row.updated_weights(lr);
+        rows.push(row);
+    }
+    Ok(Run { lr, rows })
+}
+
+/// Whether the gradient has vanished beside that of the first row, to the last digit of a float64, though most of the
+/// error is still there. Where the error has gone as well, the descent has simply arrived.
+fn is_stranded(row: &Row, start: &Row) -> bool {
+    let steepest = |row: &Row| row.gradient().into_iter().map(f64::abs).fold(0.0, f64::max);
+    row.e_total > 0.5 * start.e_total && steepest(row) < f64::EPSILON * steepest(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_uses_the_old_weights_in_every_gradient() {
+        let problem = Problem::default();
+        let run = descend(&problem, 0.5, 2).unwrap();
+        let gradient = Row::at(0, &problem).gradient();
+        let expected: [f64; 8] = std::array::from_fn(|k| problem.weights[k] - 0.5 * gradient[k]);
+        assert_eq!(run.rows[1].weights(), expected);
+    }
+
+    #[test]
+    fn a_problem_that_overflows_is_no_fault_of_the_learning_rate() {
+        let problem = Problem { inputs: [1e300, 1.0], weights: [1e300; 8], ..Problem::default() };
+        let error = descend(&problem, 1.0, 2).unwrap_err().to_string();
+        assert!(error.contains("smaller --weights"), "{error}");
+    }
+
+    #[test]
+    fn a_learning_rate_that_is_too_small_does_not_diverge() {
+        let run = descend(&Problem::default(), 1e-300, 5).unwrap();
+        assert_eq!(run.last().weights(), Problem::default().weights);
+    }
+
+    #[test]
+    fn a_target_that_is_reached_is_no_divergence() {
+        // Both outputs are exactly 0.5 when w5 to w8 are 0.
+        let problem =
+            Problem { targets: [0.5, 0.5], weights: [0.1, 0.2, 0.3, 0.4, 0.0, 0.0, 0.0, 0.0], ..Problem::default() };
+        let run = descend(&problem, 1.0, 5).unwrap();
+        assert_eq!(run.last().e_total, 0.0);
+    }
+}

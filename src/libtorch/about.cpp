@@ -1,0 +1,32 @@
+// Which libtorch this is: asked of the library itself, for headers only tell what the program was built against.
+
+#include "common.h"
+#include <ATen/Version.h>
+#include <dlfcn.h>
+#include <stdexcept>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+extern "C" {
+
+// One byte each, from the top: major, minor, patch. The function lies in libtorch_cpu, so this is the loaded one's.
+char *tm_version(uint64_t *version) {
+    return guarded([&] { *version = aoti_torch_abi_version(); });
+}
+
+// The path of the loaded libtorch_cpu, from strdup.
+char *tm_library(char **path) {
+    return guarded([&] {
+        Dl_info info;
+        void *function = dlsym(RTLD_DEFAULT, "aoti_torch_abi_version");
+        if (!function || !dladdr(function, &info) || !info.dli_fname) {
+            throw std::runtime_error("the loader does not say where libtorch_cpu is");
+        }
+        *path = strdup(info.dli_fname);
+    });
+}
+
+// The vector instructions that libtorch's kernels use here: DEFAULT, AVX2, AVX512, ...; from strdup.
+char *tm_cpu_capability(char **name) {
+    return guarded([&] { *name = strdup(at::get_cpu_capability().c_str()); });
+}
+}

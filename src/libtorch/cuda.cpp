@@ -1,0 +1,96 @@
+// What stands between this program and a GPU: libtorch's CUDA half, NVIDIA's driver, the devices.
+//
+// The driver is asked directly, for libtorch only tells that there is no CUDA, not why. Its library is opened by name:
+// neither CUDA's headers nor the driver need be there to build or to run.
+
+#include "common.h"
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <dlfcn.h>
+#include <stdexcept>
+
+namespace {
+// CUresult and CUdevice of cuda.h are an enum and an int.
+void *driver() {
+    static void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    return library;
+}
+
+template <typename Function>
+Function *symbol(const char *name) {
+    void *found = driver() ? dlsym(driver(), name) : nullptr;
+    if (!found) throw std::runtime_error(std::string("libcuda.so.1 has no ") + name);
+    return reinterpret_cast<Function *>(found);
+}
+
+void succeed(int result, const char *name) {
+    if (result) throw std::runtime_error(std::string(name) + " failed with " + std::to_string(result));
+}
+} // namespace
+
+extern "C" {
+
+// As declared in cuda.rs.
+struct tm_Driver {
+    int found;    // whether libcuda.so.1 could be opened
+    int version;  // the newest CUDA that the driver serves: 13000 is 13.0
+    int result;   // what cuInit returned; 0 is success, 100 is no device
+    int devices;  // how many, after CUDA_VISIBLE_DEVICES
+    char text[256]; // why it was not opened, or what `result` means
+};
+
+struct tm_Device {
+    char name[256];
+    uint64_t total_memory; // bytes
+    int major, minor;      // compute capability
+};
+
+char *tm_cuda_driver(tm_Driver *out) {
+    return guarded([&] {
+        *out = {};
+        if (!driver()) {
+            const char *why = dlerror();
+            strncpy(out->text, why ? why : "", sizeof out->text - 1);
+            return;
+        }
+        out->found = 1;
+        succeed(symbol<int(int *)>("cuDriverGetVersion")(&out->version), "cuDriverGetVersion");
+        out->result = symbol<int(unsigned)>("cuInit")(0);
+        if (out->result) {
+            const char *text = nullptr;
+            symbol<int(int, const char **)>("cuGetErrorString")(out->result, &text);
+            strncpy(out->text, text ? text : "unknown error", sizeof out->text - 1);
+            return;
+        }
+        succeed(symbol<int(int *)>("cuDeviceGetCount")(&out->devices), "cuDeviceGetCount");
+    });
+}
+
+// Call it after tm_cuda_driver reported more than `index` devices.
+char *tm_cuda_device(int index, tm_Device *out) {
+    return guarded([&] {
+        *out = {};
+        int device;
+        size_t memory;
+        succeed(symbol<int(int *, int)>("cuDeviceGet")(&device, index), "cuDeviceGet");
+        succeed(symbol<int(char *, int, int)>("cuDeviceGetName")(out->name, sizeof out->name, device), "cuDeviceGetName");
+        succeed(symbol<int(size_t *, int)>("cuDeviceTotalMem_v2")(&memory, device), "cuDeviceTotalMem");
+        out->total_memory = memory;
+        auto attribute = symbol<int(int *, int, int)>("cuDeviceGetAttribute");
+        succeed(attribute(&out->major, 75, device), "cuDeviceGetAttribute"); // COMPUTE_CAPABILITY_MAJOR
+        succeed(attribute(&out->minor, 76, device), "cuDeviceGetAttribute"); // COMPUTE_CAPABILITY_MINOR
+    });
+}
+
+// libtorch's CUDA half: whether it is loaded, the CUDA it was built for (13000 is 13.0), and the cuDNN that is loaded
+// (91900 is 9.19.0); 0 where there is none.
+char *tm_cuda_half(int *loaded, int64_t *runtime, int64_t *cudnn) {
+    return guarded([&] {
+        *runtime = *cudnn = 0;
+        // Hooks register themselves when libtorch_cuda is loaded; without it these are the empty ones.
+        const at::CUDAHooksInterface &hooks = at::detail::getCUDAHooks();
+        *loaded = hooks.hasCUDART();
+        if (*loaded) *runtime = hooks.versionCUDART();
+        if (*loaded && hooks.hasCuDNN()) *cudnn = hooks.versionRuntimeCuDNN();
+    });
+}
+}

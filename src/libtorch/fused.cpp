@@ -1,0 +1,525 @@
+// A block of the net as one operation on the CPU, forward and backward: convolution + ReLU + BatchNorm + dropout,
+// 1x1 convolution + 2x2 max-pool, or average-pool + 1x1 convolution.
+//
+// Images lie as [H, W, channels], the channels padded with zeros to a multiple of 16, so that a vector register holds
+// channels of one pixel. A block puts out ReLU's result, with dropout's decisions in its sign bits (ReLU leaves no
+// sign), and behind the images what BatchNorm makes of it: a mean, a scale and a shift a channel. Who reads the images
+// normalises them one at a time, in cache, so BatchNorm and dropout cost no pass over memory of their own; the sums
+// that their gradients need are taken where the gradient is made. To autograd the three rows are an input like any
+// other: y = (x - mean) * scale + shift.
+//
+// What it gains over PyTorch's layers: the passes over memory (PyTorch makes one a layer, and two for BatchNorm's
+// statistics); a mask that is hashed in parallel instead of drawn one by one from a generator; 16 multiplications
+// instead of 36 in 3x3 convolutions, most of the arithmetic of this net. What it costs: it is made for this net (3x3 of
+// even sizes, 1x1, at most 32 channels, no gradient for the images), a gradient has no gradient of its own, and dropout
+// draws another mask from the same seed than PyTorch's.
+//
+// The arithmetic on one image is in fused_kernels.cpp; here are the batch, BatchNorm's few numbers a channel, and
+// autograd. The batch is always cut into SLICES whose sums are added in order, so the number of threads changes no
+// bit. Sums are float over short runs and double beyond.
+
+#include "common.h"
+#include "fused_kernels.h"
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <atomic>
+#include <vector>
+
+extern const Kernels kernels_portable;
+#ifdef TM_X86_64
+extern const Kernels kernels_x86_64_v3, kernels_avx512;
+#endif
+
+namespace {
+
+// What this processor can run, the best first.
+std::vector<const Kernels *> available_kernels() {
+    std::vector<const Kernels *> all;
+#ifdef TM_X86_64
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
+    if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        all.push_back(&kernels_avx512);
+    if (v3) all.push_back(&kernels_x86_64_v3);
+#endif
+    all.push_back(&kernels_portable);
+    return all;
+}
+
+std::atomic<const Kernels *> &chosen_kernels() {
+    static std::atomic<const Kernels *> chosen{available_kernels().front()};
+    return chosen;
+}
+
+const Kernels &kernels() { return *chosen_kernels(); }
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t SLICES = 16;
+constexpr double MOMENTUM = 0.1, EPSILON = 1e-5; // nn.BatchNorm2d's defaults
+
+int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP * GROUP); }
+
+// Calls body(slice, first image, end, scratch) for every slice; `scratch` is `floats` floats of the running thread's,
+// zero at the start of a slice.
+template <typename Body>
+void over_slices(int64_t images, int64_t floats, Body body) {
+    const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP;
+    const Tensor scratches = at::empty({at::get_num_threads() * stride}, at::kFloat);
+    float *base = scratches.data_ptr<float>();
+    at::parallel_for(0, SLICES, 1, [&](int64_t begin, int64_t end) {
+        float *scratch = base + at::get_thread_num() * stride;
+        for (int64_t slice = begin; slice < end; ++slice) {
+            std::fill(scratch, scratch + floats, 0.0f);
+            body(slice, images * slice / SLICES, images * (slice + 1) / SLICES, scratch);
+        }
+    });
+}
+
+// One row of doubles a slice, added up in the order of the slices.
+struct Sums {
+    Tensor rows;
+    explicit Sums(int64_t count) : rows(at::zeros({SLICES, count}, at::kDouble)) {}
+    double *of(int64_t slice) { return rows.data_ptr<double>() + slice * rows.size(1); }
+    std::vector<double> total() {
+        std::vector<double> sum(rows.size(1), 0.0);
+        at::parallel_for(0, rows.size(1), 2048, [&](int64_t begin, int64_t end) {
+            for (int64_t slice = 0; slice < SLICES; ++slice) {
+                const double *row = of(slice);
+                for (int64_t i = begin; i < end; ++i) sum[i] += row[i];
+            }
+        });
+        return sum;
+    }
+};
+
+// Winograd's transform of a 3x3 kernel to 4x4, and of a 4x4 gradient back to 3x3: one row or column of it.
+void kernel_transform(double a, double b, double c, double *out, int step) {
+    out[0] = a, out[step] = (a + b + c) / 2, out[2 * step] = (a - b + c) / 2, out[3 * step] = c;
+}
+void kernel_gradient(double a, double b, double c, double d, double *out, int step) {
+    out[0] = a + (b + c) / 2, out[step] = (b - c) / 2, out[2 * step] = (b + c) / 2 + d;
+}
+
+// Behind the images of a batch [N + 1, H, W, pad], in the place of one more: the rows mean, scale and shift.
+// A gradient has the three rows' gradients there.
+float *affine_of(const Tensor &x) { return x.data_ptr<float>() + (x.size(0) - 1) * x.stride(0); }
+
+// A convolution of a batch x with weight [out, in, kernel, kernel]. x is the images [N, 1, H, W] for a weight of one
+// input channel; else what a block put out in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
+struct Convolution {
+    Geometry g;
+    int border; // zeros around the input
+    Tensor x, weight;
+    bool first;          // one channel: the nine inputs of a pixel become the channels of a 1x1 convolution
+    const float *affine; // null where there is nothing to normalise
+    int64_t images, pixels, in_floats, out_floats, source_floats;
+
+    Convolution(const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
+        : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
+        TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat && x.is_cpu() && weight.dim() == 4,
+                    "the fused kernels take a batch of images in float32 on the CPU");
+        first = weight.size(1) == 1;
+        const int kernel = int(weight.size(2)), out_c = int(weight.size(0));
+        const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
+        const int out_h = h - kernel + 1, out_w = w - kernel + 1;
+        if (first) {
+            TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1,
+                        "the first fused block is a 3x3 convolution of images of one channel");
+            TORCH_CHECK(!x.requires_grad(),
+                        "the fused kernels have no gradient for the images; the torch kernels have");
+            g = {1, out_h, out_w, 9, GROUP, out_h, out_w, out_c, padded(out_c)};
+        } else {
+            const int in_c = int(weight.size(1));
+            g = {kernel, h, w, in_c, padded(in_c), out_h, out_w, out_c, padded(out_c)};
+            TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= 32 && g.out_pad <= 32 &&
+                            x.size(3) == g.in_pad,
+                        "the fused kernels take kernels of 1 or 3 and at most 32 channels, padded to 16 or 32");
+            TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
+                        "the fused 3x3 convolution makes images of even height and width, not ", out_h, "x", out_w);
+        }
+        pixels = int64_t(out_h) * out_w;
+        TORCH_CHECK(out_h > 0 && out_w > 0 && pixels >= 3, "the image is too small for the fused kernels");
+        affine = first || plain ? nullptr : affine_of(this->x);
+        images = x.size(0) - (affine != nullptr);
+        in_floats = x.stride(0);
+        out_floats = pixels * g.out_pad;
+        source_floats = first || affine || border > 0 ? int64_t(g.in_h) * g.in_w * g.in_pad : 0;
+    }
+
+    // An image as the kernels read it: as it lies in memory, or made in `scratch`, source_floats that begin as zeros.
+    const float *source(int64_t image, float *scratch) const {
+        const float *from = x.data_ptr<float>() + image * in_floats;
+        if (source_floats == 0) return from;
+        if (first) {
+            kernels().patches(from, g.in_h + 2, g.in_w + 2, scratch);
+            return scratch;
+        }
+        const int columns = g.in_w - 2 * border, row = columns * g.in_pad;
+        for (int y = border; y < g.in_h - border; ++y, from += row) {
+            float *to = scratch + (y * g.in_w + border) * g.in_pad;
+            if (affine) kernels().normalise(from, columns, g.in_pad, affine, to);
+            else std::copy(from, from + row, to);
+        }
+        return scratch;
+    }
+
+    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `turned` round, for the input gradient, which is
+    // a convolution from out_c channels to in_c: [matrices, out_c, in_pad].
+    Tensor packed(bool turned) const {
+        const int from = turned ? g.out_c : g.in_c, pad = turned ? g.in_pad : g.out_pad, matrix = from * pad;
+        const Tensor out = at::zeros({g.matrices(), from, pad}, at::kFloat);
+        const float *w = weight.data_ptr<float>();
+        for (int o = 0; o < g.out_c; ++o)
+            for (int i = 0; i < g.in_c; ++i, w += g.kernel * g.kernel) {
+                float *to = out.data_ptr<float>() + (turned ? o * pad + i : i * pad + o);
+                if (g.kernel == 1) {
+                    *to = *w;
+                    continue;
+                }
+                double half[12], full[16];
+                const float *at = turned ? w + 8 : w;
+                const int step = turned ? -1 : 1;
+                for (int k = 0; k < 3; ++k)
+                    kernel_transform(at[k * step], at[(3 + k) * step], at[(6 + k) * step], half + k, 3);
+                for (int k = 0; k < 4; ++k)
+                    kernel_transform(half[3 * k], half[3 * k + 1], half[3 * k + 2], full + 4 * k, 1);
+                for (int k = 0; k < 16; ++k) to[k * matrix] = float(full[k]);
+            }
+        return out;
+    }
+
+    // The weight's gradient from that of the matrices, [matrices, out_c, in_pad].
+    Tensor unpacked(const double *from) const {
+        const Tensor out = at::empty_like(weight);
+        float *to = out.data_ptr<float>();
+        const int matrix = g.out_c * g.in_pad;
+        for (int o = 0; o < g.out_c; ++o)
+            for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel) {
+                const double *at = from + o * g.in_pad + i;
+                if (g.kernel == 1) {
+                    *to = float(*at);
+                    continue;
+                }
+                double half[12], full[9];
+                for (int k = 0; k < 4; ++k)
+                    kernel_gradient(at[k * matrix], at[(4 + k) * matrix], at[(8 + k) * matrix], at[(12 + k) * matrix],
+                                    half + k, 4);
+                for (int k = 0; k < 3; ++k)
+                    kernel_gradient(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], full + 3 * k, 1);
+                std::copy(full, full + 9, to);
+            }
+        return out;
+    }
+
+    // The gradients of weight and x (undefined for the first block). fill(image, out, row) writes the gradient of one
+    // image of the convolution's output, with `row` floats from one of its rows to the next.
+    template <typename Fill>
+    std::pair<Tensor, Tensor> backward(Fill fill) const {
+        const int outside = g.kernel - 1 - border, h = g.out_h + 2 * outside, w = g.out_w + 2 * outside,
+                  row = w * g.out_pad;
+        const Geometry back = {g.kernel,         h,      w,       g.out_c, g.out_pad, h - g.kernel + 1,
+                               w - g.kernel + 1, g.in_c, g.in_pad};
+        const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(g.matrices()) * g.out_c * g.in_pad;
+        const int64_t in_pixels = int64_t(back.out_h) * back.out_w;
+        const Tensor dx = first ? Tensor() : at::empty_like(x), turned = first ? Tensor() : packed(true);
+        Sums sums(weights + 2 * g.in_pad);
+        over_slices(images, source_floats + gradient_floats + weights,
+                    [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
+                        float *gradient = scratch + source_floats, *inside = gradient + outside * (row + g.out_pad);
+                        double *dweight = sums.of(slice), *sum = dweight + weights, *product = sum + g.in_pad;
+                        for (int64_t image = from; image < to; ++image) {
+                            fill(image, inside, row);
+                            kernels().weight_gradient(g, source(image, scratch), inside, row,
+                                                      gradient + gradient_floats, dweight);
+                            if (first) continue;
+                            float *out = dx.data_ptr<float>() + image * in_floats;
+                            kernels().convolve(back, gradient, turned.data_ptr<float>(), out);
+                            if (affine)
+                                kernels().normalise_gradient(out, x.data_ptr<float>() + image * in_floats, in_pixels,
+                                                             g.in_pad, affine, sum, product);
+                        }
+                    });
+
+        const std::vector<double> total = sums.total();
+        if (affine) write_affine_gradient(dx, total.data() + weights, total.data() + weights + g.in_pad);
+        return {unpacked(total.data()), dx};
+    }
+
+    // Behind the gradients of the images, those of mean, scale and shift, from the sums of dy and dy * (x - mean).
+    void write_affine_gradient(const Tensor &dx, const double *sum, const double *product) const {
+        for (int c = 0; c < g.in_c; ++c) {
+            float *daffine = affine_of(dx) + c;
+            daffine[0] = float(-sum[c] * affine[g.in_pad + c]);
+            daffine[g.in_pad] = float(product[c]);
+            daffine[2 * g.in_pad] = float(sum[c]);
+        }
+    }
+};
+
+uint64_t dropout_key() {
+    at::Generator generator = at::detail::getDefaultCPUGenerator();
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    return generator.get<at::CPUGeneratorImpl>()->random64();
+}
+
+uint32_t dropout_threshold(double p) {
+    TORCH_CHECK(p >= 0 && p < 1, "dropout is a probability from 0 to below 1, not ", p);
+    return uint32_t(std::min(std::round(p * 4294967296.0), 4294967295.0));
+}
+
+struct TrainBlock : torch::autograd::Function<TrainBlock> {
+    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, const Tensor &gamma,
+                          const Tensor &beta, const Tensor &running_mean, const Tensor &running_var,
+                          const Tensor &batches, int64_t padding, double p, bool plain) {
+        const Convolution conv(x, weight, padding, plain);
+        const Geometry &g = conv.g;
+        const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
+        TORCH_CHECK(conv.images > 0, "BatchNorm has nothing to train on in an empty batch");
+        const Dropout dropout = {p > 0 ? dropout_key() : 0, dropout_threshold(p)};
+        const Tensor w = conv.packed(false), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+        Sums sums(2 * g.out_pad);
+        over_slices(conv.images, conv.source_floats, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
+            double *sum = sums.of(slice), *square = sum + g.out_pad;
+            for (int64_t image = from; image < to; ++image) {
+                float *out = y.data_ptr<float>() + image * conv.out_floats;
+                kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), out);
+                kernels().activate(out, conv.pixels, g.out_pad, dropout, image * conv.out_floats, sum, square);
+            }
+        });
+
+        const std::vector<double> total = sums.total();
+        const Tensor inverse_deviation = at::empty({g.out_c}, at::kDouble);
+        float *affine = affine_of(y);
+        std::fill(affine, affine + 3 * g.out_pad, 0.0f);
+        for (int c = 0; c < g.out_c; ++c) {
+            const double mean = total[c] / count, variance = std::max(total[g.out_pad + c] / count - mean * mean, 0.0);
+            const double inverse = 1 / std::sqrt(variance + EPSILON);
+            inverse_deviation.data_ptr<double>()[c] = inverse;
+            affine[c] = float(mean);
+            affine[g.out_pad + c] = float(gamma.data_ptr<float>()[c] * inverse * keep);
+            affine[2 * g.out_pad + c] = float(beta.data_ptr<float>()[c] * keep);
+            float &old_mean = running_mean.data_ptr<float>()[c], &old_var = running_var.data_ptr<float>()[c];
+            old_mean = float(MOMENTUM * mean + (1 - MOMENTUM) * old_mean);
+            old_var = float(MOMENTUM * variance * count / (count - 1) + (1 - MOMENTUM) * old_var);
+        }
+        *batches.data_ptr<int64_t>() += 1;
+
+        context->save_for_backward({x, weight, gamma, inverse_deviation, y});
+        context->saved_data["padding"] = padding;
+        context->saved_data["plain"] = plain;
+        context->saved_data["keep"] = keep;
+        return y;
+    }
+
+    static variable_list backward(AutogradContext *context, variable_list gradients) {
+        const variable_list saved = context->get_saved_variables();
+        const Tensor dy = gradients[0].contiguous(), y = saved[4], gamma = saved[2];
+        const Convolution conv(saved[0], saved[1], context->saved_data["padding"].toInt(),
+                               context->saved_data["plain"].toBool());
+        const Geometry &g = conv.g;
+        const double count = double(conv.images * conv.pixels), keep = context->saved_data["keep"].toDouble();
+
+        // Through the three rows to gamma and beta, and through mean and variance to every y: b * y + c.
+        const Tensor dgamma = at::empty_like(gamma), dbeta = at::empty_like(gamma);
+        std::vector<float> b(g.out_pad), c(g.out_pad);
+        const float *affine = affine_of(y), *daffine = affine_of(dy);
+        for (int i = 0; i < g.out_c; ++i) {
+            const double inverse = saved[3].data_ptr<double>()[i], dscale = daffine[g.out_pad + i] * keep * inverse;
+            dgamma.data_ptr<float>()[i] = float(dscale);
+            dbeta.data_ptr<float>()[i] = float(daffine[2 * g.out_pad + i] * keep);
+            b[i] = float(-gamma.data_ptr<float>()[i] * inverse * inverse * dscale / count);
+            c[i] = float(daffine[i] / count - double(b[i]) * affine[i]);
+        }
+        const auto [dweight, dx] = conv.backward([&](int64_t image, float *out, int row) {
+            int64_t offset = image * conv.out_floats;
+            for (int h = 0; h < g.out_h; ++h, offset += g.out_w * g.out_pad, out += row)
+                kernels().activate_gradient(dy.data_ptr<float>() + offset, y.data_ptr<float>() + offset, g.out_w,
+                                            g.out_pad, b.data(), c.data(), out);
+        });
+        return {dx, dweight, dgamma, dbeta, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    }
+};
+
+// With BatchNorm's running statistics as a scale and a shift: all is done when the convolution is. No gradient.
+Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma, const Tensor &beta,
+                      const Tensor &running_mean, const Tensor &running_var, int64_t padding) {
+    const Convolution conv(x, weight, padding, true);
+    const Geometry &g = conv.g;
+    std::vector<float> scale(g.out_pad), shift(g.out_pad);
+    for (int c = 0; c < g.out_c; ++c) {
+        const double factor =
+            gamma.data_ptr<float>()[c] / std::sqrt(double(running_var.data_ptr<float>()[c]) + EPSILON);
+        scale[c] = float(factor);
+        shift[c] = float(beta.data_ptr<float>()[c] - running_mean.data_ptr<float>()[c] * factor);
+    }
+    const Tensor w = conv.packed(false), y = at::empty({conv.images, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+    over_slices(conv.images, conv.source_floats, [&](int64_t, int64_t from, int64_t to, float *scratch) {
+        for (int64_t image = from; image < to; ++image) {
+            float *out = y.data_ptr<float>() + image * conv.out_floats;
+            kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), out);
+            kernels().relu_affine(out, conv.pixels, g.out_pad, scale.data(), shift.data());
+        }
+    });
+    return y;
+}
+
+struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
+    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
+        const Convolution conv(x, weight, 0, plain);
+        const Geometry &g = conv.g;
+        TORCH_CHECK(!conv.first && g.out_h % 2 == 0 && g.out_w % 2 == 0,
+                    "the fused max-pool takes even heights and widths");
+        const Tensor w = conv.packed(false);
+        const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
+        const Tensor which = at::empty(y.sizes(), at::kByte);
+        over_slices(conv.images, conv.source_floats + conv.out_floats,
+                    [&](int64_t, int64_t from, int64_t to, float *scratch) {
+                        float *unpooled = scratch + conv.source_floats;
+                        for (int64_t image = from; image < to; ++image) {
+                            const int64_t offset = image * conv.out_floats / 4;
+                            kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), unpooled);
+                            kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
+                                               which.data_ptr<uint8_t>() + offset);
+                        }
+                    });
+        context->save_for_backward({x, weight, which});
+        context->saved_data["plain"] = plain;
+        return y;
+    }
+
+    static variable_list backward(AutogradContext *context, variable_list gradients) {
+        const variable_list saved = context->get_saved_variables();
+        const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
+        const Tensor dy = gradients[0].contiguous(), which = saved[2];
+        const auto [dweight, dx] = conv.backward([&](int64_t image, float *out, int) {
+            const int64_t offset = image * conv.out_floats / 4;
+            kernels().max_unpool(dy.data_ptr<float>() + offset, which.data_ptr<uint8_t>() + offset, conv.g.out_h,
+                                 conv.g.out_w, conv.g.out_pad, out);
+        });
+        return {dx, dweight, Tensor()};
+    }
+};
+
+// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]: a few thousand
+// numbers, so plain loops. x is from a block without dropout: what is linear may be done after the average.
+struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution> {
+    static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
+        const Convolution conv(x, weight, 0, plain); // for its checks and sizes
+        TORCH_CHECK(conv.g.kernel == 1 && !conv.first, "the fused average-pool is followed by a 1x1 convolution");
+        const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
+        const Tensor averages = at::zeros({conv.images, pad}, at::kFloat),
+                     y = at::empty({conv.images, out}, at::kFloat);
+        over_slices(conv.images, 0, [&](int64_t, int64_t from, int64_t to, float *) {
+            for (int64_t image = from; image < to; ++image) {
+                const float *pixel = conv.x.data_ptr<float>() + image * conv.in_floats,
+                            *w = conv.weight.data_ptr<float>();
+                float *average = averages.data_ptr<float>() + image * pad, *result = y.data_ptr<float>() + image * out;
+                for (int64_t p = 0; p < conv.pixels; ++p, pixel += pad)
+                    for (int i = 0; i < in; ++i) average[i] += pixel[i] / conv.pixels;
+                for (int o = 0; o < out; ++o, w += in) {
+                    double sum = 0;
+                    for (int i = 0; i < in; ++i) sum += w[i] * normalised(conv, average, i);
+                    result[o] = float(sum);
+                }
+            }
+        });
+        context->save_for_backward({x, weight, averages});
+        context->saved_data["plain"] = plain;
+        return y;
+    }
+
+    static double normalised(const Convolution &conv, const float *average, int i) {
+        const float *affine = conv.affine + i;
+        const int pad = conv.g.in_pad;
+        return conv.affine ? (double(average[i]) - affine[0]) * affine[pad] + affine[2 * pad] : average[i];
+    }
+
+    static variable_list backward(AutogradContext *context, variable_list gradients) {
+        const variable_list saved = context->get_saved_variables();
+        const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
+        const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
+        const Tensor dy = gradients[0].contiguous(), dx = at::zeros_like(conv.x), dweight = at::empty_like(conv.weight);
+        std::vector<double> dw(out * in), sum(in), product(in);
+        for (int64_t image = 0; image < conv.images; ++image) {
+            const float *average = saved[2].data_ptr<float>() + image * pad, *w = conv.weight.data_ptr<float>();
+            const float *back = dy.data_ptr<float>() + image * out;
+            float *pixel = dx.data_ptr<float>() + image * conv.in_floats;
+            for (int i = 0; i < in; ++i) {
+                double gradient = 0;
+                for (int o = 0; o < out; ++o) {
+                    gradient += back[o] * double(w[o * in + i]);
+                    dw[o * in + i] += back[o] * normalised(conv, average, i);
+                }
+                sum[i] += gradient;
+                if (conv.affine) product[i] += gradient * (double(average[i]) - conv.affine[i]);
+                pixel[i] = float(gradient * (conv.affine ? conv.affine[pad + i] : 1) / conv.pixels);
+            }
+            for (int64_t p = 1; p < conv.pixels; ++p) std::copy(pixel, pixel + in, pixel + p * pad);
+        }
+        std::copy(dw.begin(), dw.end(), dweight.data_ptr<float>());
+        if (conv.affine) conv.write_affine_gradient(dx, sum.data(), product.data());
+        return {dx, dweight, Tensor()};
+    }
+};
+
+} // namespace
+
+extern "C" {
+
+// Convolution + ReLU + BatchNorm + dropout on a batch as `Convolution` takes it. In training the result is
+// [N + 1, H, W, pad], and the running statistics and the count of batches change; in evaluation x and the result are
+// `plain`.
+char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma, const Tensor *beta,
+                     const Tensor *running_mean, const Tensor *running_var, const Tensor *batches, int64_t padding,
+                     double dropout, bool plain, bool train, Tensor **out) {
+    return guarded([&] {
+        *out = new Tensor(train ? TrainBlock::apply(*x, *weight, *gamma, *beta, *running_mean, *running_var, *batches,
+                                                    padding, dropout, plain)
+                                : evaluate_block(*x, *weight, *gamma, *beta, *running_mean, *running_var, padding));
+    });
+}
+
+// 1x1 convolution + 2x2 max-pool; the result is plain.
+char *tm_fused_convolution_max_pool(const Tensor *x, const Tensor *weight, bool plain, Tensor **out) {
+    return guarded([&] { *out = new Tensor(ConvolutionMaxPool::apply(*x, *weight, plain)); });
+}
+
+// Average-pool of the whole image + 1x1 convolution, to [N, out].
+char *tm_fused_average_pool_convolution(const Tensor *x, const Tensor *weight, bool plain, Tensor **out) {
+    return guarded([&] { *out = new Tensor(AveragePoolConvolution::apply(*x, *weight, plain)); });
+}
+
+// The key that the next fused dropout would draw from the default generator.
+char *tm_dropout_key(uint64_t *out) {
+    return guarded([&] { *out = dropout_key(); });
+}
+
+// What dropout of probability p drops of n elements under this key: bool [n]. n is a multiple of 16.
+char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
+    return guarded([&] {
+        TORCH_CHECK(n % GROUP == 0, "the mask is made for multiples of ", GROUP, " elements, not ", n);
+        const Tensor ones = at::ones({n}, at::kFloat);
+        double sums[2 * GROUP] = {};
+        kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {key, dropout_threshold(p)}, 0, sums,
+                           sums + GROUP);
+        *out = new Tensor(at::signbit(ones));
+    });
+}
+
+// The instruction set of the kernels in use.
+const char *tm_fused_instruction_set() { return kernels().instruction_set; }
+
+// Uses the kernels of this instruction set from now on; false where the processor has not got it.
+bool tm_fused_use_instruction_set(const char *name) {
+    for (const Kernels *kernels : available_kernels())
+        if (strcmp(kernels->instruction_set, name) == 0) return chosen_kernels() = kernels, true;
+    return false;
+}
+}

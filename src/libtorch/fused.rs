@@ -1,0 +1,164 @@
+//! A block of the net as one operation on the CPU: see `fused.cpp` for how, and for what it gains.
+//!
+//! What one block hands to the next is for fused blocks only: images [N, H, W, C] with C padded to a multiple of 16; a
+//! [`ConvBlock`] in training [N + 1, H, W, C], the last being no image but what BatchNorm makes of the others. The first
+//! block takes [N, 1, H, W], the last puts out [N, C].
+
+use super::{check, new_tensor};
+use anyhow::Result;
+use std::ffi::{CStr, c_char};
+use tch::Tensor;
+use tch::nn::ModuleT;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn tm_fused_block(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        gamma: *const C_tensor,
+        beta: *const C_tensor,
+        running_mean: *const C_tensor,
+        running_var: *const C_tensor,
+        num_batches_tracked: *const C_tensor,
+        padding: i64,
+        dropout: f64,
+        plain: bool,
+        train: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn tm_fused_convolution_max_pool(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        plain: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn tm_fused_average_pool_convolution(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        plain: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn tm_dropout_key(out: *mut u64) -> *mut c_char;
+    fn tm_dropout_mask(key: u64, p: f64, n: i64, out: *mut *mut C_tensor) -> *mut c_char;
+    fn tm_fused_instruction_set() -> *const c_char;
+    fn tm_fused_use_instruction_set(name: *const c_char) -> bool;
+}
+
+/// `Conv2d(bias=False) -> ReLU -> BatchNorm2d -> Dropout` in one operation, with BatchNorm's default `momentum` and
+/// `eps`. The tensors are those of the layers it stands for, shared with them.
+#[derive(Debug)]
+pub struct ConvBlock {
+    /// [out, in, 3, 3], or [out, 1, 3, 3] for the block that takes the images.
+    pub weight: Tensor,
+    /// BatchNorm's weight [out].
+    pub gamma: Tensor,
+    /// BatchNorm's bias [out].
+    pub beta: Tensor,
+    /// [out], changed by every training forward.
+    pub running_mean: Tensor,
+    /// [out], changed by every training forward.
+    pub running_var: Tensor,
+    /// An int64 scalar, plus one every training forward.
+    pub num_batches_tracked: Tensor,
+    /// Zeros around the convolution's input.
+    pub padding: i64,
+    /// The probability of dropout, 0 for none.
+    pub dropout: f64,
+    /// Whether the block behind which it stands is no [`ConvBlock`].
+    pub plain: bool,
+}
+
+impl ConvBlock {
+    /// The block's output. A training forward draws 64 bits from libtorch's default CPU generator when there is dropout;
+    /// an evaluation has no gradient.
+    ///
+    /// # Errors
+    ///
+    /// When shapes or types are none that the kernels take.
+    pub fn f_forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
+        unsafe {
+            new_tensor(|out| {
+                tm_fused_block(
+                    x.as_ptr(),
+                    self.weight.as_ptr(),
+                    self.gamma.as_ptr(),
+                    self.beta.as_ptr(),
+                    self.running_mean.as_ptr(),
+                    self.running_var.as_ptr(),
+                    self.num_batches_tracked.as_ptr(),
+                    self.padding,
+                    self.dropout,
+                    self.plain,
+                    train,
+                    out,
+                )
+            })
+        }
+    }
+}
+
+impl ModuleT for ConvBlock {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        // ModuleT has no way to hand an error back; tch's own layers panic here too.
+        self.f_forward_t(x, train).expect("a fused block")
+    }
+}
+
+/// `Conv2d(kernel_size=1, bias=False) -> MaxPool2d(2, 2)` behind a [`ConvBlock`], with `weight` [out, in, 1, 1].
+///
+/// # Errors
+///
+/// When shapes or types are none that the kernels take, such as an odd height.
+pub fn convolution_max_pool(x: &Tensor, weight: &Tensor, train: bool) -> Result<Tensor> {
+    // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
+    unsafe { new_tensor(|out| tm_fused_convolution_max_pool(x.as_ptr(), weight.as_ptr(), !train, out)) }
+}
+
+/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`, behind a [`ConvBlock`] without dropout:
+/// [N, out] with `weight` [out, in, 1, 1].
+///
+/// # Errors
+///
+/// When shapes or types are none that the kernels take.
+pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, train: bool) -> Result<Tensor> {
+    // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
+    unsafe { new_tensor(|out| tm_fused_average_pool_convolution(x.as_ptr(), weight.as_ptr(), !train, out)) }
+}
+
+/// The key that the next training forward with dropout would use, drawn as it draws it.
+///
+/// # Errors
+///
+/// When libtorch has no default generator.
+pub fn dropout_key() -> Result<u64> {
+    let mut key = 0;
+    // SAFETY: `key` outlives the call, which writes it.
+    unsafe { check(tm_dropout_key(&mut key))? };
+    Ok(key)
+}
+
+/// Which of `n` elements dropout of probability `p` drops under `key`, counted along a block's padded output: bool [n].
+///
+/// # Errors
+///
+/// When `n` is no multiple of 16 or `p` is not in 0..1.
+pub fn dropout_mask(key: u64, p: f64, n: i64) -> Result<Tensor> {
+    // SAFETY: it stores a tensor made with `new` when it returns null.
+    unsafe { new_tensor(|out| tm_dropout_mask(key, p, n, out)) }
+}
+
+/// The instruction sets that the kernels are compiled for, the fastest first.
+pub const INSTRUCTION_SETS: [&CStr; 3] = [c"avx512", c"x86_64_v3", c"portable"];
+
+/// The instruction set of the kernels in use: the first of [`INSTRUCTION_SETS`] that the processor has.
+pub fn instruction_set() -> &'static str {
+    // SAFETY: a string literal of the C++ side.
+    unsafe { CStr::from_ptr(tm_fused_instruction_set()) }.to_str().unwrap_or("unknown")
+}
+
+/// Uses another of [`INSTRUCTION_SETS`] from now on, for tests and measurements; false where the processor has not got it.
+pub fn use_instruction_set(name: &CStr) -> bool {
+    // SAFETY: the C side only reads the string.
+    unsafe { tm_fused_use_instruction_set(name.as_ptr()) }
+}
