@@ -1,6 +1,7 @@
 //! Where to compute, by whose kernels, and why.
 
 use crate::config::{Compute, Config, DeviceChoice, KernelsChoice};
+use crate::libtorch::cuda;
 use crate::model::Kernels;
 use anyhow::{Result, ensure};
 use tch::{Cuda, Device};
@@ -48,7 +49,8 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
             let count = count();
             ensure!(
                 count > 0,
-                "--device cuda: no CUDA device is there (tch-mnist doctor says why); use --device auto or cpu"
+                "--device cuda: no CUDA device is there ({}; tch-mnist doctor says more); use --device auto or cpu",
+                cuda::why_not()
             );
             ensure!((index as i64) < count, "--device cuda:{index}: the last of {count} GPUs is cuda:{}", count - 1);
             Ok(Device::Cuda(index))
@@ -56,10 +58,20 @@ pub fn choose(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// The device and its reason, for the first line of a run.
-pub fn describe(compute: &Compute) -> String {
+/// The device and why, for the first line of a run that asked for `asked`.
+pub fn describe(compute: &Compute, asked: DeviceChoice) -> String {
     match compute.device {
-        Device::Cuda(index) => format!("cuda:{index}"),
-        _ => format!("cpu with {} threads and {:?} kernels", tch::get_num_threads(), compute.kernels),
+        Device::Cuda(index) => {
+            let name = cuda::devices().into_iter().find(|device| device.index == index).map(|device| device.name);
+            format!("cuda:{index}, {}", name.unwrap_or_default())
+        }
+        _ => {
+            let kernels = format!("{:?}", compute.kernels).to_lowercase();
+            let why = match asked {
+                DeviceChoice::Auto => format!("CUDA is not usable: {}", cuda::why_not()),
+                _ => "as asked".to_string(),
+            };
+            format!("cpu, {} threads, {kernels} kernels ({why})", tch::get_num_threads())
+        }
     }
 }

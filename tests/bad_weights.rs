@@ -145,7 +145,7 @@ fn another_net() {
     let floats = |size: &[i64], value: f64| Tensor::full(size, value, (Kind::Float, Device::Cpu));
 
     changed(&|entries| *entries = vec![("fc.weight".into(), floats(&[10, 784], 0.0))]);
-    refused_file(&path, &["convblock1.0.weight is missing (the file holds 1 tensors, the first fc.weight)"]);
+    refused_file(&path, &["convblock1.0.weight is missing (the file holds 1 tensor, the first fc.weight)"]);
     changed(&|entries| drop(entries.remove(3)));
     refused_file(&path, &["does not fit the net: convblock1.2.running_mean is missing"]);
     changed(&|entries| entries.push(("fc.bias".into(), floats(&[10], 0.0))));
@@ -210,7 +210,7 @@ fn pickles_that_grow() {
     for pickle in
         [filled(b"\x80\x02", b"}", b"."), filled(b"\x80\x02)", b"\x85", b"."), filled(b"\x80\x02)", b"2\x86", b".")]
     {
-        refused(&archive(&pickle, &[]), &["not a state_dict"]);
+        refused(&archive(&pickle, &[]), &["state_dict"]);
     }
     refused(&archive(&filled(b"\x80\x02", b"(", b"."), &[]), &["it takes a value that is not there"]);
     // Modules that hold the module below twice, 30 deep.
@@ -295,6 +295,8 @@ fn pickle_piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn changed_bytes_never_panic(format in 0..3usize, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
         static GOOD: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();

@@ -162,8 +162,9 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     log::to_file(open_log(&out)?);
     remove_temporaries(&out)?;
 
+    let asked = config.device;
     let compute = device::resolve(&mut config)?;
-    tracing::info!("device: {}", device::describe(&compute));
+    tracing::info!("device: {}", device::describe(&compute, asked));
     data::fetch::ensure(&config.data, config.dataset, None, !verbosity.is_quiet())?;
     let limit = |n: i64| (n > 0).then_some(n);
     let data =

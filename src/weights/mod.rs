@@ -130,7 +130,8 @@ fn tensor(bytes: &[u8], size: &[i64], kind: Kind) -> Result<Tensor> {
 pub fn matching(path: &Path, weights: StateDict, expected: &StateDict) -> Result<StateDict> {
     let check = || {
         let weights = without_wrapper_prefix(path, weights.0);
-        let described = format!("the file holds {} tensors, the first {}", weights.len(), first_key(&weights));
+        let plural = if weights.len() == 1 { "" } else { "s" };
+        let described = format!("the file holds {} tensor{plural}, the first {}", weights.len(), first_key(&weights));
         let mut by_key: HashMap<String, Tensor> = weights.into_iter().collect();
         let mut converted = None;
         let mut matched = Vec::with_capacity(expected.0.len());

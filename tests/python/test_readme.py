@@ -1,0 +1,78 @@
+"""Every command of the README does what it says, on a slice of the data."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import DATA, PROGRAM, ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
+
+# Stands for target/release/tch-mnist, and trains on a slice.
+SLICED = f"""#!/usr/bin/env bash
+case " $* " in
+    *" --resume "* | *" --limit-train "*) exec {PROGRAM} "$@" ;;
+    " train "*) exec {PROGRAM} "$@" --limit-train 640 --limit-test 256 ;;
+    *) exec {PROGRAM} "$@" ;;
+esac
+"""
+
+# Stands for cargo: `cargo run --release -- ...`.
+CARGO = """#!/usr/bin/env bash
+[ "$1 $2 $3" = "run --release --" ] || { echo "unexpected: cargo $*" >&2; exit 9; }
+exec target/release/tch-mnist "${@:4}"
+"""
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
+    for name in ["scripts", ".venv", "data"]:
+        (tmp_path / name).symlink_to(ROOT / name)
+    write_program(tmp_path / "target/release/tch-mnist", SLICED)
+    write_program(tmp_path / "bin/cargo", CARGO)
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    # The first block is scripts/train and scripts/test; the one here runs within the other.
+    assert "scripts/train" in BLOCKS[0]
+    blocks = [block for block in BLOCKS[1:] if "jq" not in block or shutil.which("jq")]
+    if len(blocks) < len(BLOCKS) - 1:
+        print("skipped the loop that ends in jq: there is no jq here")
+    assert len(blocks) >= 4
+    for block in blocks:
+        command = ["bash", "-euo", "pipefail", "-c", block]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        if "compare.py" in block:
+            assert "0 of 38 tensors differ, 0 of " in done.stdout
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\| `tch-mnist ([a-z]+)", README, re.M))
+def test_the_table_names_commands_that_exist(command: str) -> None:
+    done = subprocess.run([PROGRAM, command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Usage: tch-mnist" in done.stdout
+
+
+def test_train_sets_up_and_trains_from_any_folder(tmp_path: Path) -> None:
+    flags = ["--epochs", "1", "--limit-train", "256", "--limit-test", "128", "--out", "here"]
+    done = subprocess.run([ROOT / "scripts/train", *flags], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("EPOCH: 0\n\nTest set: Average loss: ")
+    assert (tmp_path / "here/model.pt").exists()
+    assert f'data = "{DATA}"' in (tmp_path / "here/config.toml").read_text()
+
+
+def test_the_run_in_the_readme_is_one_of_the_original_settings() -> None:
+    epochs = re.findall(r"^EPOCH: (\d+)$", README, re.M)
+    assert [int(epoch) for epoch in epochs] == list(range(15))
+    correct = [int(count) for count in re.findall(r"Accuracy: (\d+)/10000", README)]
+    assert len(correct) == 15
+    assert correct[-1] >= 9930
