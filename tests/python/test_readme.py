@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import DATA, PROGRAM, ROOT
+from conftest import PROGRAM, ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
@@ -59,15 +59,6 @@ def test_the_table_names_commands_that_exist(command: str) -> None:
     done = subprocess.run([PROGRAM, command, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "Usage: tch-mnist" in done.stdout
-
-
-def test_train_sets_up_and_trains_from_any_folder(tmp_path: Path) -> None:
-    flags = ["--epochs", "1", "--limit-train", "256", "--limit-test", "128", "--out", "here"]
-    done = subprocess.run([ROOT / "scripts/train", *flags], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("EPOCH: 0\n\nTest set: Average loss: ")
-    assert (tmp_path / "here/model.pt").exists()
-    assert f'data = "{DATA}"' in (tmp_path / "here/config.toml").read_text()
 
 
 def test_the_run_in_the_readme_is_one_of_the_original_settings() -> None:
