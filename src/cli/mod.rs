@@ -35,7 +35,7 @@ struct Cli {
 enum Command {
     /// Train the net (the default command)
     #[command(args_override_self = true)]
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Measure a weights file on the test images
     Evaluate(evaluate::Args),
     /// Print the layers, their output shapes and parameters
@@ -124,9 +124,9 @@ pub fn main() -> ExitCode {
     // A panic is reported as any error is, in one line; where it came from goes to the log.
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let verbosity = cli.verbosity;
-    let command = cli.command.unwrap_or(Command::Train(cli.train));
+    let command = cli.command.unwrap_or_else(|| Command::Train(Box::new(cli.train)));
     let result = without_panic(|| match command {
-        Command::Train(args) => train::run(args, verbosity),
+        Command::Train(args) => train::run(*args, verbosity),
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),

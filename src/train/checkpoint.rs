@@ -165,7 +165,7 @@ impl Checkpoint {
         }
         for step in 0..done {
             run.schedule.step_taken();
-            if (step + 1) % run.steps() == 0 && step + 1 <= state.epoch * run.steps() {
+            if (step + 1) % run.steps() == 0 && step < state.epoch * run.steps() {
                 run.schedule.epoch_trained();
             }
         }
