@@ -95,6 +95,9 @@ fn refused(bytes: &[u8], expected: &[&str]) {
     refused_file(&path, expected);
 }
 
+/// A state_dict's keys and tensors.
+type Entries = Vec<(String, Tensor)>;
+
 #[test]
 fn no_weights_file_at_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,7 +140,7 @@ fn another_net() {
     let (folder, _) = good("pth");
     let net = Net::new(Device::Cpu, 0.05, Kernels::Torch);
     let path = folder.path().join("other.safetensors");
-    let changed = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let changed = |change: &dyn Fn(&mut Entries)| {
         let mut entries = net.state_dict().0;
         change(&mut entries);
         weights::safetensors::write(&path, &StateDict(entries), &BTreeMap::new()).unwrap();
