@@ -251,7 +251,7 @@ mod tests {
     fn a_warm_up_is_undone() {
         let (data, net) = (load(), net());
         let mut stepper = stepper(&net, &data);
-        stepper.eager_step(&batch(0), 0, 0.1).unwrap();
+        let _ = stepper.eager_step(&batch(0), 0, 0.1).unwrap();
         let mut inputs = stepper.static_inputs().unwrap();
         inputs.set(&batch(1), 1, 0.1).unwrap();
         let (before, snapshot) = (state(&stepper), Snapshot::of(&stepper).unwrap());
