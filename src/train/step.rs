@@ -1,9 +1,9 @@
 //! One training step: gather, forward, loss, backward, SGD; operation by operation, or on a GPU as one CUDA graph.
 //!
-//! A step of this net is more than a hundred small kernels, and launching them one by one takes the host longer than the
-//! GPU needs to run them. A [`Graph`] launches them in one call. What it replays is fixed: the kernels, the memory that they read
-//! and write, and every number that the host gave them. So [`Stepper::static_step`] takes whatever changes from step to
-//! step out of device memory ([`StaticInputs`]), the learning rate too, and needs nothing of the host in between.
+//! A step of this net is more than a hundred small kernels; launched one by one, a GPU waits for the host most of the
+//! time. A [`Graph`] launches them in one call. What it replays is fixed: the kernels, the memory that they read and
+//! write, and every number that the host gave them. So [`Stepper::static_step`] reads what changes from step to step from
+//! device memory ([`StaticInputs`]), the learning rate too, and needs nothing of the host in between.
 //!
 //! A captured step computes what an eager one computes, by the same kernels on the same numbers, and draws the same
 //! dropout masks: a replay moves the generator on by what the captured kernels drew, so that captured and eager steps may
