@@ -136,6 +136,7 @@ def place_of(args: argparse.Namespace) -> tuple[Place, int]:
 def sweep(args: argparse.Namespace) -> int:
     """The whole of it; returns the exit code."""
     searched = space.read(args.space)
+    points = searched.grid() if args.sampler == "grid" else []
     defaults = space.check(searched, args.program)
     out = (args.out or Path("runs") / f"sweep-{searched.name}").resolve()
     held = lock(out)
@@ -159,15 +160,14 @@ def sweep(args: argparse.Namespace) -> int:
         study.make_pruner(args.pruner, longest),
     )
     trials = args.trials
-    if args.sampler == "grid":
-        points = searched.grid()
+    if points:
         trials = min(trials, len(points))
         study.enqueue(opened, points, trials)
 
     place, threads = place_of(args)
     # After Ray, which has handlers of its own.
     stop = Stop()
-    program = [str(args.program.resolve()), "train", "-q", "--log-format=json", f"--data={args.data.resolve()}"]
+    program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
     common = [*program, f"--threads={threads}", *flags(searched.fixed)]
     seed = defaults["seed"]
     seeds = list(range(seed, seed + searched.seeds))
