@@ -4,6 +4,7 @@
 //! Ctrl-C or SIGTERM with the checkpoint saved.
 
 mod backprop;
+mod bench;
 mod doctor;
 mod download;
 mod evaluate;
@@ -44,6 +45,9 @@ enum Command {
     Export(export::Args),
     /// Show backpropagation by hand on a 2-2-2 network
     Backprop(backprop::Args),
+    /// Measure how fast it trains and evaluates
+    #[command(args_override_self = true)]
+    Bench(Box<bench::Args>),
     /// Fetch a dataset and check it
     Download(download::Args),
     /// Say what is found of libtorch, CUDA and the data
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
+        Command::Bench(args) => bench::run(*args, verbosity),
         Command::Download(args) => download::run(args, verbosity),
         Command::Doctor(args) => doctor::run(args),
     });

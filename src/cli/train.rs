@@ -54,7 +54,7 @@ pub const HELP: &str = "How a run ends is the exit code, and the `status` of the
 
 /// The settings of [`Config`] as flags.
 #[derive(clap::Args, Serialize)]
-struct Settings {
+pub(super) struct Settings {
     /// Which dataset [default: mnist]
     #[arg(long, value_enum, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
