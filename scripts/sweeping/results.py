@@ -55,6 +55,8 @@ def write_table(path: Path, trials: Sequence[FrozenTrial], parameters: Sequence[
             )
 
 
+NAME = "validation accuracy (%)"
+
 STATUS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -73,17 +75,17 @@ def draw(folder: Path, study: optuna.Study, trials: Sequence[FrozenTrial]) -> li
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     varied = [name for name in study.best_params if len({trial.params.get(name) for trial in complete}) > 1]
     missing = []
-    with warnings.catch_warnings():
-        # These functions are marked as experimental.
-        warnings.simplefilter("ignore")
-        for name, enough, plot in [
-            ("importance", bool(varied), lambda: pictures.plot_param_importances(study, params=varied)),
-            ("parallel", len(complete) > 1, lambda: pictures.plot_parallel_coordinate(study)),
-            ("accuracy", True, lambda: plot_accuracy(trials)),
-        ]:
-            if not enough:
-                missing.append(name)
-                continue
+    for name, enough, plot in [
+        ("importance", bool(varied), lambda: pictures.plot_param_importances(study, params=varied, target_name=NAME)),
+        ("parallel", len(complete) > 1, lambda: pictures.plot_parallel_coordinate(study, target_name=NAME)),
+        ("accuracy", True, lambda: plot_accuracy(trials)),
+    ]:
+        if not enough:
+            missing.append(name)
+            continue
+        # Optuna marks its functions as experimental, and leaves its style behind.
+        with warnings.catch_warnings(), plt.style.context("default"):
+            warnings.simplefilter("ignore")
             save(folder / name, plot)
     return missing
 
@@ -114,7 +116,7 @@ def plot_accuracy(trials: Sequence[FrozenTrial]) -> Axes:
     if best:
         best.append((minutes(shown[-1], began), best[-1][1]))
         axes.step(*zip(*best, strict=True), where="post", label="best so far")
-    axes.set(xlabel="minutes since the sweep began", ylabel="validation accuracy (%)")
+    axes.set(xlabel="minutes since the sweep began", ylabel=NAME)
     axes.legend()
     return axes
 
