@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import DatabaseError
 
 from sweeping.places import Ended, Epoch, Place
 from sweeping.space import Space, UsageError, flags
@@ -40,11 +41,16 @@ class SweepFailed(Exception):
 
 def open_storage(where: str) -> BaseStorage:
     """A database's URL, or the file of an Optuna journal."""
-    try:
-        return RDBStorage(where) if "://" in where else JournalStorage(JournalFileBackend(where))
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise UsageError(f"--storage {where} cannot be opened: {reason}") from error
+    for attempt in range(5):
+        try:
+            return RDBStorage(where) if "://" in where else JournalStorage(JournalFileBackend(where))
+        except Exception as error:
+            # Of several processes that begin at once only one can make the tables; the others find them soon after.
+            if not isinstance(error, DatabaseError) or attempt == 4:
+                reason = str(error).split("\n")[0]
+                raise UsageError(f"--storage {where} cannot be opened: {reason}") from error
+            time.sleep(random.uniform(0.5, 1.5))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def make_sampler(name: str) -> BaseSampler:

