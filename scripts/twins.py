@@ -156,6 +156,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    # PyTorch rounds to TF32 in convolutions unless told otherwise; all contenders multiply in float32.
+    torch.backends.cudnn.allow_tf32 = False
     synchronize = torch.cuda.synchronize if args.device != "cpu" else contextlib.nullcontext
     measured = getattr(Twin(args), args.what)()
     for _ in sys.stdin:
