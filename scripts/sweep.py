@@ -14,11 +14,12 @@ import shutil
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sweeping import results, space, study, winner
 from sweeping.places import Place, Threads, cores
 from sweeping.space import UsageError, flags
@@ -98,6 +99,10 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal = 0
+        self.listen()
+
+    def listen(self) -> None:
+        """Takes the signals, from others who may have taken them."""
         for number in [signal.SIGINT, signal.SIGTERM]:
             signal.signal(number, self._note)
 
@@ -133,8 +138,26 @@ def place_of(args: argparse.Namespace) -> tuple[Place, int]:
     return Cluster(args.ray, args.jobs, threads, args.gpus_per_trial), threads
 
 
+@dataclass
+class Parts:
+    """What a sweep is put together from."""
+
+    args: argparse.Namespace
+    space: space.Space
+    defaults: dict[str, space.Setting]
+    """The settings of a run that varies nothing."""
+    out: Path
+    study: optuna.Study
+    trials: int
+    place: Place
+    command: list[str]
+    """The program and the flags that every run has."""
+    stop: Stop
+
+
 def sweep(args: argparse.Namespace) -> int:
     """The whole of it; returns the exit code."""
+    stop = Stop()
     searched = space.read(args.space)
     points = searched.grid() if args.sampler == "grid" else []
     defaults = space.check(searched, args.program)
@@ -144,70 +167,31 @@ def sweep(args: argparse.Namespace) -> int:
     if args.storage is None:
         # Nobody else writes it: a lock that is there was left by a process that was killed.
         Path(f"{journal}.lock").unlink(missing_ok=True)
-    scratch = out / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    epochs = searched.fixed.get("epochs", defaults["epochs"])
     drawn_epochs = searched.distributions.get("epochs")
-    longest = max(space.ends_of(drawn_epochs)) if drawn_epochs else epochs
     opened = study.open_study(
         study.open_storage(args.storage or str(journal)),
         args.study or searched.name,
         searched,
         study.make_sampler(args.sampler),
-        study.make_pruner(args.pruner, longest),
+        study.make_pruner(args.pruner, max(space.ends_of(drawn_epochs)) if drawn_epochs else defaults["epochs"]),
     )
-    trials = args.trials
-    if points:
-        trials = min(trials, len(points))
-        study.enqueue(opened, points, trials)
+    trials = min(args.trials, len(points)) if points else args.trials
+    study.enqueue(opened, points, trials)
 
     place, threads = place_of(args)
-    # After Ray, which has handlers of its own.
-    stop = Stop()
+    # Ray has taken them.
+    stop.listen()
     program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
-    common = [*program, f"--threads={threads}", *flags(searched.fixed)]
-    seed = defaults["seed"]
-    seeds = list(range(seed, seed + searched.seeds))
-
-    # A bar for people, a line a trial for a log.
-    bar = tqdm(total=trials, unit="trial", disable=None)
-
-    def ended(trial: FrozenTrial) -> None:
-        best = best_value(opened)
-        bar.update()
-        bar.set_postfix_str("" if best is None else f"best {best:.2f} %")
-        if bar.disable:
-            value = "" if trial.value is None else f" {trial.value:.2f} %"
-            print(f"trial {trial.number}: {trial.state.name.lower()}{value}", file=sys.stderr, flush=True)
-
-    searching = Sweep(
-        study=opened,
-        space=searched,
-        command=[*common, f"--validation={searched.validation}"],
-        seeds=seeds,
-        place=place,
-        trials=trials,
-        owner=f"{socket.gethostname()}:{out}",
-        exclusive=args.storage is None,
-        scratch=None if args.ray else scratch,
-        timeout=args.timeout,
-        stopped=stop.asked,
-        ended=ended,
-    )
+    command = [*program, f"--threads={threads}", *flags(searched.fixed)]
+    parts = Parts(args, searched, defaults, out, opened, trials, place, command, stop)
+    finished = search(parts)
     try:
-        already = len(searching.finished())
-        bar.update(already)
-        searching.run()
         if not stop.asked():
-            finish(args, out, opened, searching, searched, defaults, place, common, stop)
+            finish(parts, finished)
     finally:
-        bar.close()
-        searching.abandon()
-        results.write_table(out / "sweep.csv", searching.finished(), list(searched.ranges))
-        shutil.rmtree(scratch, ignore_errors=True)
+        place.stop()
         os.close(held)
     if stop.asked():
         print("stopped; the same command goes on with the sweep", file=sys.stderr)
@@ -215,34 +199,66 @@ def sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def finish(
-    args: argparse.Namespace,
-    out: Path,
-    opened: optuna.Study,
-    searching: Sweep,
-    searched: space.Space,
-    defaults: dict[str, space.Setting],
-    place: Place,
-    common: list[str],
-    stop: Stop,
-) -> None:
+def search(parts: Parts) -> list[FrozenTrial]:
+    """Runs the trials, and returns those that count."""
+    # A bar for people, a line a trial for a log.
+    bar = tqdm(total=parts.trials, unit="trial", disable=None)
+
+    def ended(trial: FrozenTrial) -> None:
+        best = best_value(parts.study)
+        bar.set_postfix_str("" if best is None else f"best {best:.2f} %", refresh=False)
+        bar.update()
+        if bar.disable:
+            value = "" if trial.value is None else f" {trial.value:.2f} %"
+            print(f"trial {trial.number}: {trial.state.name.lower()}{value}", file=sys.stderr, flush=True)
+
+    scratch = parts.out / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    seed = parts.defaults["seed"]
+    searching = Sweep(
+        study=parts.study,
+        space=parts.space,
+        command=[*parts.command, f"--validation={parts.space.validation}"],
+        seeds=list(range(seed, seed + parts.space.seeds)),
+        place=parts.place,
+        trials=parts.trials,
+        owner=f"{socket.gethostname()}:{parts.out}",
+        exclusive=parts.args.storage is None,
+        scratch=None if parts.args.ray else scratch,
+        timeout=parts.args.timeout,
+        stopped=parts.stop.asked,
+        ended=ended,
+    )
+    bar.update(len(searching.finished()))
+    try:
+        searching.run()
+        return searching.finished()
+    finally:
+        bar.close()
+        searching.abandon()
+        results.write_table(parts.out / "sweep.csv", searching.finished(), list(parts.space.ranges))
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
     """The results of a sweep that came to its end."""
-    trials = searching.finished()
-    length = {trial.number: trial.params.get("epochs", defaults["epochs"]) * searched.seeds for trial in trials}
-    print(study.summary(trials, lambda trial: length[trial.number]))
-    if not any(trial.state == TrialState.COMPLETE for trial in trials):
-        raise SweepFailed(f"no trial was trained to its end: {out / 'sweep.csv'} lists what became of them")
-    best = {**searched.fixed, **opened.best_params}
-    results.write_settings(out / "best.toml", opened, best)
-    missing = results.draw(out, opened, trials)
+    seeds = parts.space.seeds
+    print(study.summary(trials, lambda trial: trial.params.get("epochs", parts.defaults["epochs"]) * seeds))
+    if best_value(parts.study) is None:
+        raise SweepFailed(f"no trial was trained to its end: {parts.out / 'sweep.csv'} lists what became of them")
+    best = {**parts.space.fixed, **parts.study.best_params}
+    path = parts.out / "best.toml"
+    results.write_settings(path, parts.study, best)
+    missing = results.draw(parts.out, parts.study, trials)
     if missing:
         print(f"too few trials for the picture of {' and of '.join(missing)}", file=sys.stderr)
-    print(f"best: trial {opened.best_trial.number}, validation accuracy {opened.best_value:.2f} %, {out / 'best.toml'}")
-    if args.report_seeds:
-        first = defaults["seed"] + searched.seeds
-        seeds = list(range(first, first + args.report_seeds))
-        candidates = {"best": best, "defaults": searched.fixed}
-        report = winner.report(out, place, common, candidates, seeds, stop.asked)
+    print(f"best: trial {parts.study.best_trial.number}, validation accuracy {parts.study.best_value:.2f} %, {path}")
+    if parts.args.report_seeds:
+        first = parts.defaults["seed"] + seeds
+        fresh = list(range(first, first + parts.args.report_seeds))
+        candidates = {"best": best, "defaults": parts.space.fixed}
+        report = winner.report(parts.out, parts.place, parts.command, candidates, fresh, parts.stop.asked)
         if report is not None:
             print(winner.text(report))
 

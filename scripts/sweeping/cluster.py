@@ -104,9 +104,12 @@ class Cluster:
 
     def stop(self) -> None:
         """Kills the tasks; their runs of the program die with them."""
-        for ref in self._tasks:
-            ray.cancel(ref, force=True)
-        ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=10) if self._tasks else None
+        tasks = list(self._tasks)
+        self._tasks.clear()
+        for task in tasks:
+            ray.cancel(task, force=True)
+        if tasks:
+            ray.wait(tasks, num_returns=len(tasks), timeout=10)
         ray.shutdown()
 
 

@@ -28,7 +28,7 @@ from sweeping.trial import Job
 HEARTBEAT = 20
 DEAD = 120
 
-# How often a trial whose process went away is run again.
+# How often a trial whose process died is run again. What a sweep ended itself, or what ended with it, does not count.
 RETRIES = 3
 
 # So many trials that fail one after the other end the sweep: then it is not the settings.
@@ -148,7 +148,8 @@ class Sweep:
 
     def abandon(self) -> None:
         """Ends what runs, and puts it back for the next process."""
-        self.place.stop()
+        if self._running:
+            self.place.stop()
         for trial in self._running.values():
             self._again(trial.number)
         self._running.clear()
@@ -189,7 +190,7 @@ class Sweep:
     def _end(self, message: Ended) -> None:
         trial, result = self._running.pop(message.number), message.result
         if result.status == "lost":
-            self._again(trial.number)
+            self._again(trial.number, lost=True)
             return
         if result.status == "usage":
             self.study.tell(trial, state=TrialState.FAIL)
@@ -230,13 +231,13 @@ class Sweep:
             if (at_start and mine) or time.time() - last_sign > DEAD:
                 self._again(trial.number)
 
-    def _again(self, number: int) -> None:
-        """Fails a trial and puts another one with its settings in its place."""
+    def _again(self, number: int, lost: bool = False) -> None:
+        """Fails a trial and puts another one with its settings in its place, unless it was `lost` too often."""
         trial = self.study.get_trials(deepcopy=False)[number]
-        history = [*trial.system_attrs.get("retry_history", []), number]
+        losses = trial.system_attrs.get("losses", 0) + lost
         try:
-            if len(history) > RETRIES:
-                self._fail(number, f"its process died {len(history)} times")
+            if losses > RETRIES:
+                self._fail(number, f"its process died {losses} times")
                 return
             self.study.tell(number, state=TrialState.FAIL)
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
@@ -247,8 +248,7 @@ class Sweep:
                 state=TrialState.WAITING,
                 params=trial.params,
                 distributions=trial.distributions,
-                # The names of optuna.storages.RetryHeartbeatStaleTrialCallback.
-                system_attrs={**kept, "failed_trial": history[0], "retry_history": history},
+                system_attrs={**kept, "failed_trial": number, "losses": losses},
             )
         )
 

@@ -265,7 +265,7 @@ CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 
-node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
 cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
 second = cluster.add_node(**node)
 print(cluster.address, flush=True)
@@ -288,7 +288,7 @@ def test_a_node_of_a_ray_cluster_is_killed_and_every_trial_ends(tmp_path: Path) 
     )
     with cluster:
         address = cluster.stdout.readline().strip()
-        line = command(file, "--trials", 6, "--pruner", "halving", "--ray", address)
+        line = command(file, "--trials", 6, "--pruner", "halving", "--ray", address, "--gpus-per-trial", 0.5)
         with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             next(finished_lines(process))
             # Both nodes are at work now: one job each.
