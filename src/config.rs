@@ -54,7 +54,9 @@ pub struct Config {
     pub limit_train: i64,
     /// The first N test images only; 0 for all.
     pub limit_test: i64,
-    /// Stop after the epoch that reaches this test accuracy, in percent; 0 for never.
+    /// Training images to hold out and to measure each epoch on, instead of the test images; 0 for none.
+    pub validation: i64,
+    /// Stop after the epoch that reaches this accuracy (of the test, or of the images held out), in percent; 0 for never.
     pub target_accuracy: f64,
     /// Steps between two checkpoints within an epoch; 0 for one an epoch.
     pub checkpoint_every: i64,
@@ -86,6 +88,7 @@ impl Default for Config {
             cuda_graph: CudaGraph::Auto,
             limit_train: 0,
             limit_test: 0,
+            validation: 0,
             target_accuracy: 0.0,
             checkpoint_every: 0,
             init: None,
@@ -213,7 +216,7 @@ impl Config {
     fn check(&self) -> Result<(), UsageError> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let at_least_0 = |x: f64| x.is_finite() && x >= 0.0;
-        let checks: [(bool, &str, &str, String); 15] = [
+        let checks: [(bool, &str, &str, String); 16] = [
             (self.epochs >= 1, "epochs", "a whole number from 1 up", self.epochs.to_string()),
             (self.batch_size >= 1, "batch-size", "a whole number from 1 up", self.batch_size.to_string()),
             (positive(self.lr), "lr", "a number above 0", self.lr.to_string()),
@@ -237,6 +240,7 @@ impl Config {
             (self.threads >= 0, "threads", "a whole number from 0 up", self.threads.to_string()),
             (self.limit_train >= 0, "limit-train", "a whole number from 0 up", self.limit_train.to_string()),
             (self.limit_test >= 0, "limit-test", "a whole number from 0 up", self.limit_test.to_string()),
+            (self.validation >= 0, "validation", "a whole number of images from 0 up", self.validation.to_string()),
             (
                 at_least_0(self.target_accuracy) && self.target_accuracy <= 100.0,
                 "target-accuracy",

@@ -1,7 +1,7 @@
 //! Every flag and its help text, one file a command; and what an error looks like.
 //!
-//! Exit codes: 0 done; 1 the run failed; 2 the command line is wrong; 130 and 143 interrupted by Ctrl-C or SIGTERM
-//! with the checkpoint saved.
+//! Exit codes: 0 done, or pruned by SIGUSR1; 1 the run failed; 2 the command line is wrong; 130 and 143 interrupted by
+//! Ctrl-C or SIGTERM with the checkpoint saved.
 
 mod backprop;
 mod bench;
@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train the net (the default command)
-    #[command(args_override_self = true)]
+    #[command(args_override_self = true, after_help = train::HELP)]
     Train(Box<train::Args>),
     /// Measure a weights file on the test images
     Evaluate(evaluate::Args),

@@ -8,7 +8,7 @@ mod shuffle;
 pub mod step;
 
 pub use checkpoint::Checkpoint;
-pub use events::{Ending, EpochRecord, Event, Observer, StepRecord};
+pub use events::{Ending, EpochRecord, Event, Measured, Observer, StepRecord};
 pub use optim::Sgd;
 pub use schedule::Schedule;
 pub use shuffle::Shuffle;
@@ -159,9 +159,10 @@ impl<'a> Run<'a> {
         bail!(Diverged { epoch: self.epoch, step: step as i64, lr: self.schedule.lr(), loss: value })
     }
 
-    /// The test after an epoch: the whole split, shuffled as the original shuffles it. None when `stop` ended it.
+    /// The test after an epoch: the whole split (with `--validation` the images held out), shuffled as the original
+    /// shuffles it. None when `stop` ended it.
     fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
-        let split = &self.data.test;
+        let split = self.data.measured();
         let batches = Shuffle::draw()?.batches(split.len(), self.config.batch_size, self.device)?;
         evaluate(self.net, split, &batches, || !stop())
     }
@@ -182,9 +183,7 @@ impl<'a> Run<'a> {
             lr: epoch[0].lr,
             train_loss: loss_sum / images as f64,
             train_accuracy: percent(i64::try_from(&self.stepper.correct)?, images),
-            test_loss: test.loss,
-            test_accuracy: test.accuracy(),
-            correct: test.correct,
+            measured: test.into(),
             seconds,
             images_per_second: images as f64 / training_seconds,
         })
