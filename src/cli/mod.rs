@@ -8,6 +8,7 @@ mod doctor;
 mod download;
 mod evaluate;
 mod export;
+mod report;
 mod summary;
 mod train;
 
@@ -42,6 +43,8 @@ enum Command {
     Summary(summary::Args),
     /// Turn a weights file into another format
     Export(export::Args),
+    /// Make the report of a run again, or compare several runs on one page
+    Report(report::Args),
     /// Show backpropagation by hand on a 2-2-2 network
     Backprop(backprop::Args),
     /// Fetch a dataset and check it
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),
+        Command::Report(args) => report::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
         Command::Download(args) => download::run(args, verbosity),
         Command::Doctor(args) => doctor::run(args),

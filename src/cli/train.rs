@@ -2,14 +2,16 @@
 
 use super::{LogFormat, Outcome, UsageError, Verbosity, say};
 use crate::config::{Config, DeviceChoice, KernelsChoice, ScheduleKind};
-use crate::data::{self, Dataset};
+use crate::data::{self, Data, Dataset};
 use crate::device;
+use crate::evaluate::Findings;
 use crate::files::{remove_temporaries, write_atomically};
 use crate::libtorch::allocator;
 use crate::model::Net;
 use crate::report::console::Console;
+use crate::report::environment::Environment;
 use crate::report::folder::{self, Folder};
-use crate::report::log;
+use crate::report::{log, write};
 use crate::train::{Checkpoint, Diverged, Ending, EpochRecord, Event, Observer, Run};
 use crate::weights;
 use anyhow::{Context, Result, ensure};
@@ -125,6 +127,14 @@ struct Settings {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_every: Option<i64>,
+    /// Make report.html and the plots at the end [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<bool>,
+    /// Write TensorBoard's event file [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensorboard: Option<bool>,
     /// Start from the weights in this .pt, .pth or .safetensors file
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +142,8 @@ struct Settings {
 }
 
 /// The settings that a resumed run may change: none of them changes what a step computes from what.
-const CHANGEABLE: [&str; 6] = ["epochs", "data", "device", "threads", "target_accuracy", "checkpoint_every"];
+const CHANGEABLE: [&str; 8] =
+    ["epochs", "data", "device", "threads", "target_accuracy", "checkpoint_every", "report", "tensorboard"];
 
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
@@ -180,6 +191,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         None => Run::new(&config, &data, compute.device, &net)?,
     };
     write_config(&config, &out)?;
+    Environment::of(&compute, &data.checksums)?.write(&out)?;
     let folder = Folder(out.clone());
     if resumed.is_some() {
         // What the interrupted process wrote after its last checkpoint is written again.
@@ -206,6 +218,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
             finish.write_weights(&net, &run)?;
             let status = if ending == Ending::TargetReached { "target_reached" } else { "done" };
             folder.write_metrics(run.history(), Some(&finish.line(status, run.history())?))?;
+            finish.look(&net, &data);
             finish.say_end(status, run.history())?;
             tracing::info!("weights: {0}/model.pt, {0}/model.pth, {0}/model.safetensors", out.display());
             Ok(Outcome::Done)
@@ -345,6 +358,21 @@ impl Finish<'_> {
         match self.format {
             LogFormat::Json => say(self.line(status, epochs)?),
             LogFormat::Text => Ok(()),
+        }
+    }
+
+    /// The plots and the page. The run is done by then: what goes wrong here is a warning.
+    fn look(&self, net: &Net, data: &Data) {
+        if self.config.report {
+            let report = || write::run(self.out, &Findings::of(net, &data.test)?, data);
+            match report() {
+                Ok(path) => tracing::info!("report: {}", path.display()),
+                Err(error) => tracing::warn!(
+                    "the report could not be made: {}; make it by: tch-mnist report {}",
+                    super::sentence(&error),
+                    self.out.display()
+                ),
+            }
         }
     }
 
