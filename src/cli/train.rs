@@ -11,6 +11,7 @@ use crate::model::Net;
 use crate::report::console::Console;
 use crate::report::environment::Environment;
 use crate::report::folder::{self, Folder};
+use crate::report::tensorboard::TensorBoard;
 use crate::report::{log, write};
 use crate::train::{Checkpoint, Diverged, Ending, EpochRecord, Event, Observer, Run};
 use crate::weights;
@@ -200,11 +201,11 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     tracing::info!("{} training and {} test images, run folder {}", data.train.len(), data.test.len(), out.display());
     tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
 
+    let mut tensorboard = config.tensorboard.then(|| TensorBoard::new(out.clone(), &config));
     let ended = {
-        let mut observers = Observers(vec![
-            Box::new(Folder(out.clone())),
-            Box::new(Console::new(args.log_format, verbosity.is_quiet())),
-        ]);
+        let (mut files, mut console) = (Folder(out.clone()), Console::new(args.log_format, verbosity.is_quiet()));
+        let mut observers = Observers(vec![&mut files, &mut console]);
+        observers.0.extend(tensorboard.as_mut().map(|tensorboard| tensorboard as &mut dyn Observer));
         super::without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
     };
     let finish = Finish { config: &config, out: &out, format: args.log_format, seconds: began.elapsed().as_secs_f64() };
@@ -218,7 +219,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
             finish.write_weights(&net, &run)?;
             let status = if ending == Ending::TargetReached { "target_reached" } else { "done" };
             folder.write_metrics(run.history(), Some(&finish.line(status, run.history())?))?;
-            finish.look(&net, &data);
+            finish.look(&net, &data, tensorboard.as_mut());
             finish.say_end(status, run.history())?;
             tracing::info!("weights: {0}/model.pt, {0}/model.pth, {0}/model.safetensors", out.display());
             Ok(Outcome::Done)
@@ -361,18 +362,29 @@ impl Finish<'_> {
         }
     }
 
-    /// The plots and the page. The run is done by then: what goes wrong here is a warning.
-    fn look(&self, net: &Net, data: &Data) {
-        if self.config.report {
-            let report = || write::run(self.out, &Findings::of(net, &data.test)?, data);
-            match report() {
-                Ok(path) => tracing::info!("report: {}", path.display()),
-                Err(error) => tracing::warn!(
-                    "the report could not be made: {}; make it by: tch-mnist report {}",
-                    super::sentence(&error),
-                    self.out.display()
-                ),
+    /// The plots, the page and TensorBoard's pictures. The run is done by then: what goes wrong here is a warning.
+    fn look(&self, net: &Net, data: &Data, tensorboard: Option<&mut TensorBoard>) {
+        let began = Instant::now();
+        let look = || -> Result<()> {
+            if !self.config.report && tensorboard.is_none() {
+                return Ok(());
             }
+            let findings = Findings::of(net, &data.test)?;
+            if let Some(tensorboard) = tensorboard {
+                tensorboard.finish(&write::of_findings(&findings, &data.test)?, true)?;
+            }
+            if self.config.report {
+                write::run(self.out, &findings, data)?;
+            }
+            Ok(())
+        };
+        match super::without_panic(look) {
+            Ok(()) => tracing::debug!("report: {:.2} s", began.elapsed().as_secs_f64()),
+            Err(error) => tracing::warn!(
+                "the report could not be made: {}; make it by: tch-mnist report {}",
+                super::sentence(&error),
+                self.out.display()
+            ),
         }
     }
 
@@ -394,9 +406,9 @@ impl Finish<'_> {
 }
 
 /// Several observers as one.
-struct Observers(Vec<Box<dyn Observer>>);
+struct Observers<'a>(Vec<&'a mut dyn Observer>);
 
-impl Observer for Observers {
+impl Observer for Observers<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         self.0.iter_mut().try_for_each(|observer| observer.event(event))
     }

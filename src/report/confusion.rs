@@ -47,7 +47,7 @@ pub fn draw(confusion: &[Vec<i64>]) -> Result<String> {
                 let cell = [(x, y - CELL / 2), (x + CELL, y + CELL / 2)];
                 area.draw(&Rectangle::new(cell, blend(colour, depth).filled())).map_err(drawing)?;
                 area.draw(&Rectangle::new(cell, GRID.stroke_width(2))).map_err(drawing)?;
-                let ink = if depth > 0.55 { WHITE } else { INK };
+                let ink = if label == predicted && depth > 0.55 { WHITE } else { INK };
                 if count > 0 {
                     text(area, &count.to_string(), 40, ink, HPos::Center, (x + CELL / 2, y))?;
                 }

@@ -148,7 +148,7 @@ impl Chart<'_> {
             let mut builder = ChartBuilder::on(&plot);
             builder.x_label_area_size(120).y_label_area_size(170);
             if self.logarithmic {
-                let chart = builder.build_cartesian_2d(x.0..x.1, (y.0..y.1).log_scale());
+                let chart = builder.build_cartesian_2d(x.0..x.1, (y.0..y.1).log_scale().with_key_points(log_ticks(y)));
                 self.fill(chart.map_err(drawing)?)
             } else {
                 let chart = builder.build_cartesian_2d(x.0..x.1, y.0..y.1);
@@ -215,6 +215,14 @@ impl Chart<'_> {
         }
         Ok(())
     }
+}
+
+/// Where a logarithmic axis has its labels: at 1, 2 and 5 times the powers of ten, at these alone when they are many.
+fn log_ticks((low, high): (f64, f64)) -> Vec<f64> {
+    let steps: &[f64] = if high / low > 200.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let ticks = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+    ticks.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
 /// A number on an axis: as short as it can be, and without the last digits of a binary fraction.

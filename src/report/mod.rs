@@ -12,4 +12,5 @@ pub mod log;
 pub mod picture;
 pub mod run;
 pub mod style;
+pub mod tensorboard;
 pub mod write;

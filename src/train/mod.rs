@@ -43,6 +43,8 @@ pub struct Run<'a> {
     /// The loss of each step of the run so far, float32 [epochs * steps], nan where it is yet to come.
     losses: Tensor,
     history: Vec<EpochRecord>,
+    /// The gradients of the last step of an epoch, for those who look at them; they change nothing.
+    gradients: Vec<(String, Tensor)>,
 }
 
 impl<'a> Run<'a> {
@@ -66,6 +68,7 @@ impl<'a> Run<'a> {
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
             losses: Tensor::f_full([config.epochs * steps], f64::NAN, (Kind::Float, device))?,
             history: Vec::new(),
+            gradients: Vec::new(),
         })
     }
 
@@ -101,7 +104,14 @@ impl<'a> Run<'a> {
             self.step = 0;
             self.shuffle = None;
             let _ = self.correct.f_zero_()?;
-            observer.event(&Event::EpochEnded { epochs: &self.history, steps: &steps, test: &test })?;
+            let gradients = std::mem::take(&mut self.gradients);
+            observer.event(&Event::EpochEnded {
+                epochs: &self.history,
+                steps: &steps,
+                test: &test,
+                net: self.net,
+                gradients: &gradients,
+            })?;
             let saved = self.save(checkpoint)?;
             tracing::debug!(
                 "checkpoint: {:.1} ms, {:.2} % of the epoch",
@@ -140,6 +150,9 @@ impl<'a> Run<'a> {
                 last_read = Instant::now();
             }
             loss.f_backward()?;
+            if last {
+                self.gradients = self.net.gradients()?;
+            }
             self.sgd.step(self.schedule.lr())?;
             self.note(&log_probabilities, &labels, &loss)?;
             self.schedule.step_taken();
