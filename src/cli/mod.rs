@@ -8,6 +8,7 @@ mod doctor;
 mod download;
 mod evaluate;
 mod export;
+mod predict;
 mod report;
 mod summary;
 mod train;
@@ -39,6 +40,8 @@ enum Command {
     Train(Box<train::Args>),
     /// Measure a weights file on the test images
     Evaluate(evaluate::Args),
+    /// Say which digit a picture shows
+    Predict(predict::Args),
     /// Print the layers, their output shapes and parameters
     Summary(summary::Args),
     /// Turn a weights file into another format
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),
+        Command::Predict(args) => predict::run(args, verbosity),
         Command::Report(args) => report::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
         Command::Download(args) => download::run(args, verbosity),
