@@ -11,6 +11,7 @@ use crate::model::Net;
 use crate::report::console::Console;
 use crate::report::environment::Environment;
 use crate::report::folder::{self, Folder};
+use crate::report::html::duration;
 use crate::report::tensorboard::TensorBoard;
 use crate::report::{log, write};
 use crate::train::{Checkpoint, Diverged, Ending, EpochRecord, Event, Observer, Run};
@@ -221,10 +222,13 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
             folder.write_metrics(run.history(), Some(&finish.line(status, run.history())?))?;
             finish.look(&net, &data, tensorboard.as_mut());
             finish.say_end(status, run.history())?;
-            tracing::info!("weights: {0}/model.pt, {0}/model.pth, {0}/model.safetensors", out.display());
+            finish.summary(run.history());
             Ok(Outcome::Done)
         }
         Err(error) if error.is::<Diverged>() => {
+            if let Some(tensorboard) = &mut tensorboard {
+                tensorboard.finish(&[], false)?;
+            }
             finish.say_end("diverged", run.history())?;
             Err(error)
         }
@@ -314,6 +318,11 @@ fn explained(error: anyhow::Error, config: &Config, out: &Path) -> anyhow::Error
     }
 }
 
+/// The epoch with the most correct test images, of equals the first.
+fn best(epochs: &[EpochRecord]) -> Option<&EpochRecord> {
+    epochs.iter().rev().max_by_key(|record| record.correct)
+}
+
 /// What is written and said at the end of a run.
 struct Finish<'a> {
     config: &'a Config,
@@ -340,7 +349,7 @@ struct Done<'a> {
 impl Finish<'_> {
     fn line(&self, status: &str, epochs: &[EpochRecord]) -> Result<String> {
         let last = epochs.last();
-        let best = epochs.iter().rev().max_by_key(|record| record.correct);
+        let best = best(epochs);
         let done = Done {
             status,
             epochs: epochs.len(),
@@ -360,6 +369,20 @@ impl Finish<'_> {
             LogFormat::Json => say(self.line(status, epochs)?),
             LogFormat::Text => Ok(()),
         }
+    }
+
+    /// What a person wants to know when a run is over: how good it is, where it is, what to do with it.
+    fn summary(&self, epochs: &[EpochRecord]) {
+        let (out, time) = (self.out.display(), duration(self.seconds));
+        if let (Some(last), Some(best)) = (epochs.last(), best(epochs)) {
+            let (last, epoch, best) = (last.test_accuracy, best.epoch, best.test_accuracy);
+            tracing::info!("accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
+        }
+        tracing::info!("weights: {out}/model.pt, {out}/model.pth, {out}/model.safetensors");
+        if self.out.join("report.html").exists() && self.config.report {
+            tracing::info!("report: {out}/report.html");
+        }
+        tracing::info!("next: tch-mnist predict --weights {out}/model.pt IMAGE");
     }
 
     /// The plots, the page and TensorBoard's pictures. The run is done by then: what goes wrong here is a warning.
