@@ -4,6 +4,7 @@
 //! with the checkpoint saved.
 
 mod backprop;
+mod bench;
 mod doctor;
 mod download;
 mod evaluate;
@@ -50,6 +51,9 @@ enum Command {
     Report(report::Args),
     /// Show backpropagation by hand on a 2-2-2 network
     Backprop(backprop::Args),
+    /// Measure how fast it trains and evaluates
+    #[command(args_override_self = true)]
+    Bench(Box<bench::Args>),
     /// Fetch a dataset and check it
     Download(download::Args),
     /// Say what is found of libtorch, CUDA and the data
@@ -139,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, verbosity),
         Command::Report(args) => report::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
+        Command::Bench(args) => bench::run(*args, verbosity),
         Command::Download(args) => download::run(args, verbosity),
         Command::Doctor(args) => doctor::run(args),
     });

@@ -48,7 +48,7 @@ pub struct Args {
 
 /// The settings of [`Config`] as flags.
 #[derive(clap::Args, Serialize)]
-struct Settings {
+pub(super) struct Settings {
     /// Which dataset [default: mnist]
     #[arg(long, value_enum, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]

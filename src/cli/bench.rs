@@ -1,0 +1,249 @@
+//! `tch-mnist bench`: how fast it trains and evaluates. `scripts/bench.py` sets it beside PyTorch.
+
+use super::train::Settings;
+use super::{LogFormat, Outcome, UsageError, Verbosity, say};
+use crate::config::Config;
+use crate::data::{self, Data};
+use crate::device;
+use crate::evaluate::evaluate;
+use crate::libtorch::allocator;
+use crate::model::Net;
+use crate::report::{folder, log};
+use crate::train::{Event, Observer, Run, Shuffle};
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::cell::Cell;
+use std::time::Instant;
+use tch::{Cuda, Device};
+
+/// Steps before the first round: caches fill, CUDA captures its graph.
+const WARM_UP: i64 = 12;
+
+/// The flags of `bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// What a round is
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    what: What,
+    /// How many rounds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Training steps a round
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    steps: i64,
+    /// Wait for a line on stdin before each round, so that a script can alternate programs
+    #[arg(long)]
+    on_request: bool,
+    /// What stdout gets: a line for people, or one JSON object a round
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// What one round measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum What {
+    /// --steps training steps
+    #[default]
+    Steps,
+    /// An epoch of training and its test
+    Epoch,
+    /// An evaluation of the test images
+    Evaluate,
+}
+
+/// Runs the command.
+pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    let mut config = Config::resolve(None, toml::Table::try_from(&args.settings)?)?;
+    let asked = config.device;
+    let compute = device::resolve(&mut config)?;
+    tracing::info!("device: {}", device::describe(&compute, asked));
+    let limit = |n: i64| (n > 0).then_some(n);
+    let (train, test) = (limit(config.limit_train), limit(config.limit_test));
+    let data = data::load(&config.data, config.dataset, compute.device, train, test)?;
+    allocator::keep_freed_memory();
+    tch::manual_seed(config.seed);
+    let net = Net::new(compute.device, config.dropout, compute.kernels);
+    let mut rounds = Rounds { args: &args, device: compute.device, done: Vec::new() };
+    match args.what {
+        What::Evaluate => rounds.evaluate(&net, &data, config.batch_size)?,
+        What::Steps | What::Epoch => rounds.train(&mut config, &net, &data)?,
+    }
+    if args.log_format == LogFormat::Text {
+        say(rounds.summary(&config, &data))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The rounds that were asked for, and the seconds of those that are done.
+struct Rounds<'a> {
+    args: &'a Args,
+    device: Device,
+    done: Vec<f64>,
+}
+
+impl Rounds<'_> {
+    fn finished(&self) -> bool {
+        self.done.len() as u32 >= self.args.rounds
+    }
+
+    /// Starts a round, when it may begin; none when whoever requests them has no more.
+    fn begin(&self) -> Result<Option<Instant>> {
+        if self.args.on_request && std::io::stdin().read_line(&mut String::new())? == 0 {
+            return Ok(None);
+        }
+        self.synchronize();
+        Ok(Some(Instant::now()))
+    }
+
+    fn end(&mut self, began: Instant) -> Result<()> {
+        #[derive(Serialize)]
+        struct Round {
+            what: What,
+            seconds: f64,
+        }
+        self.synchronize();
+        let seconds = began.elapsed().as_secs_f64();
+        self.done.push(seconds);
+        self.say("round", &Round { what: self.args.what, seconds })
+    }
+
+    /// What was asked of a GPU so far is done when this returns.
+    fn synchronize(&self) {
+        if let Device::Cuda(index) = self.device {
+            Cuda::synchronize(index as i64);
+        }
+    }
+
+    fn say(&self, event: &str, fields: &impl Serialize) -> Result<()> {
+        match self.args.log_format {
+            LogFormat::Json => say(folder::line(event, fields)?),
+            LogFormat::Text => Ok(()),
+        }
+    }
+
+    /// Says that what comes next is a round: a script that measures the start-up waits for it.
+    fn say_ready(&self) -> Result<()> {
+        #[derive(Serialize)]
+        struct Ready {}
+        self.synchronize();
+        self.say("ready", &Ready {})
+    }
+
+    fn evaluate(&mut self, net: &Net, data: &Data, batch_size: i64) -> Result<()> {
+        let batches = Shuffle::draw()?.batches(data.test.len(), batch_size, self.device)?;
+        evaluate(net, &data.test, &batches[..1], || true)?;
+        self.say_ready()?;
+        while !self.finished() {
+            let Some(began) = self.begin()? else { break };
+            evaluate(net, &data.test, &batches, || true)?;
+            self.end(began)?;
+        }
+        Ok(())
+    }
+
+    /// An ordinary training, which an observer holds between the rounds.
+    fn train(&mut self, config: &mut Config, net: &Net, data: &Data) -> Result<()> {
+        let epoch = (data.train.len() + config.batch_size - 1) / config.batch_size;
+        if self.args.what == What::Steps && self.args.steps + WARM_UP > epoch {
+            return Err(UsageError(format!(
+                "--steps takes at most {} of an epoch of {epoch} steps, {WARM_UP} of which warm up, not {}",
+                (epoch - WARM_UP).max(0),
+                self.args.steps
+            ))
+            .into());
+        }
+        // An epoch holds at least one round of steps.
+        config.epochs = i64::from(self.args.rounds);
+        let (device, stop) = (self.device, Cell::new(false));
+        let folder = tempfile::tempdir()?;
+        let checkpoint = folder.path().join("checkpoint.safetensors");
+        let mut held = Held { rounds: self, epoch, began: None, steps: 0, stop: &stop };
+        Run::new(config, data, device, net)?.train(&checkpoint, &mut held, &|| stop.get())?;
+        Ok(())
+    }
+
+    /// The rounds as one line: the median, and the quickest and slowest.
+    fn summary(&self, config: &Config, data: &Data) -> String {
+        let mut seconds = self.done.clone();
+        seconds.sort_by(f64::total_cmp);
+        let (Some(least), Some(most)) = (seconds.first(), seconds.last()) else {
+            return "no round was asked for".into();
+        };
+        let median = seconds[seconds.len() / 2];
+        let spread = |unit: f64| format!("{:.2} to {:.2} in {} rounds", least * unit, most * unit, seconds.len());
+        match self.args.what {
+            What::Steps => {
+                let unit = 1e3 / self.args.steps as f64;
+                let images = config.batch_size as f64 * self.args.steps as f64 / median;
+                format!("{:.2} ms a step ({}), {images:.0} images a second", median * unit, spread(unit))
+            }
+            What::Epoch => format!("{median:.2} s an epoch with its test ({})", spread(1.0)),
+            What::Evaluate => {
+                let images = data.test.len() as f64 / median;
+                format!("{:.1} ms an evaluation ({}), {images:.0} images a second", 1e3 * median, spread(1e3))
+            }
+        }
+    }
+}
+
+/// Starts and ends rounds at the events of a training.
+struct Held<'a, 'b> {
+    rounds: &'a mut Rounds<'b>,
+    /// Steps of an epoch.
+    epoch: i64,
+    /// When the round under way began, and its steps that are done.
+    began: Option<Instant>,
+    steps: i64,
+    stop: &'a Cell<bool>,
+}
+
+impl Held<'_, '_> {
+    fn begin(&mut self) -> Result<()> {
+        self.steps = 0;
+        self.began = if self.rounds.finished() { None } else { self.rounds.begin()? };
+        self.stop.set(self.began.is_none());
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.began.take().map_or(Ok(()), |began| self.rounds.end(began))
+    }
+
+    /// After a step, the `step`th of its epoch: rounds of steps lie within an epoch, after its first few.
+    fn step_done(&mut self, step: i64) -> Result<()> {
+        let round = self.rounds.args.steps;
+        if step == 1 && self.rounds.done.is_empty() {
+            self.rounds.say_ready()?;
+        }
+        self.steps += 1;
+        if self.began.is_some() && self.steps == round {
+            self.end()?;
+        }
+        let fits = step >= WARM_UP && step + round <= self.epoch;
+        if self.began.is_none() && (fits || self.rounds.finished()) {
+            self.begin()?;
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Held<'_, '_> {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        match (self.rounds.args.what, event) {
+            (What::Epoch, Event::EpochStarted { epoch, .. }) => {
+                if *epoch == 0 {
+                    self.rounds.say_ready()?;
+                }
+                self.begin()
+            }
+            (What::Epoch, Event::EpochEnded { .. }) => self.end(),
+            (What::Steps, Event::Step { step, .. }) => self.step_done(*step),
+            _ => Ok(()),
+        }
+    }
+}
