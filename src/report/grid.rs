@@ -66,7 +66,7 @@ pub fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
         all if all == shown.len() => format!("All {all} misclassified of {} test images", split.len()),
         all => format!("The worst {} of {all} misclassified test images", shown.len()),
     };
-    draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 370), digit: 252, font: 42 })
+    draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
 }
 
 /// The images at `indices` of a split, dark on light as ink is on paper.

@@ -3,6 +3,7 @@
 use super::curves::number;
 use super::run::RunFiles;
 use super::style::colour;
+use crate::data::Dataset;
 use crate::evaluate::Findings;
 use anyhow::{Context, Result};
 use minijinja::{Environment, context};
@@ -36,7 +37,7 @@ pub fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, String)]) 
     render(
         "report.html",
         context! {
-            title => format!("{}, run {}", run.config.dataset, run.name()),
+            title => format!("{}, run {}", dataset(run.config.dataset), run.name()),
             subtitle,
             figures,
             curves => ["loss", "accuracy", "loss_by_step", "lr"].map(svg).to_vec(),
@@ -158,6 +159,15 @@ fn environment(run: &RunFiles) -> Result<Vec<(String, String)>> {
         }
     }
     Ok(rows)
+}
+
+/// A dataset's name as its authors write it.
+fn dataset(dataset: Dataset) -> &'static str {
+    match dataset {
+        Dataset::Mnist => "MNIST",
+        Dataset::FashionMnist => "Fashion-MNIST",
+        Dataset::Kmnist => "KMNIST",
+    }
 }
 
 /// `12.3 s`, `2 min 3 s`, `1 h 2 min`

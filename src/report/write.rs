@@ -5,7 +5,7 @@ use super::run::RunFiles;
 use super::{confusion, curves, grid, html};
 use crate::data::{Data, Split};
 use crate::evaluate::Findings;
-use crate::files::{folder_of, write_atomically};
+use crate::files::{folder_of, remove_temporaries, write_atomically};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,7 @@ pub fn of_findings(findings: &Findings, test: &Split) -> Result<Vec<(&'static st
 /// When the folder cannot be made or written to.
 pub fn plots(folder: &Path, pictures: &[(&'static str, String)]) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    remove_temporaries(folder)?;
     let write = |(name, svg): &(&str, String)| {
         write_atomically(&folder.join(format!("{name}.svg")), |path| Ok(fs::write(path, svg)?))?;
         let png = svg_to_png(svg, PNG_SCALE)?;
