@@ -60,6 +60,10 @@ pub struct Config {
     pub target_accuracy: f64,
     /// Steps between two checkpoints within an epoch; 0 for one an epoch.
     pub checkpoint_every: i64,
+    /// Make `report.html` and the plots at the end.
+    pub report: bool,
+    /// Write TensorBoard's event file.
+    pub tensorboard: bool,
     /// Start from these weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -91,6 +95,8 @@ impl Default for Config {
             validation: 0,
             target_accuracy: 0.0,
             checkpoint_every: 0,
+            report: true,
+            tensorboard: true,
             init: None,
         }
     }

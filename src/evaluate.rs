@@ -106,3 +106,51 @@ pub fn log_probabilities(net: &Net, split: &Split, batches: &[Tensor]) -> Result
     let outputs = batches.iter().map(|indices| Ok(net.forward_t(&split.batch(indices)?.0, false)));
     Ok(Tensor::f_cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?)
 }
+
+/// An image that a net gets wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mistake {
+    /// Its place in the split, from 0.
+    pub index: i64,
+    /// What it is.
+    pub label: i64,
+    /// What the net takes it for.
+    pub predicted: i64,
+    /// The probability that the net gives to that, 0 to 1.
+    pub confidence: f64,
+}
+
+/// What a net gets right and wrong, image by image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Findings {
+    /// Images by label (row) and predicted class (column).
+    pub confusion: Vec<Vec<i64>>,
+    /// The images it gets wrong, those first where it is most sure.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl Findings {
+    /// Runs `net` in evaluation mode over `split` in its order.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn of(net: &Net, split: &Split) -> Result<Findings> {
+        let indices = Tensor::f_arange(split.len(), (Kind::Int64, split.labels.device()))?;
+        let outputs = log_probabilities(net, split, &indices.f_split(250, 0)?)?;
+        let (highest, predicted) = outputs.f_max_dim(1, false)?;
+        let confidences = Vec::<f32>::try_from(highest.f_exp()?)?;
+        let (labels, predicted) = (Vec::<i64>::try_from(&split.labels)?, Vec::<i64>::try_from(predicted)?);
+        let mut confusion = vec![vec![0; CLASSES as usize]; CLASSES as usize];
+        let mut mistakes = Vec::new();
+        for (index, ((&label, &predicted), &confidence)) in labels.iter().zip(&predicted).zip(&confidences).enumerate()
+        {
+            confusion[label as usize][predicted as usize] += 1;
+            if label != predicted {
+                mistakes.push(Mistake { index: index as i64, label, predicted, confidence: f64::from(confidence) });
+            }
+        }
+        mistakes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        Ok(Findings { confusion, mistakes })
+    }
+}

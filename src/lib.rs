@@ -10,12 +10,13 @@
 //! | [`model`] | the net, layer by layer, named as in PyTorch |
 //! | [`summary`] | the torchsummary-style table |
 //! | [`data`] | IDX files checked, fetched and put on a device; shuffled batches |
+//! | [`digit`] | any picture of a digit as MNIST would have it |
 //! | [`device`] | where to compute, and why |
 //! | [`train`] | the loop, SGD, schedules, checkpoints |
 //! | [`evaluate`] | loss, accuracy, confusion |
 //! | [`weights`] | TorchScript, state_dict and safetensors files, read and written |
 //! | [`backprop`] | Part 1: a 2-2-2 network by hand |
-//! | [`report`] | who listens to a run: progress bar, JSON lines, log |
+//! | [`report`] | who listens to a run: progress bar, JSON lines, log, TensorBoard; pictures and a page of it |
 //! | [`files`] | files that are never half-written |
 //! | [`libtorch`] | the few libtorch calls that tch lacks; the only `unsafe` |
 
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod digit;
 pub mod evaluate;
 pub mod files;
 pub mod libtorch;

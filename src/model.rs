@@ -141,6 +141,16 @@ impl Net {
             .map(|entry| (entry.key.as_str(), &entry.tensor))
     }
 
+    /// A copy of the gradient of each parameter, as backpropagation left it.
+    ///
+    /// # Errors
+    ///
+    /// When there was no backpropagation since the gradients were cleared.
+    pub fn gradients(&self) -> Result<Vec<(String, Tensor)>> {
+        let copy = |(name, tensor): (&str, &Tensor)| Ok((name.to_string(), tensor.f_grad()?.f_detach_copy()?));
+        self.parameters().map(copy).collect()
+    }
+
     /// Parameters and buffers as PyTorch's `state_dict()`: 38 keys in its order, sharing this net's memory.
     pub fn state_dict(&self) -> StateDict {
         let named = |entry: &Entry| (entry.key.clone(), entry.tensor.detach());

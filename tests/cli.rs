@@ -19,7 +19,8 @@ fn training_prints_the_lines_of_the_original_and_no_bar_into_a_pipe() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with(" INFO device: cpu"), "{stderr}");
     assert!(!stderr.contains("it/s"), "{stderr}");
-    let written = ["checkpoint.safetensors", "config.toml", "log.txt", "losses.csv", "metrics.jsonl"];
+    let written =
+        ["checkpoint.safetensors", "config.toml", "environment.json", "log.txt", "losses.csv", "metrics.jsonl"];
     let written: Vec<_> = written.into_iter().chain(["model.pt", "model.pth", "model.safetensors"]).collect();
     assert_eq!(names(&out), written);
     let log = fs::read_to_string(out.join("log.txt")).unwrap();

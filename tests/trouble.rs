@@ -16,8 +16,10 @@ fn on_a_small_disk(script: &str) -> Option<(String, i32)> {
         return None;
     }
     let disk = tempfile::tempdir().unwrap();
-    let program =
-        format!("{} train --data {DATA} --device cpu -q", assert_cmd::cargo::cargo_bin!("tch-mnist").display());
+    let program = format!(
+        "{} train --data {DATA} --device cpu -q --report=false --tensorboard=false",
+        assert_cmd::cargo::cargo_bin!("tch-mnist").display()
+    );
     let output = Command::new("unshare")
         .args(["-rm", "sh", "-c", &format!("mount -t tmpfs -o size=1m tmpfs $disk && {script}")])
         .env("disk", disk.path())

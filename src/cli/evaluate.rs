@@ -4,10 +4,10 @@ use super::{LogFormat, Outcome, UsageError, Verbosity, say};
 use crate::config::{Config, DeviceChoice, KernelsChoice};
 use crate::data::{self, Dataset};
 use crate::device;
-use crate::evaluate::{Evaluation, evaluate, log_probabilities};
+use crate::evaluate::{Evaluation, Findings, evaluate, log_probabilities};
 use crate::files::write_atomically;
 use crate::model::Net;
-use crate::report::{folder, log};
+use crate::report::{folder, log, write};
 use crate::weights::{self, StateDict};
 use anyhow::Result;
 use serde::Serialize;
@@ -45,6 +45,9 @@ pub struct Args {
     /// Also write every image's log-probabilities [N, 10] and label [N] to this safetensors file
     #[arg(long, value_name = "FILE")]
     log_probabilities: Option<PathBuf>,
+    /// Also draw the confusion matrix and the worst misclassified images into this folder, as SVG and PNG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// What stdout gets
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
@@ -76,6 +79,9 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
         let tensors =
             StateDict(vec![("log_probabilities".into(), all), ("labels".into(), test.labels.shallow_clone())]);
         write_atomically(path, |path| weights::safetensors::write(path, &tensors, &BTreeMap::new()))?;
+    }
+    if let Some(folder) = &args.plots {
+        write::plots(folder, &write::of_findings(&Findings::of(&net, &test)?, &test)?)?;
     }
     match args.log_format {
         LogFormat::Text => say(text(&result))?,

@@ -9,6 +9,8 @@ mod doctor;
 mod download;
 mod evaluate;
 mod export;
+mod predict;
+mod report;
 mod summary;
 mod train;
 
@@ -40,10 +42,14 @@ enum Command {
     Train(Box<train::Args>),
     /// Measure a weights file on the test images
     Evaluate(evaluate::Args),
+    /// Say which digit a picture shows
+    Predict(predict::Args),
     /// Print the layers, their output shapes and parameters
     Summary(summary::Args),
     /// Turn a weights file into another format
     Export(export::Args),
+    /// Make the report of a run again, or compare several runs on one page
+    Report(report::Args),
     /// Show backpropagation by hand on a 2-2-2 network
     Backprop(backprop::Args),
     /// Measure how fast it trains and evaluates
@@ -135,6 +141,8 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),
+        Command::Predict(args) => predict::run(args, verbosity),
+        Command::Report(args) => report::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
         Command::Bench(args) => bench::run(*args, verbosity),
         Command::Download(args) => download::run(args, verbosity),

@@ -146,7 +146,7 @@ impl Checkpoint {
                 config.data.display()
             );
         }
-        net.load_state_dict(&self.state_dict(net)?)?;
+        self.load(net)?;
         let mut run = Run::new(config, data, device, net)?;
         let done = state.epoch * run.steps() + state.step;
         let losses = self.tensor("losses")?;
@@ -179,6 +179,15 @@ impl Checkpoint {
             generator::set_state(device, state)?;
         }
         Ok(run)
+    }
+
+    /// Puts the weights into `net`.
+    ///
+    /// # Errors
+    ///
+    /// When they are those of another net.
+    pub fn load(&self, net: &Net) -> Result<()> {
+        net.load_state_dict(&self.state_dict(net)?)
     }
 
     /// The net's state_dict, in the order of `net`.

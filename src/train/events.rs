@@ -2,8 +2,10 @@
 
 use crate::data::Part;
 use crate::evaluate::Evaluation;
+use crate::model::Net;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 /// Somebody who follows a run: the progress bar, the lines on stdout, the files of the run's folder.
 pub trait Observer {
@@ -21,8 +23,19 @@ pub enum Event<'a> {
     EpochStarted { epoch: i64, steps: i64, done: i64 },
     /// A step is done, the `step`th of its epoch, from 1. Its loss, where reading it costs no wait.
     Step { step: i64, loss: Option<f64> },
-    /// An epoch and its test are done: all epochs and steps of the run so far, and the test of the last one.
-    EpochEnded { epochs: &'a [EpochRecord], steps: &'a [StepRecord], test: &'a Evaluation },
+    /// An epoch and its test are done.
+    EpochEnded {
+        /// All epochs of the run so far.
+        epochs: &'a [EpochRecord],
+        /// All steps of the run so far.
+        steps: &'a [StepRecord],
+        /// The test after the last epoch.
+        test: &'a Evaluation,
+        /// The net as it is now.
+        net: &'a Net,
+        /// The gradient of each parameter in the epoch's last step; none when that step was another process's.
+        gradients: &'a [(String, Tensor)],
+    },
 }
 
 /// One epoch: a line of `metrics.jsonl`.

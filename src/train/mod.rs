@@ -97,7 +97,13 @@ impl<'a> Run<'a> {
             self.step = 0;
             self.shuffle = None;
             let _ = self.stepper.correct.f_zero_()?;
-            observer.event(&Event::EpochEnded { epochs: &self.history, steps: &steps, test: &test })?;
+            observer.event(&Event::EpochEnded {
+                epochs: &self.history,
+                steps: &steps,
+                test: &test,
+                net: self.net,
+                gradients: self.stepper.last_gradients(),
+            })?;
             let saved = self.save(checkpoint)?;
             tracing::debug!(
                 "checkpoint: {:.1} ms, {:.2} % of the epoch",
@@ -127,7 +133,7 @@ impl<'a> Run<'a> {
             let (number, lr) = (self.epoch * self.steps() + self.step, self.schedule.lr());
             let loss = match last {
                 false => self.stepper.step(indices, number, lr)?,
-                true => self.stepper.eager_step(indices, number, lr)?,
+                true => self.stepper.last_step(indices, number, lr)?,
             };
             let every = self.config.checkpoint_every;
             let save = every > 0 && (self.step + 1) % every == 0 && !last;

@@ -34,6 +34,8 @@ pub struct Stepper<'a> {
     pub losses: Tensor,
     /// Training images of this epoch that were classified right when it was their turn, an int64 scalar.
     pub correct: Tensor,
+    /// The gradients of the last step of an epoch, for those who look at them; they change nothing.
+    gradients: Vec<(String, Tensor)>,
     launching: Launching,
 }
 
@@ -90,6 +92,7 @@ impl<'a> Stepper<'a> {
             sgd: Sgd::new(net, config),
             losses: Tensor::f_full([steps], f64::NAN, (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
+            gradients: Vec::new(),
             launching: if capture { Launching::Capture } else { Launching::Eager },
         })
     }
@@ -112,8 +115,24 @@ impl<'a> Stepper<'a> {
         Ok(self.losses.f_select(0, number)?)
     }
 
-    /// The same, operation by operation, on a batch of any size. An epoch's last step is always made this way: it may be
-    /// of fewer images.
+    /// The last step of an epoch: eager, as it may be of fewer images. Its gradients are kept.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn last_step(&mut self, indices: &Tensor, number: i64, lr: f64) -> Result<Tensor> {
+        let (loss, correct) = self.forward(indices)?;
+        loss.f_backward()?;
+        self.gradients = self.net.gradients()?;
+        self.update(&loss, &correct, number, lr)
+    }
+
+    /// What [`Stepper::last_step`] kept: each parameter's name and gradient.
+    pub fn last_gradients(&self) -> &[(String, Tensor)] {
+        &self.gradients
+    }
+
+    /// The same as [`Stepper::step`], operation by operation, on a batch of any size.
     ///
     /// # Errors
     ///
@@ -121,9 +140,14 @@ impl<'a> Stepper<'a> {
     pub fn eager_step(&mut self, indices: &Tensor, number: i64, lr: f64) -> Result<Tensor> {
         let (loss, correct) = self.forward(indices)?;
         loss.f_backward()?;
+        self.update(&loss, &correct, number, lr)
+    }
+
+    /// What follows the backward pass: SGD, and a note of the loss and of the correct images.
+    fn update(&mut self, loss: &Tensor, correct: &Tensor, number: i64, lr: f64) -> Result<Tensor> {
         self.sgd.step(lr)?;
         let loss = loss.detach();
-        let _ = self.correct.f_add_(&correct)?;
+        let _ = self.correct.f_add_(correct)?;
         self.losses.f_select(0, number)?.f_copy_(&loss)?;
         Ok(loss)
     }

@@ -17,10 +17,11 @@ pub fn tch_mnist(args: &[&str]) -> Command {
     command
 }
 
-/// `train` on a slice that takes seconds, into `out`.
+/// `train` on a slice that takes seconds, into `out`, without the report and TensorBoard unless `args` ask for them.
 pub fn train(out: &Path, args: &[&str]) -> Command {
     let mut command = tch_mnist(&["train", "--data", DATA, "--device", "cpu", "--out"]);
-    command.arg(out).args(["--limit-train", "1280", "--limit-test", "500", "--epochs", "2"]).args(args);
+    command.arg(out).args(["--limit-train", "1280", "--limit-test", "500", "--epochs", "2"]);
+    command.args(["--report=false", "--tensorboard=false"]).args(args);
     command
 }
 

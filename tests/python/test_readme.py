@@ -45,7 +45,7 @@ def write_space(path: Path) -> None:
 
 
 def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
-    for name in ["scripts", ".venv", "data"]:
+    for name in ["scripts", ".venv", "data", "docs"]:
         (tmp_path / name).symlink_to(ROOT / name)
     write_program(tmp_path / "target/release/tch-mnist", SLICED)
     write_program(tmp_path / "bin/cargo", CARGO)

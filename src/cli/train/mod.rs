@@ -1,26 +1,31 @@
 //! `tch-mnist train`: flags in, a run's folder out.
 
+mod finish;
+mod settings;
+mod signals;
+
+pub use settings::Settings;
+
 use super::{LogFormat, Outcome, UsageError, Verbosity, say};
-use crate::config::{Config, CudaGraph, DeviceChoice, KernelsChoice, Precision, ScheduleKind};
-use crate::data::{self, Dataset, Part};
+use crate::config::Config;
+use crate::data;
 use crate::device;
 use crate::files::{remove_temporaries, write_atomically};
-use crate::libtorch::allocator;
+use crate::libtorch::{allocator, without_panic};
 use crate::model::Net;
 use crate::report::console::Console;
-use crate::report::folder::{self, Folder};
+use crate::report::environment::Environment;
+use crate::report::folder::Folder;
 use crate::report::log;
-use crate::train::{Checkpoint, Diverged, Ending, EpochRecord, Event, Measured, Observer, Run};
+use crate::report::tensorboard::TensorBoard;
+use crate::train::{Checkpoint, Diverged, Ending, Event, Observer, Run};
 use crate::weights;
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
-use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use std::collections::BTreeMap;
+use finish::Finish;
+use signal_hook::consts::SIGUSR1;
+use signals::StopSignals;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// The flags of `train`. A setting that is not given comes from `--config`, and else from the original.
@@ -52,110 +57,18 @@ pub const HELP: &str = "How a run ends is the exit code, and the `status` of the
     interrupted. SIGUSR1 prunes a run: it stops after the step under way and writes no weights. Ctrl-C and SIGTERM \
     interrupt it: the checkpoint is written, and --resume goes on from there.";
 
-/// The settings of [`Config`] as flags.
-#[derive(clap::Args, Serialize)]
-pub(super) struct Settings {
-    /// Which dataset [default: mnist]
-    #[arg(long, value_enum, value_name = "NAME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dataset: Option<Dataset>,
-    /// The folder of the four IDX files, or of a folder a dataset [default: data]
-    #[arg(long, value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<PathBuf>,
-    /// Passes over the training images [default: 15]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epochs: Option<i64>,
-    /// Images a step, in training and in the test [default: 128]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batch_size: Option<i64>,
-    /// The learning rate; of one-cycle, the highest [default: 0.01]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lr: Option<f64>,
-    /// Momentum of SGD [default: 0.9]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    momentum: Option<f64>,
-    /// L2 penalty of SGD [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    weight_decay: Option<f64>,
-    /// Nesterov momentum [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nesterov: Option<bool>,
-    /// How the learning rate changes [default: step]
-    #[arg(long, value_enum, value_name = "KIND")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schedule: Option<ScheduleKind>,
-    /// step: epochs between two cuts of the learning rate [default: 6]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    step_size: Option<i64>,
-    /// step: the factor of a cut [default: 0.1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gamma: Option<f64>,
-    /// The share of activations that dropout zeroes [default: 0.05]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dropout: Option<f64>,
-    /// The seed of every random number [default: 1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<i64>,
-    /// auto, cpu, cuda or cuda:N [default: auto]
-    #[arg(long, value_name = "DEVICE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<DeviceChoice>,
-    /// CPU threads; 0: one a core [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    threads: Option<i32>,
-    /// Whose kernels compute [default: auto]
-    #[arg(long, value_enum, value_name = "WHOSE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kernels: Option<KernelsChoice>,
-    /// How precisely convolutions multiply [default: float32]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    precision: Option<Precision>,
-    /// Whether a step on CUDA is launched as one graph [default: auto]
-    #[arg(long, value_enum, value_name = "WHEN")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cuda_graph: Option<CudaGraph>,
-    /// The first N training images only; 0: all [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit_train: Option<i64>,
-    /// The first N test images only; 0: all [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit_test: Option<i64>,
-    /// Hold N training images out, chosen by the seed, and measure each epoch on them instead of the test images [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    validation: Option<i64>,
-    /// Stop after the epoch that reaches this accuracy (test, or --validation), in percent; 0: never [default: 0]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_accuracy: Option<f64>,
-    /// Steps between two checkpoints; 0: one after each epoch [default: 0]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checkpoint_every: Option<i64>,
-    /// Start from the weights in this .pt, .pth or .safetensors file
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    init: Option<PathBuf>,
-}
-
 /// The settings that a resumed run may change: none of them changes what a step computes from what.
-const CHANGEABLE: [&str; 7] =
-    ["epochs", "data", "device", "threads", "cuda_graph", "target_accuracy", "checkpoint_every"];
+const CHANGEABLE: [&str; 9] = [
+    "epochs",
+    "data",
+    "device",
+    "threads",
+    "cuda_graph",
+    "target_accuracy",
+    "checkpoint_every",
+    "report",
+    "tensorboard",
+];
 
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
@@ -208,6 +121,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         None => Run::new(&config, &data, compute.device, &net)?,
     };
     write_config(&config, &out)?;
+    Environment::of(&compute, &data.checksums)?.write(&out)?;
     let folder = Folder(out.clone());
     if resumed.is_some() {
         // What the interrupted process wrote after its last checkpoint is written again.
@@ -223,12 +137,12 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     );
     tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
 
+    let mut tensorboard = config.tensorboard.then(|| TensorBoard::new(out.clone(), &config));
     let ended = {
-        let mut observers = Observers(vec![
-            Box::new(Folder(out.clone())),
-            Box::new(Console::new(args.log_format, verbosity.is_quiet())),
-        ]);
-        super::without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
+        let (mut files, mut console) = (Folder(out.clone()), Console::new(args.log_format, verbosity.is_quiet()));
+        let mut observers = Observers(vec![&mut files, &mut console]);
+        observers.0.extend(tensorboard.as_mut().map(|tensorboard| tensorboard as &mut dyn Observer));
+        without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
     };
     let seconds = began.elapsed().as_secs_f64();
     let finish = Finish { config: &config, out: &out, part: measured.part, format: args.log_format, seconds };
@@ -250,6 +164,10 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     let last = finish.line(status, run.history(), ended.as_ref().err().map(super::sentence))?;
     let written = folder.write_metrics(run.history(), Some(&last));
     let said = finish.say(&last);
+    if let (Err(_), Some(tensorboard)) = (&ended, &mut tensorboard) {
+        // As far as possible: the reader is told what ended the run.
+        let _ = tensorboard.finish(&[], false);
+    }
     // What ended a run comes before what then went wrong too.
     let ending = ended?;
     written.and(said)?;
@@ -263,7 +181,8 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
             Ok(Outcome::Interrupted(stop.signal()))
         }
         (Ending::Done | Ending::TargetReached, _) => {
-            tracing::info!("weights: {0}/model.pt, {0}/model.pth, {0}/model.safetensors", out.display());
+            finish.look(&net, &data, tensorboard.as_mut());
+            finish.summary(run.history());
             Ok(Outcome::Done)
         }
     }
@@ -351,95 +270,11 @@ fn explained(error: anyhow::Error, config: &Config, out: &Path) -> anyhow::Error
     }
 }
 
-/// What is written and said at the end of a run.
-struct Finish<'a> {
-    config: &'a Config,
-    out: &'a Path,
-    /// What each epoch was measured on.
-    part: Part,
-    format: LogFormat,
-    seconds: f64,
-}
-
-impl Finish<'_> {
-    /// The last line of `metrics.jsonl` and of `--log-format json`: how the run ended, and why if it failed.
-    fn line(&self, status: &str, epochs: &[EpochRecord], error: Option<String>) -> Result<String> {
-        let last = epochs.last().map(|record| &record.measured);
-        let best = epochs.iter().rev().max_by_key(|record| record.measured.correct);
-        let part = self.part;
-        let mut done = json!({
-            "status": status,
-            "epochs": epochs.len(),
-            (format!("{part}_loss")): last.map(|measured| measured.loss),
-            (format!("{part}_accuracy")): last.map(|measured| measured.accuracy),
-            "correct": last.map(|measured| measured.correct),
-            (format!("best_{part}_accuracy")): best.map(|record| record.measured.accuracy),
-            "best_epoch": best.map(|record| record.epoch),
-            "seconds": self.seconds,
-            "out": self.out,
-        });
-        if let Some(error) = error {
-            done["error"] = error.into();
-        }
-        folder::line("done", &done)
-    }
-
-    fn say(&self, line: &str) -> Result<()> {
-        match self.format {
-            LogFormat::Json => say(line),
-            LogFormat::Text => Ok(()),
-        }
-    }
-
-    /// `model.pt`, `model.pth` and `model.safetensors`: the same tensors in three formats.
-    fn write_weights(&self, net: &Net, run: &Run) -> Result<()> {
-        let mut metadata =
-            BTreeMap::from([("format".into(), "pt".into()), ("config".to_string(), self.config.to_toml())]);
-        if let Some(last) = run.history().last() {
-            metadata.insert("epochs".into(), run.history().len().to_string());
-            let Measured { part, loss, accuracy, correct } = last.measured;
-            metadata.insert(format!("{part}_loss"), loss.to_string());
-            metadata.insert(format!("{part}_accuracy"), accuracy.to_string());
-            metadata.insert("correct".into(), correct.to_string());
-        }
-        for name in ["model.pt", "model.pth", "model.safetensors"] {
-            weights::write(&self.out.join(name), &net.state_dict(), self.config.dropout, &metadata)?;
-        }
-        Ok(())
-    }
-}
-
 /// Several observers as one.
-struct Observers(Vec<Box<dyn Observer>>);
+struct Observers<'a>(Vec<&'a mut dyn Observer>);
 
-impl Observer for Observers {
+impl Observer for Observers<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         self.0.iter_mut().try_for_each(|observer| observer.event(event))
-    }
-}
-
-/// Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop after the step under way; a second Ctrl-C or SIGTERM ends it at once.
-struct StopSignals(Arc<AtomicUsize>);
-
-impl StopSignals {
-    fn listen() -> Result<StopSignals> {
-        let signal = Arc::new(AtomicUsize::new(0));
-        let second = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM] {
-            // The order matters: the handler that ends at once looks at what an earlier signal left.
-            signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&second))?;
-            signal_hook::flag::register(number, Arc::clone(&second))?;
-            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
-        }
-        signal_hook::flag::register_usize(SIGUSR1, Arc::clone(&signal), SIGUSR1 as usize)?;
-        Ok(StopSignals(signal))
-    }
-
-    fn asked(&self) -> bool {
-        self.signal() != 0
-    }
-
-    fn signal(&self) -> i32 {
-        self.0.load(Ordering::Relaxed) as i32
     }
 }

@@ -1,0 +1,67 @@
+//! The confusion matrix, with its counts.
+
+use super::picture::svg;
+use super::style::{COLOURS, GREY, GRID, INK, drawing, text};
+use crate::evaluate::percent;
+use anyhow::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+/// A cell's side, in pixels, and the room that the labels take at the left and at the top.
+const CELL: i32 = 104;
+const LEFT: i32 = 110;
+const TOP: i32 = 210;
+
+/// The matrix as SVG: `confusion` counts images by label (row) and predicted class (column).
+///
+/// # Errors
+///
+/// When plotters cannot draw it.
+pub fn draw(confusion: &[Vec<i64>]) -> Result<String> {
+    let classes = confusion.len() as i32;
+    let (right, bottom) = (LEFT + classes * CELL, TOP + classes * CELL);
+    let most_mistaken = confusion.iter().enumerate().flat_map(|(label, row)| {
+        row.iter().enumerate().filter(move |(predicted, _)| *predicted != label).map(|(_, &count)| count)
+    });
+    let most_mistaken = most_mistaken.max().unwrap_or(0).max(1) as f64;
+
+    svg(((right + 200) as u32, (bottom + 30) as u32), |area| {
+        area.fill(&WHITE)?;
+        text(area, "Confusion matrix", 56, INK, HPos::Left, (40, 62))?;
+        text(area, "predicted", 42, GREY, HPos::Center, ((LEFT + right) / 2, 128))?;
+        text(area, "label", 42, GREY, HPos::Left, (10, TOP - 38))?;
+        text(area, "right", 42, GREY, HPos::Center, (right + 100, TOP - 38))?;
+        for (label, row) in confusion.iter().enumerate() {
+            let middle = |k: usize| CELL * k as i32 + CELL / 2;
+            let y = TOP + middle(label);
+            text(area, &label.to_string(), 46, INK, HPos::Center, (LEFT + middle(label), TOP - 38))?;
+            text(area, &label.to_string(), 46, INK, HPos::Center, (LEFT - 40, y))?;
+            let images: i64 = row.iter().sum();
+            for (predicted, &count) in row.iter().enumerate() {
+                // Right: blue, deeper the more of the row. Wrong: vermilion, by the root, for ones beside tens.
+                let (colour, depth) = match label == predicted {
+                    true => (COLOURS[0], 0.9 * (count as f64 / images.max(1) as f64).powi(2)),
+                    false => (COLOURS[1], 0.75 * (count as f64 / most_mistaken).sqrt()),
+                };
+                let x = LEFT + CELL * predicted as i32;
+                let cell = [(x, y - CELL / 2), (x + CELL, y + CELL / 2)];
+                area.draw(&Rectangle::new(cell, blend(colour, depth).filled())).map_err(drawing)?;
+                area.draw(&Rectangle::new(cell, GRID.stroke_width(2))).map_err(drawing)?;
+                let ink = if label == predicted && depth > 0.55 { WHITE } else { INK };
+                if count > 0 {
+                    text(area, &count.to_string(), 40, ink, HPos::Center, (x + CELL / 2, y))?;
+                }
+            }
+            let share = if images > 0 { format!("{:.1} %", percent(row[label], images)) } else { "-".into() };
+            text(area, &share, 40, INK, HPos::Right, (right + 185, y))?;
+        }
+        Ok(())
+    })
+}
+
+/// `colour` on white paper: 0 is white, 1 the colour itself. Opaque, for viewers that draw seams between
+/// transparent cells.
+fn blend(colour: RGBColor, depth: f64) -> RGBColor {
+    let channel = |c: u8| (255.0 + (f64::from(c) - 255.0) * depth).round() as u8;
+    RGBColor(channel(colour.0), channel(colour.1), channel(colour.2))
+}

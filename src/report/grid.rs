@@ -1,0 +1,120 @@
+//! Grids of digits with their labels: the first training images, and the test images that a net gets worst.
+
+use super::picture::svg;
+use super::style::{COLOURS, GREY, INK, drawing, text};
+use crate::data::Split;
+use crate::evaluate::Mistake;
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use image::{GrayImage, ImageFormat};
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+use std::io::Cursor;
+use tch::{Device, Kind, Tensor};
+
+const SIDE: usize = crate::data::idx::SIDE as usize;
+
+/// How many training images the first figure of the original shows.
+pub const TRAINING_IMAGES: i64 = 128;
+
+/// How many misclassified images are shown.
+pub const WORST: usize = 20;
+
+const MARGIN: i32 = 40;
+const TITLE: i32 = 130;
+
+/// How a grid is laid out, in pixels.
+struct Layout {
+    columns: i32,
+    /// A cell's width and height.
+    cell: (i32, i32),
+    /// The side of a digit.
+    digit: i32,
+    font: i32,
+}
+
+/// The first images of the training split with their labels, as the original's first figure shows them.
+///
+/// # Errors
+///
+/// When plotters cannot draw it.
+pub fn training_images(split: &Split) -> Result<String> {
+    let count = TRAINING_IMAGES.min(split.len());
+    let images = images(split, &(0..count).collect::<Vec<_>>())?;
+    let labels = Vec::<i64>::try_from(split.labels.f_narrow(0, 0, count)?)?;
+    let captions: Vec<_> = labels.iter().map(|label| vec![(label.to_string(), INK)]).collect();
+    let layout = Layout { columns: 16, cell: (100, 140), digit: 84, font: 38 };
+    draw(&format!("The first {count} training images"), &images, &captions, &layout)
+}
+
+/// The mistakes that the net is most sure of, with label, prediction and confidence; `mistakes` are sorted.
+///
+/// # Errors
+///
+/// When plotters cannot draw it.
+pub fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
+    let shown = &mistakes[..mistakes.len().min(WORST)];
+    let images = images(split, &shown.iter().map(|mistake| mistake.index).collect::<Vec<_>>())?;
+    let caption = |mistake: &Mistake| {
+        let Mistake { label, predicted, confidence, .. } = mistake;
+        vec![(format!("{label}, read as {predicted}"), INK), (format!("{:.1} % sure", 100.0 * confidence), COLOURS[1])]
+    };
+    let captions: Vec<_> = shown.iter().map(caption).collect();
+    let title = match mistakes.len() {
+        0 => format!("None of {} test images is misclassified", split.len()),
+        all if all == shown.len() => format!("All {all} misclassified of {} test images", split.len()),
+        all => format!("The worst {} of {all} misclassified test images", shown.len()),
+    };
+    draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
+}
+
+/// The images at `indices` of a split, dark on light as ink is on paper.
+fn images(split: &Split, indices: &[i64]) -> Result<Vec<GrayImage>> {
+    let indices = Tensor::from_slice(indices).to_device(split.images.device());
+    let bytes = split.images.f_index_select(0, &indices)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Uint8)?;
+    let mut bytes = Vec::<u8>::try_from(bytes.f_view([-1])?)?;
+    bytes.iter_mut().for_each(|byte| *byte = 255 - *byte);
+    let image = |bytes: &[u8]| GrayImage::from_raw(SIDE as u32, SIDE as u32, bytes.to_vec());
+    bytes.chunks(SIDE * SIDE).map(|bytes| image(bytes).context("28x28 pixels make an image")).collect()
+}
+
+fn draw(title: &str, images: &[GrayImage], captions: &[Vec<(String, RGBColor)>], layout: &Layout) -> Result<String> {
+    let Layout { columns, cell, digit, font } = *layout;
+    let rows = (images.len() as i32 + columns - 1) / columns;
+    let (width, height) = (columns * cell.0, rows * cell.1);
+    let size = ((width + 2 * MARGIN) as u32, (height + TITLE + MARGIN) as u32);
+    let at = |k: usize| (MARGIN + k as i32 % columns * cell.0, TITLE + k as i32 / columns * cell.1);
+    let text_only = svg(size, |area| {
+        area.fill(&WHITE)?;
+        text(area, title, 56, INK, HPos::Left, (MARGIN, 62))?;
+        for (k, lines) in captions.iter().enumerate() {
+            let (x, y) = at(k);
+            let frame = [(x + (cell.0 - digit) / 2 - 2, y - 2), (x + (cell.0 + digit) / 2 + 1, y + digit + 1)];
+            area.draw(&Rectangle::new(frame, GREY.mix(0.35).stroke_width(2))).map_err(drawing)?;
+            for (line, (caption, colour)) in lines.iter().enumerate() {
+                let y = y + digit + font * 3 / 5 + line as i32 * (font + 6);
+                text(area, caption, font, *colour, HPos::Center, (x + cell.0 / 2, y))?;
+            }
+        }
+        Ok(())
+    })?;
+    let digits = images.iter().enumerate().map(|(k, image)| {
+        let (x, y) = at(k);
+        embedded(image, x + (cell.0 - digit) / 2, y, digit)
+    });
+    let digits = digits.collect::<Result<String>>()?;
+    let end = text_only.rfind("</svg>").context("an SVG has an end")?;
+    Ok(format!("{}{digits}{}", &text_only[..end], &text_only[end..]))
+}
+
+/// An SVG element that shows `image` with its pixels as they are.
+fn embedded(image: &GrayImage, x: i32, y: i32, side: i32) -> Result<String> {
+    let mut png = Vec::new();
+    image.write_to(&mut Cursor::new(&mut png), ImageFormat::Png)?;
+    let data = BASE64_STANDARD.encode(png);
+    Ok(format!(
+        "<image x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" style=\"image-rendering:pixelated\" \
+         href=\"data:image/png;base64,{data}\"/>\n"
+    ))
+}

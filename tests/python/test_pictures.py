@@ -1,0 +1,80 @@
+"""Digits that do not come from MNIST are read, and the page of a run is one that a browser shows."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import drawn_digits
+import pytest
+from conftest import DATA, tch_mnist
+from PIL import Image, ImageOps
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one epoch of the whole of MNIST, at a learning rate that makes the most of it."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    options = ["--epochs", 1, "--schedule", "one-cycle", "--lr", 0.05, "--batch-size", 64]
+    tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, "-q", *options)
+    return out
+
+
+def predictions(run: Path, *images: Path) -> dict[str, dict]:
+    text = tch_mnist("predict", "--weights", run / "model.pt", "--log-format", "json", *images)
+    return {Path(line["file"]).name: line for line in map(json.loads, text.splitlines())}
+
+
+def test_nine_of_ten_digits_of_fonts_and_pens_are_right(run: Path, tmp_path: Path) -> None:
+    paths = drawn_digits.write(tmp_path / "drawn")
+    assert len(paths) >= 200
+    digits = predictions(run, tmp_path / "drawn")
+    assert len(digits) == len(paths)
+    wrong = {name: line["digit"] for name, line in digits.items() if int(name[0]) != line["digit"]}
+    print(f"{len(wrong)} of {len(paths)} wrong: {wrong}")
+    assert len(wrong) <= 0.1 * len(paths)
+
+
+def test_how_a_file_is_encoded_changes_nothing(run: Path, tmp_path: Path) -> None:
+    paths = drawn_digits.write(tmp_path / "drawn", seed=2, drawings=1)[:24]
+    for path in paths:
+        image = Image.open(path)
+        image.save(tmp_path / f"{path.stem}+bmp.bmp")
+        image.convert("RGB").save(tmp_path / f"{path.stem}+jpg.jpg", quality=90, progressive=True)
+        image.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / f"{path.stem}+gif.gif")
+        ImageOps.invert(image).save(tmp_path / f"{path.stem}+inverted.png")
+        # As a camera that was held on its side stores it, with a note that says so.
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.rotate(90, expand=True).save(tmp_path / f"{path.stem}+turned.jpg", quality=95, exif=exif)
+    digits = predictions(run, tmp_path, *paths)
+    same = {path.stem: digits[path.name]["digit"] for path in paths}
+    different = [name for name, line in digits.items() if line["digit"] != same[Path(name).stem.split("+")[0]]]
+    assert len(digits) == 6 * len(paths)
+    # A shade of a compressed picture may tip one that the net is not sure of.
+    assert len(different) <= 0.05 * len(digits), different
+
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+BROWSER = next((browser for browser in BROWSERS if shutil.which(browser)), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_the_page_without_a_word(run: Path, tmp_path: Path, width: int) -> None:
+    # A frame, because a window of Chromium is never narrower than 500 pixels.
+    frame = f'<body style="margin:0"><iframe id="f" src="{run / "report.html"}" style="width:{width}px;height:900px">'
+    (tmp_path / "frame.html").write_text(frame)
+    picture = tmp_path / "picture.png"
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += ["--allow-file-access-from-files", "--enable-logging=stderr", "--hide-scrollbars"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={max(width, 500)},900"]
+    command += [f"--screenshot={picture}", f"file://{tmp_path / 'frame.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr, done.stderr
+    image = Image.open(picture).convert("L").crop((0, 0, width, 900))
+    # Text and curves are there: not one colour, mostly light, some dark.
+    dark = sum(image.histogram()[:100]) / (image.width * image.height)
+    assert 0.002 < dark < 0.2

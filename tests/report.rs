@@ -1,0 +1,176 @@
+//! What there is to look at: the plots and the page of a run, made again, compared, and of weights from anywhere.
+
+mod common;
+
+use common::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+const PICTURES: [&str; 7] = ["accuracy", "confusion", "loss", "loss_by_step", "lr", "misclassified", "training_images"];
+
+/// A run that was looked at.
+fn run(out: &Path, args: &[&str]) {
+    train(out, &["-q", "--report"]).args(args).assert().success();
+}
+
+/// All files of the plots and the page, by name.
+fn looked_at(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let plots = names(&out.join("plots")).into_iter().map(|name| format!("plots/{name}"));
+    plots.chain(["report.html".into()]).map(|name| (name.clone(), fs::read(out.join(&name)).unwrap())).collect()
+}
+
+fn page(out: &Path) -> String {
+    fs::read_to_string(out.join("report.html")).unwrap()
+}
+
+/// Asserts that a browser that opens `page` fetches nothing and runs nothing.
+fn assert_offline(page: &str) {
+    let without_names = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for fetches in
+        ["http://", "https://", "<script", "<link", "<iframe", "@import", "url(", " src=", "onload", "onerror"]
+    {
+        assert!(!without_names.contains(fetches), "{fetches}");
+    }
+    for reference in without_names.split("href=\"").skip(1) {
+        assert!(reference.starts_with("data:image/png;base64,"), "{}", &reference[..40]);
+    }
+    assert!(page.contains("Content-Security-Policy\" content=\"default-src 'none'"));
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+}
+
+#[test]
+fn a_run_is_looked_at_and_can_be_again() {
+    let (_folder, out) = out();
+    run(&out, &[]);
+    let first = looked_at(&out);
+    let expected = PICTURES.iter().flat_map(|name| [format!("plots/{name}.png"), format!("plots/{name}.svg")]);
+    assert_eq!(first.keys().cloned().collect::<Vec<_>>(), expected.chain(["report.html".into()]).collect::<Vec<_>>());
+    for (name, bytes) in &first {
+        if name.ends_with(".png") {
+            let image = image::load_from_memory(bytes).unwrap().into_rgb8();
+            assert!(image.width() >= 900, "{name} is {} wide", image.width());
+            let ink = image.pixels().filter(|pixel| pixel.0[0] < 128).count();
+            assert!(ink > 1000, "{name} has {ink} dark pixels");
+        }
+    }
+
+    let page = page(&out);
+    assert_offline(&page);
+    let last = &metrics(&out)[2];
+    let wrong = 500 - last["correct"].as_i64().unwrap();
+    let environment: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("environment.json")).unwrap()).unwrap();
+    let checksum = environment["data"]["train-images-idx3-ubyte"].as_str().unwrap();
+    for part in [
+        &format!("{:.2} %</b><span>test accuracy", last["test_accuracy"].as_f64().unwrap()),
+        &format!("<b>{wrong}</b><span>of 500 test images wrong"),
+        "<th>limit-train</th><td class=\"long\">1280</td>",
+        "<th>libtorch</th><td class=\"long\">2.11.0</td>",
+        checksum,
+        "torch.jit.load(&quot;model.pt&quot;)",
+        "The first 128 training images",
+    ] {
+        // The page writes quotes as they are or escaped, which is the same to a reader.
+        assert!(page.contains(part) || page.replace('"', "&quot;").contains(part), "{part}");
+    }
+
+    fs::remove_dir_all(out.join("plots")).unwrap();
+    fs::remove_file(out.join("report.html")).unwrap();
+    let said = stdout(tch_mnist(&["report"]).arg(&out));
+    assert!(said.contains("report.html"), "{said}");
+    assert!(looked_at(&out) == first);
+
+    // What is left of a run that was cut short: a checkpoint, and metrics without an end.
+    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let epochs: String = metrics.lines().take(1).map(|line| format!("{line}\n")).collect();
+    fs::write(out.join("metrics.jsonl"), epochs).unwrap();
+    tch_mnist(&["report"]).arg(&out).assert().success();
+    assert!(self::page(&out).contains("Not finished: 1 of 2 epochs so far."));
+}
+
+#[test]
+fn the_confusion_matrix_has_the_counts_of_evaluate() {
+    let (_folder, out) = out();
+    train(&out, &["-q"]).assert().success();
+    assert!(!out.join("report.html").exists() && !out.join("plots").exists());
+    let plots = out.join("elsewhere");
+    let mut evaluate = tch_mnist(&["evaluate", "--data", DATA, "--limit-test", "500", "--log-format", "json"]);
+    evaluate.arg("--weights").arg(out.join("model.pth")).arg("--plots").arg(&plots);
+    let line = &json_lines(&stdout(&mut evaluate))[0];
+    assert_eq!(names(&plots), ["confusion.png", "confusion.svg", "misclassified.png", "misclassified.svg"]);
+    let svg = fs::read_to_string(plots.join("confusion.svg")).unwrap();
+    let texts: Vec<&str> = svg.split("</text>").filter_map(|text| text.rsplit('>').next()).map(str::trim).collect();
+    for row in line["confusion"].as_array().unwrap() {
+        let images: i64 = row.as_array().unwrap().iter().map(|count| count.as_i64().unwrap()).sum();
+        assert!(images > 0);
+        let counts: Vec<String> = row.as_array().unwrap().iter().map(ToString::to_string).collect();
+        let counts: Vec<&str> = counts.iter().map(String::as_str).filter(|count| *count != "0").collect();
+        assert!(texts.windows(counts.len()).any(|window| window == counts), "{counts:?} in {texts:?}");
+    }
+    let worst = fs::read_to_string(plots.join("misclassified.svg")).unwrap();
+    let wrong = 500 - line["correct"].as_i64().unwrap();
+    assert!(worst.contains(&format!("The worst 20 of {wrong} misclassified")));
+    assert_eq!(worst.matches("<image ").count(), 20);
+}
+
+#[test]
+fn several_runs_make_one_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (slow, fast) = (folder.path().join("slow & steady"), folder.path().join("fast"));
+    train(&slow, &["-q", "--lr", "0.003"]).assert().success();
+    train(&fast, &["-q", "--lr", "0.03"]).assert().success();
+    let said = stdout(tch_mnist(&["report"]).arg(&slow).arg(&fast));
+    assert!(said.contains("2 runs side by side"), "{said}");
+    let page = fs::read_to_string(folder.path().join("comparison.html")).unwrap();
+    assert_offline(&page);
+    for part in ["slow &amp; steady", "fast", ">0.003<", ">0.03<", "Test accuracy, %", "Learning rate"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains(">momentum<"), "a setting that is the same is listed as one that differs");
+
+    let elsewhere = folder.path().join("new/page.html");
+    tch_mnist(&["report"]).arg(&slow).arg(&fast).arg("--out").arg(&elsewhere).assert().success();
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), page);
+
+    // A resumed run may be looked at where the first part of it was not.
+    let mut resume = tch_mnist(&["train", "-q", "--report", "--epochs", "3", "--resume"]);
+    resume.arg(&slow).assert().success();
+    assert!(self::page(&slow).contains("<b>3</b><span>epochs"));
+}
+
+#[test]
+fn what_is_no_run_is_refused_in_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let (sentence, code) = failure(tch_mnist(&["report"]).arg(&missing));
+    assert!(code == 1 && sentence.contains("there is no such folder"), "{sentence}");
+    let (sentence, code) = failure(tch_mnist(&["report"]).arg(folder.path()));
+    assert!(code == 1 && sentence.contains("holds no metrics.jsonl"), "{sentence}");
+    for (text, reason) in [("", "holds no epoch"), ("{\"event\":", "is damaged"), ("{\"event\":\"x\"}", "no event")] {
+        fs::write(folder.path().join("metrics.jsonl"), text).unwrap();
+        let (sentence, code) = failure(tch_mnist(&["report"]).arg(folder.path()));
+        assert!(code == 1 && sentence.contains(reason) && sentence.contains("metrics.jsonl"), "{sentence}");
+    }
+    let (sentence, code) = failure(tch_mnist(&["report", "--out", "x.html"]).arg(folder.path()));
+    assert!(code == 2 && sentence.contains("compares several"), "{sentence}");
+    assert_eq!(failure(&mut tch_mnist(&["report"])).1, 2);
+}
+
+#[test]
+fn a_report_of_other_data_is_refused() {
+    let (folder, out) = out();
+    train(&out, &["-q"]).assert().success();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for name in names(&Path::new(DATA).join("mnist")) {
+        fs::copy(Path::new(DATA).join("mnist").join(&name), data.join(&name)).unwrap();
+    }
+    let labels = data.join("t10k-labels-idx1-ubyte");
+    let mut bytes = fs::read(&labels).unwrap();
+    bytes[8] = (bytes[8] + 1) % 10;
+    fs::write(&labels, bytes).unwrap();
+    let mut report = tch_mnist(&["report", "-q", "--data"]);
+    let (sentence, code) = failure(report.arg(&data).arg(&out));
+    assert!(code == 1 && sentence.contains("t10k-labels-idx1-ubyte") && sentence.contains("SHA-256"), "{sentence}");
+}
