@@ -46,11 +46,17 @@ pub struct Config {
     pub threads: i32,
     /// Whose kernels compute on a CPU.
     pub kernels: KernelsChoice,
+    /// How precisely convolutions multiply.
+    pub precision: Precision,
+    /// Whether a step on CUDA is launched as one graph.
+    pub cuda_graph: CudaGraph,
     /// The first N training images only; 0 for all.
     pub limit_train: i64,
     /// The first N test images only; 0 for all.
     pub limit_test: i64,
-    /// Stop after the epoch that reaches this test accuracy, in percent; 0 for never.
+    /// Training images to hold out and to measure each epoch on, instead of the test images; 0 for none.
+    pub validation: i64,
+    /// Stop after the epoch that reaches this accuracy (of the test, or of the images held out), in percent; 0 for never.
     pub target_accuracy: f64,
     /// Steps between two checkpoints within an epoch; 0 for one an epoch.
     pub checkpoint_every: i64,
@@ -82,8 +88,11 @@ impl Default for Config {
             device: DeviceChoice::Auto,
             threads: 0,
             kernels: KernelsChoice::Auto,
+            precision: Precision::Float32,
+            cuda_graph: CudaGraph::Auto,
             limit_train: 0,
             limit_test: 0,
+            validation: 0,
             target_accuracy: 0.0,
             checkpoint_every: 0,
             report: true,
@@ -117,6 +126,28 @@ pub enum KernelsChoice {
     Torch,
     /// This program's for the CPU, one operation a block: several times faster
     Fused,
+}
+
+/// How precisely convolutions multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// float32 throughout
+    Float32,
+    /// CUDA only: float32 rounded to TF32 before it is multiplied, PyTorch's default
+    Tf32,
+    /// CUDA only: training steps under autocast to bfloat16; the test in float32
+    Bf16,
+}
+
+/// Whether a step on CUDA is launched as one graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CudaGraph {
+    /// Where it is possible
+    Auto,
+    /// Never: one kernel at a time
+    Off,
 }
 
 /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -191,7 +222,7 @@ impl Config {
     fn check(&self) -> Result<(), UsageError> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let at_least_0 = |x: f64| x.is_finite() && x >= 0.0;
-        let checks: [(bool, &str, &str, String); 15] = [
+        let checks: [(bool, &str, &str, String); 16] = [
             (self.epochs >= 1, "epochs", "a whole number from 1 up", self.epochs.to_string()),
             (self.batch_size >= 1, "batch-size", "a whole number from 1 up", self.batch_size.to_string()),
             (positive(self.lr), "lr", "a number above 0", self.lr.to_string()),
@@ -215,6 +246,7 @@ impl Config {
             (self.threads >= 0, "threads", "a whole number from 0 up", self.threads.to_string()),
             (self.limit_train >= 0, "limit-train", "a whole number from 0 up", self.limit_train.to_string()),
             (self.limit_test >= 0, "limit-test", "a whole number from 0 up", self.limit_test.to_string()),
+            (self.validation >= 0, "validation", "a whole number of images from 0 up", self.validation.to_string()),
             (
                 at_least_0(self.target_accuracy) && self.target_accuracy <= 100.0,
                 "target-accuracy",

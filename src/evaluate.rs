@@ -1,6 +1,6 @@
 //! Loss, accuracy and confusion of a net on a split.
 
-use crate::data::Split;
+use crate::data::{Part, Split};
 use crate::model::Net;
 use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
@@ -8,6 +8,8 @@ use tch::{Kind, Reduction, Tensor};
 /// What a net does on a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
+    /// Which images.
+    pub part: Part,
     /// The mean negative log-likelihood over the images, in nats.
     pub loss: f64,
     /// Images whose most probable class is their label.
@@ -24,10 +26,16 @@ impl Evaluation {
         percent(self.correct, self.total)
     }
 
-    /// The original's line: `Test set: Average loss: 0.0189, Accuracy: 9942/10000 (99.42%)`.
+    /// The original's line: `Test set: Average loss: 0.0189, Accuracy: 9942/10000 (99.42%)`; `Validation set: ...` of
+    /// images that are held out.
     pub fn line(&self) -> String {
         let Evaluation { loss, correct, total, .. } = self;
-        format!("Test set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.2}%)", self.accuracy())
+        let part = match self.part {
+            Part::Train => "Training",
+            Part::Validation => "Validation",
+            Part::Test => "Test",
+        };
+        format!("{part} set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.2}%)", self.accuracy())
     }
 
     /// The share of each label's images that are correct, in percent; `None` for a label without images.
@@ -85,7 +93,7 @@ pub fn evaluate(
     let cells = Vec::<i64>::try_from(confusion)?;
     let confusion: Vec<Vec<i64>> = cells.chunks(CLASSES as usize).map(<[i64]>::to_vec).collect();
     let correct = (0..CLASSES as usize).map(|class| confusion[class][class]).sum();
-    Ok(Some(Evaluation { loss: f64::try_from(loss)? / total as f64, correct, total, confusion }))
+    Ok(Some(Evaluation { part: split.part, loss: f64::try_from(loss)? / total as f64, correct, total, confusion }))
 }
 
 /// The log-probabilities [N, 10] of the images of `split` that `batches` index, in their order.

@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use predicates::prelude::*;
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 #[test]
 fn training_prints_the_lines_of_the_original_and_no_bar_into_a_pipe() {
@@ -73,8 +74,44 @@ fn a_loss_that_is_not_finite_ends_a_run() {
     let sentence = stderr.lines().last().unwrap();
     assert!(sentence.starts_with("error: the loss became") && sentence.contains("learning rate 1"), "{sentence}");
     let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
-    assert_eq!(lines.last().unwrap()["status"], "diverged");
+    let last = lines.last().unwrap();
+    assert_eq!((&last["status"], &last["test_accuracy"]), (&"diverged".into(), &serde_json::Value::Null));
+    assert_eq!(format!("error: {}", last["error"].as_str().unwrap()), sentence);
     assert!(!out.join("model.pt").exists());
+}
+
+#[test]
+fn sigusr1_prunes_a_run_after_the_step_under_way() {
+    let (_folder, out) = out();
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args(["train", "--data", DATA, "--device", "cpu", "-q", "--log-format", "json", "--epochs", "1000"])
+        .args(["--limit-train", "1280", "--limit-test", "128", "--out"])
+        .arg(&out)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    lines.read_line(&mut first).unwrap();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "USR1", &pid]).status().unwrap().success());
+    let text: String = lines.lines().map(|line| line.unwrap() + "\n").collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let lines = json_lines(&(first + &text));
+    let last = lines.last().unwrap();
+    assert_eq!((&last["event"], &last["status"]), (&"done".into(), &"pruned".into()));
+    assert!(lines.len() < 1000 && last["epochs"] == lines.len() - 1, "{last}");
+    assert!(!out.join("model.pt").exists());
+}
+
+#[test]
+fn print_config_checks_the_settings_and_trains_nothing() {
+    let (_folder, out) = out();
+    let text = stdout(&mut train(&out, &["--lr", "0.02", "--schedule", "one-cycle", "--print-config"]));
+    assert!(text.contains("lr = 0.02\n") && text.contains("schedule = \"one-cycle\"\n"), "{text}");
+    assert!(!out.exists());
+    let (sentence, code) = failure(&mut train(&out, &["--lr", "-1", "--print-config"]));
+    assert_eq!((sentence.contains("--lr takes a number above 0"), code), (true, 2), "{sentence}");
 }
 
 #[test]
@@ -119,6 +156,7 @@ fn mistakes_get_one_sentence_and_exit_code_2() {
         (&["--device", "gpu"], "expected auto, cpu, cuda or cuda:N, not gpu"),
         (&["--schedule", "linear"], "invalid value 'linear' for '--schedule <KIND>'"),
         (&["--target-accuracy", "101"], "--target-accuracy takes a percentage"),
+        (&["--validation", "-1"], "--validation takes a whole number of images from 0 up, not -1"),
         (&["--threads", "-1"], "--threads takes a whole number from 0 up, not -1"),
     ] {
         let (_folder, out) = out();

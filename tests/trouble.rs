@@ -79,12 +79,16 @@ fn a_folder_that_is_deleted_ends_a_run_with_one_sentence() {
         let _ = std::fs::remove_dir_all(&out);
     }
     // The pipe is read to its end, so that nothing but the folder stops the run.
-    let reader = std::thread::spawn(move || lines.lines().count());
+    let reader = std::thread::spawn(move || lines.lines().map(Result::unwrap).collect::<Vec<_>>().join("\n"));
     let output = child.wait_with_output().unwrap();
-    assert!(reader.join().unwrap() < 1000);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((stderr.lines().count(), output.status.code()), (1, Some(1)), "{stderr}");
     assert!(stderr.contains(out.to_str().unwrap()) && stderr.contains("cannot be written"), "{stderr}");
+    // The last line of JSON says it too.
+    let lines = json_lines(&reader.join().unwrap());
+    let last = lines.last().unwrap();
+    assert!(lines.len() < 1000 && last["status"] == "failed", "{last}");
+    assert_eq!(format!("error: {}", last["error"].as_str().unwrap()), stderr.trim_end());
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn json(weights: &Path, result: &Evaluation) -> Result<String> {
         class_accuracy: Vec<Option<f64>>,
         confusion: &'a [Vec<i64>],
     }
-    let Evaluation { loss, correct, total, confusion } = result;
+    let Evaluation { loss, correct, total, confusion, .. } = result;
     let line = Line {
         weights,
         test_loss: *loss,

@@ -1,8 +1,8 @@
 //! `tch-mnist train`: flags in, a run's folder out.
 
 use super::{LogFormat, Outcome, UsageError, Verbosity, say};
-use crate::config::{Config, DeviceChoice, KernelsChoice, ScheduleKind};
-use crate::data::{self, Data, Dataset};
+use crate::config::{Config, CudaGraph, DeviceChoice, KernelsChoice, Precision, ScheduleKind};
+use crate::data::{self, Data, Dataset, Part};
 use crate::device;
 use crate::evaluate::Findings;
 use crate::files::{remove_temporaries, write_atomically};
@@ -14,11 +14,12 @@ use crate::report::folder::{self, Folder};
 use crate::report::html::duration;
 use crate::report::tensorboard::TensorBoard;
 use crate::report::{log, write};
-use crate::train::{Checkpoint, Diverged, Ending, EpochRecord, Event, Observer, Run};
+use crate::train::{Checkpoint, Diverged, Ending, EpochRecord, Event, Measured, Observer, Run};
 use crate::weights;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,16 @@ pub struct Args {
     /// What stdout gets: the original's lines, or one JSON object an epoch
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
+    /// Check the settings, print them as the config.toml of the run, and train nothing
+    #[arg(long)]
+    print_config: bool,
 }
+
+/// The end of `train --help`: what a script has to know.
+pub const HELP: &str = "How a run ends is the exit code, and the `status` of the last line of JSON: 0 for done, \
+    target_reached and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
+    interrupted. SIGUSR1 prunes a run: it stops after the step under way and writes no weights. Ctrl-C and SIGTERM \
+    interrupt it: the checkpoint is written, and --resume goes on from there.";
 
 /// The settings of [`Config`] as flags.
 #[derive(clap::Args, Serialize)]
@@ -113,6 +123,14 @@ pub(super) struct Settings {
     #[arg(long, value_enum, value_name = "WHOSE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     kernels: Option<KernelsChoice>,
+    /// How precisely convolutions multiply [default: float32]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<Precision>,
+    /// Whether a step on CUDA is launched as one graph [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cuda_graph: Option<CudaGraph>,
     /// The first N training images only; 0: all [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +139,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     limit_test: Option<i64>,
-    /// Stop after the epoch that reaches this test accuracy, in percent; 0: never [default: 0]
+    /// Hold N training images out, chosen by the seed, and measure each epoch on them instead of the test images [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation: Option<i64>,
+    /// Stop after the epoch that reaches this accuracy (test, or --validation), in percent; 0: never [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     target_accuracy: Option<f64>,
@@ -144,8 +166,17 @@ pub(super) struct Settings {
 }
 
 /// The settings that a resumed run may change: none of them changes what a step computes from what.
-const CHANGEABLE: [&str; 8] =
-    ["epochs", "data", "device", "threads", "target_accuracy", "checkpoint_every", "report", "tensorboard"];
+const CHANGEABLE: [&str; 9] = [
+    "epochs",
+    "data",
+    "device",
+    "threads",
+    "cuda_graph",
+    "target_accuracy",
+    "checkpoint_every",
+    "report",
+    "tensorboard",
+];
 
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
@@ -171,6 +202,10 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
             (config, out)
         }
     };
+    if args.print_config {
+        say(config.to_toml().trim_end())?;
+        return Ok(Outcome::Done);
+    }
     fs::create_dir_all(&out).with_context(|| format!("--out {} cannot be made", out.display()))?;
     log::to_file(open_log(&out)?);
     remove_temporaries(&out)?;
@@ -181,7 +216,8 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     data::fetch::ensure(&config.data, config.dataset, None, !verbosity.is_quiet())?;
     let limit = |n: i64| (n > 0).then_some(n);
     let data =
-        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?;
+        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?
+            .hold_out(config.validation, config.seed)?;
     allocator::keep_freed_memory();
     tch::manual_seed(config.seed);
     let net = Net::new(compute.device, config.dropout, compute.kernels);
@@ -199,7 +235,14 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         // What the interrupted process wrote after its last checkpoint is written again.
         folder.write(run.history(), &run.step_records()?)?;
     }
-    tracing::info!("{} training and {} test images, run folder {}", data.train.len(), data.test.len(), out.display());
+    let measured = data.measured();
+    tracing::info!(
+        "{} training and {} {} images, run folder {}",
+        data.train.len(),
+        measured.len(),
+        measured.part,
+        out.display()
+    );
     tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
 
     let mut tensorboard = config.tensorboard.then(|| TensorBoard::new(out.clone(), &config));
@@ -209,30 +252,45 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         observers.0.extend(tensorboard.as_mut().map(|tensorboard| tensorboard as &mut dyn Observer));
         super::without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
     };
-    let finish = Finish { config: &config, out: &out, format: args.log_format, seconds: began.elapsed().as_secs_f64() };
-    match ended {
-        Ok(Ending::Interrupted) => {
-            finish.say_end("interrupted", run.history())?;
+    let seconds = began.elapsed().as_secs_f64();
+    let finish = Finish { config: &config, out: &out, part: measured.part, format: args.log_format, seconds };
+    let ended = ended.and_then(|ending| {
+        if ending != Ending::Interrupted {
+            finish.write_weights(&net, &run)?;
+        }
+        Ok(ending)
+    });
+    let status = match &ended {
+        Ok(Ending::Done) => "done",
+        Ok(Ending::TargetReached) => "target_reached",
+        Ok(Ending::Interrupted) if stop.signal() == SIGUSR1 => "pruned",
+        Ok(Ending::Interrupted) => "interrupted",
+        Err(error) if error.is::<Diverged>() => "diverged",
+        Err(_) => "failed",
+    };
+    let ended = ended.map_err(|error| if error.is::<Diverged>() { error } else { explained(error, &config, &out) });
+    let last = finish.line(status, run.history(), ended.as_ref().err().map(super::sentence))?;
+    let written = folder.write_metrics(run.history(), Some(&last));
+    if written.is_ok() {
+        finish.look(&net, &data, tensorboard.as_mut(), &ended);
+    }
+    let said = finish.say(&last);
+    // What ended a run comes before what then went wrong too.
+    let ending = ended?;
+    written.and(said)?;
+    match (ending, status) {
+        (Ending::Interrupted, "pruned") => {
+            tracing::info!("pruned by SIGUSR1 after {} epochs", run.history().len());
+            Ok(Outcome::Done)
+        }
+        (Ending::Interrupted, _) => {
             tracing::warn!("interrupted; everything is saved, go on with: tch-mnist train --resume {}", out.display());
             Ok(Outcome::Interrupted(stop.signal()))
         }
-        Ok(ending) => {
-            finish.write_weights(&net, &run)?;
-            let status = if ending == Ending::TargetReached { "target_reached" } else { "done" };
-            folder.write_metrics(run.history(), Some(&finish.line(status, run.history())?))?;
-            finish.look(&net, &data, tensorboard.as_mut());
-            finish.say_end(status, run.history())?;
+        (Ending::Done | Ending::TargetReached, _) => {
             finish.summary(run.history());
             Ok(Outcome::Done)
         }
-        Err(error) if error.is::<Diverged>() => {
-            if let Some(tensorboard) = &mut tensorboard {
-                tensorboard.finish(&[], false)?;
-            }
-            finish.say_end("diverged", run.history())?;
-            Err(error)
-        }
-        Err(error) => Err(explained(error, &config, &out)),
     }
 }
 
@@ -318,65 +376,57 @@ fn explained(error: anyhow::Error, config: &Config, out: &Path) -> anyhow::Error
     }
 }
 
-/// The epoch with the most correct test images, of equals the first.
+/// The epoch with the most correct images, of equals the first.
 fn best(epochs: &[EpochRecord]) -> Option<&EpochRecord> {
-    epochs.iter().rev().max_by_key(|record| record.correct)
+    epochs.iter().rev().max_by_key(|record| record.measured.correct)
 }
 
 /// What is written and said at the end of a run.
 struct Finish<'a> {
     config: &'a Config,
     out: &'a Path,
+    /// What each epoch was measured on.
+    part: Part,
     format: LogFormat,
     seconds: f64,
 }
 
-/// The last line of `metrics.jsonl` and of `--log-format json`.
-#[derive(Serialize)]
-struct Done<'a> {
-    /// done, target_reached, interrupted or diverged.
-    status: &'a str,
-    epochs: usize,
-    test_loss: Option<f64>,
-    test_accuracy: Option<f64>,
-    correct: Option<i64>,
-    best_test_accuracy: Option<f64>,
-    best_epoch: Option<i64>,
-    seconds: f64,
-    out: &'a Path,
-}
-
 impl Finish<'_> {
-    fn line(&self, status: &str, epochs: &[EpochRecord]) -> Result<String> {
-        let last = epochs.last();
+    /// The last line of `metrics.jsonl` and of `--log-format json`: how the run ended, and why if it failed.
+    fn line(&self, status: &str, epochs: &[EpochRecord], error: Option<String>) -> Result<String> {
+        let last = epochs.last().map(|record| &record.measured);
         let best = best(epochs);
-        let done = Done {
-            status,
-            epochs: epochs.len(),
-            test_loss: last.map(|record| record.test_loss),
-            test_accuracy: last.map(|record| record.test_accuracy),
-            correct: last.map(|record| record.correct),
-            best_test_accuracy: best.map(|record| record.test_accuracy),
-            best_epoch: best.map(|record| record.epoch),
-            seconds: self.seconds,
-            out: self.out,
-        };
+        let part = self.part;
+        let mut done = json!({
+            "status": status,
+            "epochs": epochs.len(),
+            (format!("{part}_loss")): last.map(|measured| measured.loss),
+            (format!("{part}_accuracy")): last.map(|measured| measured.accuracy),
+            "correct": last.map(|measured| measured.correct),
+            (format!("best_{part}_accuracy")): best.map(|record| record.measured.accuracy),
+            "best_epoch": best.map(|record| record.epoch),
+            "seconds": self.seconds,
+            "out": self.out,
+        });
+        if let Some(error) = error {
+            done["error"] = error.into();
+        }
         folder::line("done", &done)
     }
 
-    fn say_end(&self, status: &str, epochs: &[EpochRecord]) -> Result<()> {
+    fn say(&self, line: &str) -> Result<()> {
         match self.format {
-            LogFormat::Json => say(self.line(status, epochs)?),
+            LogFormat::Json => say(line),
             LogFormat::Text => Ok(()),
         }
     }
 
     /// What a person wants to know when a run is over: how good it is, where it is, what to do with it.
     fn summary(&self, epochs: &[EpochRecord]) {
-        let (out, time) = (self.out.display(), duration(self.seconds));
+        let (out, part, time) = (self.out.display(), self.part, duration(self.seconds));
         if let (Some(last), Some(best)) = (epochs.last(), best(epochs)) {
-            let (last, epoch, best) = (last.test_accuracy, best.epoch, best.test_accuracy);
-            tracing::info!("accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
+            let (last, epoch, best) = (last.measured.accuracy, best.epoch, best.measured.accuracy);
+            tracing::info!("{part} accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
         }
         tracing::info!("weights: {out}/model.pt, {out}/model.pth, {out}/model.safetensors");
         if self.out.join("report.html").exists() && self.config.report {
@@ -385,19 +435,24 @@ impl Finish<'_> {
         tracing::info!("next: tch-mnist predict --weights {out}/model.pt IMAGE");
     }
 
-    /// The plots, the page and TensorBoard's pictures. The run is done by then: what goes wrong here is a warning.
-    fn look(&self, net: &Net, data: &Data, tensorboard: Option<&mut TensorBoard>) {
+    /// The plots, the page and TensorBoard's last events. The run is over by then: what goes wrong here is a warning.
+    fn look(&self, net: &Net, data: &Data, tensorboard: Option<&mut TensorBoard>, ended: &Result<Ending>) {
         let began = Instant::now();
+        let done = match ended {
+            Ok(Ending::Interrupted) => return,
+            Ok(Ending::Done | Ending::TargetReached) => true,
+            Err(_) => false,
+        };
         let look = || -> Result<()> {
-            if !self.config.report && tensorboard.is_none() {
-                return Ok(());
-            }
-            let findings = Findings::of(net, &data.test)?;
+            let report = done && self.config.report;
+            let findings = (done && (report || tensorboard.is_some())).then(|| Findings::of(net, data.measured()));
+            let findings = findings.transpose()?;
             if let Some(tensorboard) = tensorboard {
-                tensorboard.finish(&write::of_findings(&findings, &data.test)?, true)?;
+                let pictures = findings.as_ref().map(|findings| write::of_findings(findings, data.measured()));
+                tensorboard.finish(&pictures.transpose()?.unwrap_or_default(), done)?;
             }
-            if self.config.report {
-                write::run(self.out, &findings, data)?;
+            if let (true, Some(findings)) = (report, &findings) {
+                write::run(self.out, findings, data)?;
             }
             Ok(())
         };
@@ -417,9 +472,10 @@ impl Finish<'_> {
             BTreeMap::from([("format".into(), "pt".into()), ("config".to_string(), self.config.to_toml())]);
         if let Some(last) = run.history().last() {
             metadata.insert("epochs".into(), run.history().len().to_string());
-            metadata.insert("test_loss".into(), last.test_loss.to_string());
-            metadata.insert("test_accuracy".into(), last.test_accuracy.to_string());
-            metadata.insert("correct".into(), last.correct.to_string());
+            let Measured { part, loss, accuracy, correct } = last.measured;
+            metadata.insert(format!("{part}_loss"), loss.to_string());
+            metadata.insert(format!("{part}_accuracy"), accuracy.to_string());
+            metadata.insert("correct".into(), correct.to_string());
         }
         for name in ["model.pt", "model.pth", "model.safetensors"] {
             weights::write(&self.out.join(name), &net.state_dict(), self.config.dropout, &metadata)?;
@@ -437,7 +493,7 @@ impl Observer for Observers<'_> {
     }
 }
 
-/// Ctrl-C and SIGTERM: the first asks the run to stop after the step under way, a second one ends at once.
+/// Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop after the step under way; a second Ctrl-C or SIGTERM ends it at once.
 struct StopSignals(Arc<AtomicUsize>);
 
 impl StopSignals {
@@ -450,6 +506,7 @@ impl StopSignals {
             signal_hook::flag::register(number, Arc::clone(&second))?;
             signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
         }
+        signal_hook::flag::register_usize(SIGUSR1, Arc::clone(&signal), SIGUSR1 as usize)?;
         Ok(StopSignals(signal))
     }
 

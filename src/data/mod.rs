@@ -3,6 +3,7 @@
 
 pub mod fetch;
 pub mod folder;
+mod holdout;
 pub mod idx;
 pub mod sources;
 
@@ -14,6 +15,7 @@ use clap::ValueEnum;
 use folder::{Place, Ready};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -43,9 +45,32 @@ pub fn pixel_table() -> Tensor {
     Tensor::from_slice(&values)
 }
 
+/// Which images of a dataset a split holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those to train on.
+    Train,
+    /// Those held out of them by `--validation`.
+    Validation,
+    /// The test images.
+    Test,
+}
+
+impl Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Part::Train => "training",
+            Part::Validation => "validation",
+            Part::Test => "test",
+        })
+    }
+}
+
 /// Images and their labels on a device.
 #[derive(Debug)]
 pub struct Split {
+    /// Which ones.
+    pub part: Part,
     /// uint8 `[N, 1, 28, 28]`
     pub images: Tensor,
     /// int64 `[N]`, each 0 to 9
@@ -56,12 +81,13 @@ pub struct Split {
 
 impl Split {
     /// Takes images as tch's loader makes them, float32 `[N, 784]` of byte / 255, and labels, int64 `[N]`.
-    fn new(images: Tensor, labels: Tensor, limit: Option<i64>, device: Device) -> Result<Split> {
+    fn new(part: Part, images: Tensor, labels: Tensor, limit: Option<i64>, device: Device) -> Result<Split> {
         let count = limit.unwrap_or(i64::MAX).min(labels.size()[0]);
         // The first rows, in place: b / 255 * 255 is within 2e-5 of b, and the floats are freed with this function.
         let mut images = images.f_narrow(0, 0, count)?;
         let images = images.f_mul_scalar_(255.0)?.f_round_()?.f_to_kind(Kind::Uint8)?;
         Ok(Split {
+            part,
             images: images.f_view([-1, 1, idx::SIDE as i64, idx::SIDE as i64])?.f_to_device(device)?,
             labels: labels.f_narrow(0, 0, count)?.f_to_device(device)?,
             pixels: pixel_table().f_to_device(device)?,
@@ -76,6 +102,18 @@ impl Split {
     /// Whether it holds none; what [`load`] makes holds at least one.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The images at `indices` (int64 `[B]`) alone, as `part`.
+    fn select(&self, indices: &Tensor, part: Part) -> Result<Split> {
+        let indices = indices.f_to_device(self.labels.device())?;
+        let images = self.images.f_index_select(0, &indices)?;
+        Ok(Split {
+            part,
+            images,
+            labels: self.labels.f_index_select(0, &indices)?,
+            pixels: self.pixels.shallow_clone(),
+        })
     }
 
     /// The images at `indices` (int64 `[B]`, on the same device), normalised, float32 `[B, 1, 28, 28]`, and their labels,
@@ -97,9 +135,18 @@ impl Split {
 #[derive(Debug)]
 pub struct Data {
     pub train: Split,
+    /// What [`Data::hold_out`] held out of the training split.
+    pub validation: Option<Split>,
     pub test: Split,
     /// File name to SHA-256 of the unpacked file in hexadecimal, for all four files.
     pub checksums: BTreeMap<String, String>,
+}
+
+impl Data {
+    /// What an epoch is measured on: the images that are held out, or else the test.
+    pub fn measured(&self) -> &Split {
+        self.validation.as_ref().unwrap_or(&self.test)
+    }
 }
 
 /// Checks the four files, reads them by [`tch::vision::mnist::load_dir`] and puts them on `device`.
@@ -147,9 +194,11 @@ pub fn load(
         .with_context(|| format!("{} cannot be loaded", ready.folder.display()))?;
     let cannot = || format!("{dataset} does not fit on {device:?}");
     // One after the other: the floats of one split are gone before the next is converted.
-    let train = Split::new(loaded.train_images, loaded.train_labels, limit_train, device).with_context(cannot)?;
-    let test = Split::new(loaded.test_images, loaded.test_labels, limit_test, device).with_context(cannot)?;
-    Ok(Data { train, test, checksums })
+    let train =
+        Split::new(Part::Train, loaded.train_images, loaded.train_labels, limit_train, device).with_context(cannot)?;
+    let test =
+        Split::new(Part::Test, loaded.test_images, loaded.test_labels, limit_test, device).with_context(cannot)?;
+    Ok(Data { train, validation: None, test, checksums })
 }
 
 #[cfg(test)]
@@ -167,7 +216,7 @@ mod tests {
     fn a_batch_is_the_chosen_images_normalised() {
         let bytes: Vec<u8> = (0..3 * 784).map(|i| (i % 256) as u8).collect();
         let floats = Tensor::from_slice(&bytes).view([3, 784]).to_kind(Kind::Float) / 255;
-        let split = Split::new(floats, Tensor::from_slice(&[7i64, 8, 9]), None, Device::Cpu).unwrap();
+        let split = Split::new(Part::Train, floats, Tensor::from_slice(&[7i64, 8, 9]), None, Device::Cpu).unwrap();
         assert!(split.images.view([-1]).equal(&Tensor::from_slice(&bytes)));
         let (images, labels) = split.batch(&Tensor::from_slice(&[2i64, 0])).unwrap();
         assert_eq!(Vec::<i64>::try_from(&labels).unwrap(), [9, 7]);

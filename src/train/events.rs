@@ -1,5 +1,6 @@
 //! What a run tells its observers.
 
+use crate::data::Part;
 use crate::evaluate::Evaluation;
 use crate::model::Net;
 use anyhow::Result;
@@ -48,16 +49,66 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// The share of images that were classified right when it was their turn (with dropout), in percent.
     pub train_accuracy: f64,
-    /// The mean loss over the test images, in nats.
-    pub test_loss: f64,
-    /// The share of test images that are classified right, in percent.
-    pub test_accuracy: f64,
-    /// The number of test images that are classified right.
-    pub correct: i64,
+    /// What the net did after it on the test images, or on those that are held out.
+    #[serde(flatten)]
+    pub measured: Measured,
     /// How long the epoch took with its test.
     pub seconds: f64,
     /// Training images a second, the test not counted.
     pub images_per_second: f64,
+}
+
+/// An [`Evaluation`] in short. Its JSON keys say what was measured: `test_loss`, `test_accuracy` and `correct`, or
+/// `validation_loss`, `validation_accuracy` and `correct`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "MeasuredKeys", from = "MeasuredKeys")]
+pub struct Measured {
+    /// Of the test images, or of those that are held out.
+    pub part: Part,
+    /// The mean loss over the images, in nats.
+    pub loss: f64,
+    /// The share of images that are classified right, in percent.
+    pub accuracy: f64,
+    /// The number of images that are classified right.
+    pub correct: i64,
+}
+
+impl From<&Evaluation> for Measured {
+    fn from(evaluation: &Evaluation) -> Measured {
+        let Evaluation { part, loss, correct, .. } = *evaluation;
+        Measured { part, loss, accuracy: evaluation.accuracy(), correct }
+    }
+}
+
+/// The JSON forms of [`Measured`].
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum MeasuredKeys {
+    Test { test_loss: f64, test_accuracy: f64, correct: i64 },
+    Validation { validation_loss: f64, validation_accuracy: f64, correct: i64 },
+}
+
+impl From<Measured> for MeasuredKeys {
+    fn from(Measured { part, loss, accuracy, correct }: Measured) -> MeasuredKeys {
+        match part {
+            Part::Validation => {
+                MeasuredKeys::Validation { validation_loss: loss, validation_accuracy: accuracy, correct }
+            }
+            Part::Train | Part::Test => MeasuredKeys::Test { test_loss: loss, test_accuracy: accuracy, correct },
+        }
+    }
+}
+
+impl From<MeasuredKeys> for Measured {
+    fn from(keys: MeasuredKeys) -> Measured {
+        let (part, loss, accuracy, correct) = match keys {
+            MeasuredKeys::Test { test_loss, test_accuracy, correct } => (Part::Test, test_loss, test_accuracy, correct),
+            MeasuredKeys::Validation { validation_loss, validation_accuracy, correct } => {
+                (Part::Validation, validation_loss, validation_accuracy, correct)
+            }
+        };
+        Measured { part, loss, accuracy, correct }
+    }
 }
 
 /// One step: a line of `losses.csv`.
@@ -79,7 +130,7 @@ pub struct StepRecord {
 pub enum Ending {
     /// All epochs are done.
     Done,
-    /// An epoch's test accuracy reached `target_accuracy`.
+    /// An epoch's accuracy reached `target_accuracy`.
     TargetReached,
     /// A signal asked for it; the checkpoint is written.
     Interrupted,

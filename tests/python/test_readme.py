@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
 SLICED = f"""#!/usr/bin/env bash
 case " $* " in
     *" --resume "* | *" --limit-train "*) exec {PROGRAM} "$@" ;;
-    " train "*) exec {PROGRAM} "$@" --limit-train 640 --limit-test 256 ;;
+    " train "*) exec {PROGRAM} "${{@/#5000/128}}" --limit-train 640 --limit-test 256 ;;
     *) exec {PROGRAM} "$@" ;;
 esac
 """
@@ -34,11 +34,22 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+def write_space(path: Path) -> None:
+    """The README's space file, its trials on a slice."""
+    text = (ROOT / "docs/space.toml").read_text()
+    for key, value in [("limit_train", 640), ("validation", 128), ("epochs", 1)]:
+        text, changed = re.subn(rf"^{key} = \d+", f"{key} = {value}", text, flags=re.M)
+        assert changed == 1
+    path.parent.mkdir()
+    path.write_text(text)
+
+
 def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
     for name in ["scripts", ".venv", "data", "docs"]:
         (tmp_path / name).symlink_to(ROOT / name)
     write_program(tmp_path / "target/release/tch-mnist", SLICED)
     write_program(tmp_path / "bin/cargo", CARGO)
+    write_space(tmp_path / "docs/space.toml")
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     # The first block is scripts/train and scripts/test; the one here runs within the other.
     assert "scripts/train" in BLOCKS[0]
@@ -47,6 +58,7 @@ def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
         print("skipped the loop that ends in jq: there is no jq here")
     assert len(blocks) >= 4
     for block in blocks:
+        block = re.sub(r"--trials \d+", "--trials 2 --report-seeds 1", block)
         command = ["bash", "-euo", "pipefail", "-c", block]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"

@@ -1,0 +1,289 @@
+"""Searches for the best settings of `tch-mnist train`: trials drawn and pruned by Optuna, here or on a Ray cluster.
+
+python scripts/sweep.py SPACE.toml --trials 50 --jobs 2
+
+Trials are chosen by their accuracy on images held out of the training split. The folder --out gets sweep.csv, best.toml
+(for `tch-mnist train --config`), pictures, and report.json: the test accuracy of the best settings and of the defaults.
+The same command goes on with a sweep that was stopped or killed. docs/sweeps.md says more.
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import optuna
+from optuna.trial import FrozenTrial
+from sweeping import results, space, study, winner
+from sweeping.places import Place, Threads, cores
+from sweeping.space import UsageError, flags
+from sweeping.study import Sweep, SweepFailed
+from tqdm import tqdm
+
+PROGRAM = Path(__file__).resolve().parent.parent / "target/release/tch-mnist"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process."""
+        raise UsageError(f"{message}; scripts/sweep.py --help lists the flags")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal():
+            raise argparse.ArgumentTypeError(f"a whole number from 0 up is expected, not {text}")
+        return int(text)
+
+    def amount(text: str) -> float:
+        try:
+            if 0 <= float(text) < float("inf"):
+                return float(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"a number from 0 up is expected, not {text}")
+
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("space", type=Path, metavar="SPACE.toml", help="what is fixed and what varies; see docs/sweeps.md")
+    add("--sampler", choices=["tpe", "random", "grid"], default="tpe", help="what draws the trials (default: tpe)")
+    add("--pruner", choices=["hyperband", "halving", "none"], default="hyperband", help="default: hyperband")
+    add("--trials", type=count, default=50, help="trials in all, with those of earlier starts (default: 50)")
+    add("--jobs", type=count, help="trials at once (default: 1; with --ray as many as the cluster has room for)")
+    add("--timeout", type=amount, metavar="SECONDS", help="start no trial after so long; those under way end")
+    add("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/sweep-NAME, of NAME.toml)")
+    add(
+        "--storage",
+        metavar="URL",
+        help="a database as Optuna takes it, or a journal's file (default: DIR/sweep.journal)",
+    )
+    add("--study", metavar="NAME", help="the study's name in the storage (default: that of the space file)")
+    add("--data", type=Path, default=Path("data"), metavar="DIR", help="the folder of the datasets (default: data)")
+    add("--program", type=Path, default=PROGRAM, metavar="PATH", help="default: target/release/tch-mnist")
+    add("--ray", metavar="ADDRESS", help="run the trials on this Ray cluster (auto, HOST:PORT), or local for one here")
+    add("--cpus-per-trial", type=count, metavar="N", help="threads a trial (default: cores / jobs; with --ray 1)")
+    add(
+        "--gpus-per-trial",
+        type=amount,
+        default=0.0,
+        metavar="X",
+        help="with --ray: GPUs, or a share of one (default: 0)",
+    )
+    add(
+        "--report-seeds",
+        type=count,
+        default=3,
+        metavar="N",
+        help="runs of the best settings on the test; 0: none (default: 3)",
+    )
+    args = parser.parse_args(arguments)
+    if args.jobs == 0 or args.cpus_per_trial == 0 or args.trials == 0:
+        parser.error("--trials, --jobs and --cpus-per-trial take at least 1")
+    if args.gpus_per_trial and not args.ray:
+        parser.error("--gpus-per-trial is for --ray")
+    return args
+
+
+class Stop:
+    """Ctrl-C and SIGTERM: noted, and looked at between two messages, so that nothing is left half-written."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.listen()
+
+    def listen(self) -> None:
+        """Takes the signals, from others who may have taken them."""
+        for number in [signal.SIGINT, signal.SIGTERM]:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.signal = number
+
+    def asked(self) -> bool:
+        """Whether there was one."""
+        return self.signal != 0
+
+
+def lock(out: Path) -> int:
+    """Keeps other sweeps out of the folder as long as this process lives."""
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out / "sweep.lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another sweep is at work in {out}: give this one another --out") from None
+    return descriptor
+
+
+def place_of(args: argparse.Namespace) -> tuple[Place, int]:
+    """Where trials run, and the threads of each."""
+    if args.ray is None:
+        jobs = args.jobs or 1
+        return Threads(jobs), args.cpus_per_trial or max(1, cores() // jobs)
+    try:
+        from sweeping.cluster import Cluster
+    except ImportError as error:
+        raise UsageError("--ray needs Ray: pip install ray") from error
+    threads = args.cpus_per_trial or 1
+    return Cluster(args.ray, args.jobs, threads, args.gpus_per_trial), threads
+
+
+@dataclass
+class Parts:
+    """What a sweep is put together from."""
+
+    args: argparse.Namespace
+    space: space.Space
+    defaults: dict[str, space.Setting]
+    """The settings of a run that varies nothing."""
+    out: Path
+    study: optuna.Study
+    trials: int
+    place: Place
+    command: list[str]
+    """The program and the flags that every run has."""
+    stop: Stop
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """The whole of it; returns the exit code."""
+    stop = Stop()
+    searched = space.read(args.space)
+    points = searched.grid() if args.sampler == "grid" else []
+    defaults = space.check(searched, args.program)
+    out = (args.out or Path("runs") / f"sweep-{searched.name}").resolve()
+    held = lock(out)
+    journal = out / "sweep.journal"
+    if args.storage is None:
+        # Nobody else writes it: a lock that is there was left by a process that was killed.
+        Path(f"{journal}.lock").unlink(missing_ok=True)
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    drawn_epochs = searched.distributions.get("epochs")
+    opened = study.open_study(
+        study.open_storage(args.storage or str(journal)),
+        args.study or searched.name,
+        searched,
+        study.make_sampler(args.sampler),
+        study.make_pruner(args.pruner, max(space.ends_of(drawn_epochs)) if drawn_epochs else defaults["epochs"]),
+    )
+    trials = min(args.trials, len(points)) if points else args.trials
+    study.enqueue(opened, points, trials)
+
+    place, threads = place_of(args)
+    # Ray has taken them.
+    stop.listen()
+    program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
+    # Nobody looks at a trial; settings that the space fixes come later and win.
+    unseen = ["--report=false", "--tensorboard=false"]
+    command = [*program, f"--threads={threads}", *unseen, *flags(searched.fixed)]
+    parts = Parts(args, searched, defaults, out, opened, trials, place, command, stop)
+    finished = search(parts)
+    try:
+        if not stop.asked():
+            finish(parts, finished)
+    finally:
+        place.stop()
+        os.close(held)
+    if stop.asked():
+        print("stopped; the same command goes on with the sweep", file=sys.stderr)
+        return 128 + stop.signal
+    return 0
+
+
+def search(parts: Parts) -> list[FrozenTrial]:
+    """Runs the trials, and returns those that count."""
+    # A bar for people, a line a trial for a log.
+    bar = tqdm(total=parts.trials, unit="trial", disable=None)
+
+    def ended(trial: FrozenTrial) -> None:
+        best = best_value(parts.study)
+        bar.set_postfix_str("" if best is None else f"best {best:.2f} %", refresh=False)
+        bar.update()
+        if bar.disable:
+            value = "" if trial.value is None else f" {trial.value:.2f} %"
+            print(f"trial {trial.number}: {trial.state.name.lower()}{value}", file=sys.stderr, flush=True)
+
+    scratch = parts.out / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    seed = parts.defaults["seed"]
+    searching = Sweep(
+        study=parts.study,
+        space=parts.space,
+        command=[*parts.command, f"--validation={parts.space.validation}"],
+        seeds=list(range(seed, seed + parts.space.seeds)),
+        place=parts.place,
+        trials=parts.trials,
+        owner=f"{socket.gethostname()}:{parts.out}",
+        exclusive=parts.args.storage is None,
+        scratch=None if parts.args.ray else scratch,
+        timeout=parts.args.timeout,
+        stopped=parts.stop.asked,
+        ended=ended,
+    )
+    bar.update(len(searching.finished()))
+    try:
+        searching.run()
+        return searching.finished()
+    finally:
+        bar.close()
+        searching.abandon()
+        results.write_table(parts.out / "sweep.csv", searching.finished(), list(parts.space.ranges))
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
+    """The results of a sweep that came to its end."""
+    seeds = parts.space.seeds
+    print(study.summary(trials, lambda trial: trial.params.get("epochs", parts.defaults["epochs"]) * seeds))
+    if best_value(parts.study) is None:
+        raise SweepFailed(f"no trial was trained to its end: {parts.out / 'sweep.csv'} lists what became of them")
+    best = {**parts.space.fixed, **parts.study.best_params}
+    path = parts.out / "best.toml"
+    results.write_settings(path, parts.study, best)
+    missing = results.draw(parts.out, parts.study, trials)
+    if missing:
+        print(f"too few trials for the picture of {' and of '.join(missing)}", file=sys.stderr)
+    print(f"best: trial {parts.study.best_trial.number}, validation accuracy {parts.study.best_value:.2f} %, {path}")
+    if parts.args.report_seeds:
+        first = parts.defaults["seed"] + seeds
+        fresh = list(range(first, first + parts.args.report_seeds))
+        candidates = {"best": best, "defaults": parts.space.fixed}
+        report = winner.report(parts.out, parts.place, parts.command, candidates, fresh, parts.stop.asked)
+        if report is not None:
+            print(winner.text(report))
+
+
+def best_value(opened: optuna.Study) -> float | None:
+    """The best validation accuracy so far."""
+    try:
+        return opened.best_value
+    except ValueError:
+        return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    try:
+        return sweep(parse(arguments))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SweepFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+"""The parts of `scripts/sweep.py`.
+
+space.py     what a sweep varies: the TOML file, read and checked
+trial.py     one trial: runs of `tch-mnist train`, their JSON lines, how they ended
+places.py    where trials run: threads of this machine
+cluster.py   where trials run: tasks on a Ray cluster
+study.py     the sweep on Optuna: what is asked, told, pruned, and run again
+results.py   sweep.csv, best.toml and the pictures
+winner.py    the winner and the defaults over several seeds, on the test images
+"""

@@ -1,0 +1,266 @@
+"""The sweep on Optuna: which trial comes next, what it came to, which is pruned, and which is run again.
+
+One process of a sweep talks to Optuna, whatever machines its trials run on; several such processes may share a storage.
+A trial that is under way is marked with its process and with a heartbeat, so that one whose process died is found: it
+is failed, and a new trial with its settings takes its place.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import DatabaseError
+
+from sweeping.places import Ended, Epoch, Place
+from sweeping.space import Space, UsageError, flags
+from sweeping.trial import Job
+
+# Seconds between two heartbeats of a trial, and after how many without one its process counts as dead.
+HEARTBEAT = 20
+DEAD = 120
+
+# How often a trial whose process died is run again. What a sweep ended itself, or what ended with it, does not count.
+RETRIES = 3
+
+# So many trials that fail one after the other end the sweep: then it is not the settings.
+FAILURES = 3
+
+
+class SweepFailed(Exception):
+    """A sweep that cannot go on: one sentence, exit code 1."""
+
+
+def open_storage(where: str) -> BaseStorage:
+    """A database's URL, or the file of an Optuna journal."""
+    for attempt in range(5):
+        try:
+            return RDBStorage(where) if "://" in where else JournalStorage(JournalFileBackend(where))
+        except Exception as error:
+            # Of several processes that begin at once only one can make the tables; the others find them soon after.
+            if not isinstance(error, DatabaseError) or attempt == 4:
+                reason = str(error).split("\n")[0]
+                raise UsageError(f"--storage {where} cannot be opened: {reason}") from error
+            time.sleep(random.uniform(0.5, 1.5))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def make_sampler(name: str) -> BaseSampler:
+    """`grid` enqueues its points instead, and draws nothing."""
+    # Trials under way count as poor ones, so that the next is not drawn beside them.
+    return TPESampler(constant_liar=True) if name == "tpe" else RandomSampler()
+
+
+def make_pruner(name: str, epochs: int) -> BasePruner:
+    """A pruner of trials of so many epochs: a third of those that reach 1, 3, 9, ... epochs go on."""
+    if name == "none":
+        return NopPruner()
+    if name == "halving":
+        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+
+
+def open_study(storage: BaseStorage, name: str, space: Space, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
+    """The study of that name, a new one or one to go on with."""
+    study = optuna.create_study(
+        study_name=name, storage=storage, sampler=sampler, pruner=pruner, direction="maximize", load_if_exists=True
+    )
+    began_with = study.user_attrs.get("space")
+    if began_with is None:
+        study.set_user_attr("space", space.text)
+    elif began_with != space.text:
+        raise UsageError(
+            f"the study {name} was begun with another space file than {space.name}.toml is now: "
+            "choose another --study or --out, or take the changes back"
+        )
+    return study
+
+
+def enqueue(study: optuna.Study, points: list[dict], trials: int) -> None:
+    """Puts the grid's points into the storage that are not there yet, in an order that spreads them."""
+    points = random.Random(0).sample(points, len(points))[:trials]
+    trials_so_far = study.get_trials(deepcopy=False)
+    known = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials_so_far]
+    for point in points:
+        if point not in known:
+            study.enqueue_trial(point)
+
+
+def is_finished(trial: FrozenTrial) -> bool:
+    """Whether a trial counts: it ended, and no other one stands for it."""
+    if trial.state == TrialState.FAIL:
+        return "error" in trial.user_attrs
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass
+class Sweep:
+    """A sweep under way."""
+
+    study: optuna.Study
+    space: Space
+    command: list[str]
+    """The program and the flags that all trials share."""
+    seeds: list[int]
+    place: Place
+    trials: int
+    """How many there are to be, those of earlier processes counted."""
+    owner: str
+    """Marks the trials of this process, and of those before it with the same `--out`."""
+    exclusive: bool
+    """Whether no other process can be at work on the storage."""
+    scratch: Path | None
+    timeout: float | None
+    stopped: Callable[[], bool]
+    ended: Callable[[FrozenTrial], None]
+    """Is told of every trial that counts."""
+    _running: dict[int, Trial] = field(default_factory=dict)
+    _failures: int = 0
+
+    def run(self) -> None:
+        """Runs trials until there are enough, the time is up, or the process is asked to stop."""
+        began = beat = time.monotonic()
+        self.reclaim(at_start=True)
+        while not self.stopped():
+            in_time = self.timeout is None or time.monotonic() - began < self.timeout
+            while in_time and len(self._running) < self.place.jobs and self._wanted():
+                self._start()
+            if not self._running and (not in_time or self._all_finished()):
+                return
+            for message in self.place.wait(0.5):
+                if isinstance(message, Epoch):
+                    self._epoch(message)
+                else:
+                    self._end(message)
+            if time.monotonic() - beat > HEARTBEAT:
+                beat = time.monotonic()
+                for trial in self._running.values():
+                    trial.set_user_attr("heartbeat", time.time())
+                self.reclaim()
+
+    def abandon(self) -> None:
+        """Ends what runs, and puts it back for the next process."""
+        if self._running:
+            self.place.stop()
+        for trial in self._running.values():
+            self._again(trial.number)
+        self._running.clear()
+
+    def finished(self) -> list[FrozenTrial]:
+        """The trials that count, of all processes."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)]
+
+    def _counts(self) -> tuple[int, int]:
+        """How many trials are finished, and how many run, here and in other processes."""
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(map(is_finished, trials)), sum(trial.state == TrialState.RUNNING for trial in trials)
+
+    def _wanted(self) -> bool:
+        return sum(self._counts()) < self.trials
+
+    def _all_finished(self) -> bool:
+        """Whether nothing is left to wait for: another process's trials may yet have to be run again."""
+        finished, running = self._counts()
+        return finished >= self.trials or (running == 0 and not self._wanted())
+
+    def _start(self) -> None:
+        trial = self.study.ask(self.space.distributions)
+        trial.set_user_attr("owner", self.owner)
+        trial.set_user_attr("heartbeat", time.time())
+        self._running[trial.number] = trial
+        command = [*self.command, *flags(trial.params)]
+        self.place.start(Job(trial.number, command, self.seeds, scratch=self.scratch))
+
+    def _epoch(self, message: Epoch) -> None:
+        trial = self._running[message.number]
+        known = self.study.get_trials(deepcopy=False)[message.number].intermediate_values
+        # A job that Ray started again on another machine tells its epochs again.
+        if message.epochs not in known:
+            trial.report(message.accuracy, message.epochs)
+        self.place.answer(message, trial.should_prune())
+
+    def _end(self, message: Ended) -> None:
+        trial, result = self._running.pop(message.number), message.result
+        if result.status == "lost":
+            self._again(trial.number, lost=True)
+            return
+        if result.status == "usage":
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise UsageError(f"tch-mnist train refuses the settings of a trial: {result.error}")
+        trial.set_user_attr("seconds", result.seconds)
+        trial.set_user_attr("epochs", result.epochs)
+        if result.status == "failed":
+            self._fail(trial.number, result.error)
+            return
+        self._failures = 0
+        if result.status == "pruned":
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif result.status == "diverged":
+            # The worst that there is: the sampler shall learn from it.
+            trial.set_user_attr("diverged", True)
+            self.study.tell(trial, 0.0)
+        else:
+            self.study.tell(trial, result.accuracy)
+        self.ended(self.study.get_trials(deepcopy=False)[trial.number])
+
+    def _fail(self, number: int, error: str) -> None:
+        """Fails a trial for good."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        self.study._storage.set_trial_user_attr(trial._trial_id, "error", error)
+        self.study.tell(number, state=TrialState.FAIL)
+        self.ended(self.study.get_trials(deepcopy=False)[number])
+        self._failures += 1
+        if self._failures == FAILURES:
+            raise SweepFailed(f"{FAILURES} trials failed one after the other, the last one so: {error}")
+
+    def reclaim(self, at_start: bool = False) -> None:
+        """Runs the trials again whose process died: those of this one's predecessors, and those without a heartbeat."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number in self._running:
+                continue
+            mine = self.exclusive or trial.user_attrs.get("owner") == self.owner
+            last_sign = trial.user_attrs.get("heartbeat", trial.datetime_start.timestamp())
+            if (at_start and mine) or time.time() - last_sign > DEAD:
+                self._again(trial.number)
+
+    def _again(self, number: int, lost: bool = False) -> None:
+        """Fails a trial and puts another one with its settings in its place, unless it was `lost` too often."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        losses = trial.system_attrs.get("losses", 0) + lost
+        try:
+            if losses > RETRIES:
+                self._fail(number, f"its process died {losses} times")
+                return
+            self.study.tell(number, state=TrialState.FAIL)
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            return  # Another process was faster.
+        kept = {key: value for key, value in trial.system_attrs.items() if key == "fixed_params"}
+        self.study.add_trial(
+            optuna.create_trial(
+                state=TrialState.WAITING,
+                params=trial.params,
+                distributions=trial.distributions,
+                system_attrs={**kept, "failed_trial": number, "losses": losses},
+            )
+        )
+
+
+def summary(trials: Iterable[FrozenTrial], epochs_of: Callable[[FrozenTrial], int]) -> str:
+    """`24 trials: 15 complete, 1 of them diverged, 9 pruned, 0 failed; 51 of 72 epochs trained`"""
+    trials = list(trials)
+    states = Counter(trial.state for trial in trials)
+    trained = sum(trial.user_attrs.get("epochs", 0) for trial in trials)
+    diverged = sum(trial.user_attrs.get("diverged", False) for trial in trials)
+    return (
+        f"{len(trials)} trials: {states[TrialState.COMPLETE]} complete ({diverged} of them diverged), "
+        f"{states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed; "
+        f"{trained} of {sum(map(epochs_of, trials))} epochs trained"
+    )

@@ -1,0 +1,100 @@
+"""The end of a sweep: the winner, and beside it the original's settings, on the test images.
+
+Both are trained on the whole training split, with seeds that no trial had. It is the only place where a sweep looks at
+the test images, and nothing is chosen by them.
+"""
+
+import json
+import shutil
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from sweeping.places import Epoch, Place
+from sweeping.results import replacing
+from sweeping.space import Setting, flags
+from sweeping.study import RETRIES, SweepFailed
+from sweeping.trial import Job
+
+Settings = Mapping[str, Setting]
+
+
+def report(
+    folder: Path, place: Place, command: list[str], candidates: dict[str, Settings], seeds: list[int],
+    stopped: Callable[[], bool],
+) -> dict | None:  # fmt: skip
+    """Trains each candidate with each seed, and writes and returns `report.json`; none when it was stopped.
+
+    One that is there already for the same settings and seeds is kept.
+    """
+    path = folder / "report.json"
+    wanted = {name: {"settings": dict(settings), "seeds": seeds} for name, settings in candidates.items()}
+    if path.exists():
+        known = json.loads(path.read_text())
+        if {name: {key: entry[key] for key in ["settings", "seeds"]} for name, entry in known.items()} == wanted:
+            return known
+    accuracies = measure(folder / "report", place, command, candidates, seeds, stopped)
+    if accuracies is None:
+        return None
+    result = {}
+    for name, entry in wanted.items():
+        values = accuracies[name]
+        # The standard deviation of a sample: one value has none.
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        result[name] = {**entry, "test_accuracy": values, "mean": statistics.mean(values), "std": deviation}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def measure(
+    folder: Path, place: Place, command: list[str], candidates: dict[str, Settings], seeds: list[int],
+    stopped: Callable[[], bool],
+) -> dict[str, list[float]] | None:  # fmt: skip
+    """The test accuracy of each candidate by seed, in percent."""
+    shutil.rmtree(folder, ignore_errors=True)
+    runs = [(name, seed) for name in candidates for seed in seeds]
+    jobs = [
+        Job(number, [*command, *flags(candidates[name])], [seed], keep=folder / f"{name}-seed-{seed}")
+        for number, (name, seed) in enumerate(runs)
+    ]
+    waiting, running, losses, accuracies = deque(jobs), 0, 0, {}
+    while waiting or running:
+        if stopped():
+            return None
+        while waiting and running < place.jobs:
+            place.start(waiting.popleft())
+            running += 1
+        for message in place.wait(0.5):
+            if isinstance(message, Epoch):
+                place.answer(message, False)
+                continue
+            running -= 1
+            name, seed = runs[message.number]
+            result = message.result
+            if result.status == "lost" and losses < RETRIES:
+                losses += 1
+                lost = jobs[message.number]
+                again = f"{lost.keep.name}-again-{losses}"
+                waiting.append(replace(lost, keep=lost.keep.with_name(again)))
+            elif result.status != "done":
+                why = result.error or result.status
+                raise SweepFailed(f"the report's run of {name} with the seed {seed} came to no end: {why}")
+            else:
+                accuracies[message.number] = result.accuracy
+    values = [accuracies[number] for number in range(len(runs))]
+    return {name: values[i * len(seeds) : (i + 1) * len(seeds)] for i, name in enumerate(candidates)}
+
+
+def text(result: dict) -> str:
+    """The report as lines for people."""
+    lines = []
+    for name, entry in result.items():
+        deviation = "" if entry["std"] is None else f" ± {entry['std']:.2f}"
+        each = ", ".join(f"{value:.2f}" for value in entry["test_accuracy"])
+        lines.append(
+            f"{name}: test accuracy {entry['mean']:.2f}{deviation} % over {len(entry['seeds'])} seeds ({each})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""A sweep's bookkeeping, with a place that only says what became of its jobs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import sweep as sweep_script
+from optuna.trial import TrialState
+from sweeping import space, study
+from sweeping.places import Ended, Epoch
+from sweeping.study import Sweep, SweepFailed, is_finished
+from sweeping.trial import Job, Result
+
+RANGES = {"lr": space.read_range({"type": "float", "low": 0.0, "high": 1.0})}
+SPACE = space.Space("fake", {}, RANGES, seeds=1, validation=1, text={})
+
+
+class Fake:
+    """A place whose jobs end at once, as `end` says by how often those settings were tried."""
+
+    jobs = 2
+
+    def __init__(self, end: Callable[[Job, int], Result]) -> None:
+        self.end = end
+        self.tried: dict[str, int] = {}
+        self.messages: list[Epoch | Ended] = []
+        self.answers: dict[int, list[bool]] = {}
+
+    def start(self, job: Job) -> None:
+        """Runs a job to its end."""
+        settings = job.command[-1]
+        self.tried[settings] = self.tried.get(settings, 0) + 1
+        result = self.end(job, self.tried[settings])
+        self.messages += [Epoch(job.number, epoch, result.accuracy or 0.0) for epoch in range(1, result.epochs + 1)]
+        self.messages.append(Ended(job.number, result))
+
+    def wait(self, seconds: float) -> list[Epoch | Ended]:
+        """What the jobs said."""
+        messages, self.messages = self.messages, []
+        return messages
+
+    def answer(self, epoch: Epoch, prune: bool) -> None:
+        """Notes the answer."""
+        self.answers.setdefault(epoch.number, []).append(prune)
+
+    def stop(self) -> None:
+        """Nothing runs on."""
+
+
+def sweep_of(place: Fake, trials: int, pruner: str = "none", owner: str = "me") -> Sweep:
+    opened = study.open_study(
+        optuna.storages.InMemoryStorage(), "fake", SPACE, study.make_sampler("random"), study.make_pruner(pruner, 9)
+    )
+    return Sweep(
+        study=opened,
+        space=SPACE,
+        command=["program"],
+        seeds=[1],
+        place=place,
+        trials=trials,
+        owner=owner,
+        exclusive=False,
+        scratch=None,
+        timeout=None,
+        stopped=lambda: False,
+        ended=lambda _: None,
+    )
+
+
+def test_a_study_goes_on_with_the_space_that_it_began_with_and_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    tools = study.make_sampler("tpe"), study.make_pruner("hyperband", 3)
+    for _ in range(2):
+        study.open_study(storage, "fake", SPACE, *tools)
+    with pytest.raises(space.UsageError, match="the study fake was begun with another space file"):
+        study.open_study(storage, "fake", replace(SPACE, text={"seeds": 2}), *tools)
+
+    sweep_script.lock(tmp_path)
+    with pytest.raises(space.UsageError, match="another sweep is at work in"):
+        sweep_script.lock(tmp_path)
+
+
+def test_a_lost_trial_is_run_again_with_its_settings() -> None:
+    place = Fake(lambda _, tried: Result("done", 90.0, 1) if tried > 2 else Result("lost"))
+    sweep = sweep_of(place, 4)
+    sweep.run()
+    assert [trial.value for trial in sweep.finished()] == [90.0] * 4
+    assert list(place.tried.values()) == [3] * 4
+    assert len(sweep.study.trials) == 12
+
+
+def test_but_not_for_ever() -> None:
+    place = Fake(lambda *_: Result("lost"))
+    sweep = sweep_of(place, 10)
+    with pytest.raises(SweepFailed, match="its process died 4 times"):
+        sweep.run()
+    assert max(place.tried.values()) == 4
+
+
+def test_failures_count_and_three_in_a_row_end_the_sweep() -> None:
+    place = Fake(lambda job, _: Result("done", 90.0, 1) if job.number % 3 == 0 else Result("failed", error="no disk"))
+    sweep = sweep_of(place, 9)
+    sweep.run()
+    assert [trial.state for trial in sweep.finished()].count(TrialState.FAIL) == 6
+    assert len(sweep.study.trials) == 9
+
+    sweep = sweep_of(Fake(lambda *_: Result("failed", error="no disk")), 9)
+    with pytest.raises(SweepFailed, match="3 trials failed one after the other, the last one so: no disk"):
+        sweep.run()
+
+
+def test_trials_without_a_heartbeat_are_run_again_and_the_others_are_not() -> None:
+    sweep = sweep_of(Fake(lambda *_: Result("done", 90.0, 1)), 5)
+    for owner, age in [("me", 0), ("other", 0), ("other", 1000)]:
+        trial = sweep.study.ask(SPACE.distributions)
+        trial.set_user_attr("owner", owner)
+        trial.set_user_attr("heartbeat", time.time() - age)
+    sweep.reclaim(at_start=True)
+    mine, other, dead, *again = sweep.study.trials
+    assert [trial.state for trial in [mine, other, dead]] == [TrialState.FAIL, TrialState.RUNNING, TrialState.FAIL]
+    assert [(trial.state, trial.params) for trial in again] == [
+        (TrialState.WAITING, mine.params),
+        (TrialState.WAITING, dead.params),
+    ]
+    # The fifth is the other sweep's, which is alive.
+    sweep.study.tell(other.number, 80.0)
+    sweep.run()
+    assert len(sweep.finished()) == 5
+    assert {trial.value for trial in sweep.finished()} == {80.0, 90.0}
+
+
+def test_the_pruner_sees_every_epoch() -> None:
+    accuracies = [90.0, 10.0, 20.0, 30.0]
+    place = Fake(lambda job, _: Result("done" if job.number == 0 else "pruned", accuracies[job.number], 3))
+    place.jobs = 1
+    sweep = sweep_of(place, 4, "halving")
+    sweep.run()
+    # Of each three that reach an epoch one goes on, the first one here.
+    assert [place.answers[number][0] for number in range(4)] == [False, True, True, True]
+    assert sweep.study.best_value == 90.0
+    assert all(trial.intermediate_values == dict.fromkeys([1, 2, 3], trial.value) for trial in sweep.finished())
+    assert all(is_finished(trial) for trial in sweep.study.trials)
