@@ -184,7 +184,9 @@ def sweep(args: argparse.Namespace) -> int:
     # Ray has taken them.
     stop.listen()
     program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
-    command = [*program, f"--threads={threads}", *flags(searched.fixed)]
+    # Nobody looks at a trial; settings that the space fixes come later and win.
+    unseen = ["--report=false", "--tensorboard=false"]
+    command = [*program, f"--threads={threads}", *unseen, *flags(searched.fixed)]
     parts = Parts(args, searched, defaults, out, opened, trials, place, command, stop)
     finished = search(parts)
     try:

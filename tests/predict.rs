@@ -148,7 +148,8 @@ fn a_digit_is_the_same_whatever_the_picture_looks_like() {
             };
             let digit = tch_mnist::digit::read(&encoded(&picture, format)).unwrap();
             let difference = difference(&digit, &bytes);
-            assert!(difference < 16.0, "{name}: {difference}\n{}", tch_mnist::digit::sketch(&digit));
+            // Scaled up and down again it is less sharp; two different digits differ by some 40.
+            assert!(difference < 22.0, "{name}: {difference}\n{}", tch_mnist::digit::sketch(&digit));
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
 /// Makes the report of the run in `folder` from its files and the data, as `train` made it.
 fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
     let run = RunFiles::read(folder)?;
-    let mut config = run.config;
+    let mut config = run.config.clone();
     let gone = matches!(config.device, DeviceChoice::Cuda(index) if (index as i64) >= Cuda::device_count());
     if gone || args.device.is_some() {
         config.device = args.device.unwrap_or(DeviceChoice::Auto);
@@ -70,13 +70,14 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
     let net = Net::new(compute.device, config.dropout, compute.kernels);
     // What a run that goes on again left of its earlier end is older than its checkpoint.
     let (model, checkpoint) = (folder.join("model.safetensors"), folder.join("checkpoint.safetensors"));
-    match run.done.is_some() && model.exists() {
+    match run.is_done() && model.exists() {
         true => weights::load(&model, &net)?,
         false => Checkpoint::read(&checkpoint)?.load(&net)?,
     }
     let limit = |n: i64| (n > 0).then_some(n);
     let data =
-        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?;
+        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?
+            .hold_out(config.validation, config.seed)?;
     for (file, checksum) in run.environment.iter().flat_map(|environment| &environment.data) {
         ensure!(
             data.checksums.get(file) == Some(checksum),
@@ -84,5 +85,5 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
             config.data.display()
         );
     }
-    write::run(folder, &Findings::of(&net, &data.test)?, &data)
+    write::run(folder, &Findings::of(&net, data.measured())?, &data)
 }

@@ -61,10 +61,11 @@ pub fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
         vec![(format!("{label}, read as {predicted}"), INK), (format!("{:.1} % sure", 100.0 * confidence), COLOURS[1])]
     };
     let captions: Vec<_> = shown.iter().map(caption).collect();
+    let (count, part) = (split.len(), split.part);
     let title = match mistakes.len() {
-        0 => format!("None of {} test images is misclassified", split.len()),
-        all if all == shown.len() => format!("All {all} misclassified of {} test images", split.len()),
-        all => format!("The worst {} of {all} misclassified test images", shown.len()),
+        0 => format!("None of {count} {part} images is misclassified"),
+        all if all == shown.len() => format!("All {all} misclassified of {count} {part} images"),
+        all => format!("The worst {} of {all} misclassified {part} images", shown.len()),
     };
     draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
 }

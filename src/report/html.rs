@@ -23,7 +23,7 @@ pub fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, String)]) 
         figures.push((format!("best, at epoch {epoch}"), format!("{best:.2} %")));
     }
     let tested: i64 = findings.confusion.iter().flatten().sum();
-    figures.push((format!("of {tested} test images wrong"), findings.mistakes.len().to_string()));
+    figures.push((format!("of {tested} {measured} images wrong"), findings.mistakes.len().to_string()));
     figures.push(("epochs".into(), run.epochs.len().to_string()));
     figures.push(("training and tests".into(), duration(run.seconds())));
     let names = epoch_columns(run);
@@ -31,8 +31,8 @@ pub fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, String)]) 
     let status = run.done.as_ref().and_then(|done| done.get("status")?.as_str());
     let subtitle = match status {
         Some("target_reached") => "The run stopped at its target accuracy.".to_string(),
-        Some(_) => "A net of 11,392 parameters, trained on libtorch from Rust.".to_string(),
-        None => format!("Not finished: {} of {} epochs so far.", run.epochs.len(), run.config.epochs),
+        Some("done") => "A net of 11,392 parameters, trained on libtorch from Rust.".to_string(),
+        _ => format!("Not finished: {} of {} epochs so far.", run.epochs.len(), run.config.epochs),
     };
     render(
         "report.html",

@@ -72,6 +72,12 @@ impl RunFiles {
         Ok(RunFiles { folder: folder.to_path_buf(), config, environment, epochs, done, steps })
     }
 
+    /// Whether it came to its end, and `model.*` are its weights.
+    pub fn is_done(&self) -> bool {
+        let status = self.done.as_ref().and_then(|done| done.get("status")?.as_str());
+        matches!(status, Some("done" | "target_reached"))
+    }
+
     /// The folder's own name.
     pub fn name(&self) -> String {
         let path = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Pixels of a PNG to each of its SVG's, which are drawn for a slide.
 const PNG_SCALE: f32 = 0.75;
 
-/// Writes the plots and the page of the run in `folder`; `findings` are those of its net on the test split of `data`.
+/// Writes the plots and the page of the run in `folder`; `findings` are those of its net on what `data` measures it on.
 ///
 /// # Errors
 ///
@@ -21,7 +21,7 @@ const PNG_SCALE: f32 = 0.75;
 pub fn run(folder: &Path, findings: &Findings, data: &Data) -> Result<PathBuf> {
     let run = RunFiles::read(folder)?;
     let mut pictures = curves::of_run(&run)?;
-    pictures.extend(of_findings(findings, &data.test)?);
+    pictures.extend(of_findings(findings, data.measured())?);
     pictures.push(("training_images", grid::training_images(&data.train)?));
     plots(&folder.join("plots"), &pictures)?;
     let page = html::report(&run, findings, &pictures)?;
@@ -46,10 +46,10 @@ pub fn comparison(runs: &[RunFiles], path: &Path) -> Result<()> {
 /// # Errors
 ///
 /// When plotters cannot draw one.
-pub fn of_findings(findings: &Findings, test: &Split) -> Result<Vec<(&'static str, String)>> {
+pub fn of_findings(findings: &Findings, split: &Split) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("confusion", confusion::draw(&findings.confusion)?),
-        ("misclassified", grid::worst(test, &findings.mistakes)?),
+        ("misclassified", grid::worst(split, &findings.mistakes)?),
     ])
 }
 

@@ -67,10 +67,10 @@ impl Finish<'_> {
 
     /// What a person wants to know when a run is over: how good it is, where it is, what to do with it.
     pub fn summary(&self, epochs: &[EpochRecord]) {
-        let (out, time) = (self.out.display(), duration(self.seconds));
+        let (out, part, time) = (self.out.display(), self.part, duration(self.seconds));
         if let (Some(last), Some(best)) = (epochs.last(), best(epochs)) {
             let (last, epoch, best) = (last.measured.accuracy, best.epoch, best.measured.accuracy);
-            tracing::info!("accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
+            tracing::info!("{part} accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
         }
         tracing::info!("weights: {out}/model.pt, {out}/model.pth, {out}/model.safetensors");
         if self.out.join("report.html").exists() && self.config.report {

@@ -14,6 +14,7 @@ mod file;
 mod messages;
 
 use crate::config::Config;
+use crate::data::Part;
 use crate::report::picture::svg_to_png;
 use crate::train::{EpochRecord, Event as RunEvent, Observer, StepRecord};
 use anyhow::{Result, ensure};
@@ -206,8 +207,11 @@ fn settings(config: &Config) -> Result<Vec<Event>> {
         experiment.hparam_infos.push(HParamInfo { name: name.clone(), r#type });
         start.hparams.insert(name, hparam);
     }
-    for tag in ["accuracy/test", "loss/test", "accuracy/train", "loss/train"] {
-        experiment.metric_infos.push(MetricInfo { name: Some(MetricName { tag: tag.into() }) });
+    let measured = if config.validation > 0 { Part::Validation } else { Part::Test };
+    for tag in
+        [format!("accuracy/{measured}"), format!("loss/{measured}"), "accuracy/train".into(), "loss/train".into()]
+    {
+        experiment.metric_infos.push(MetricInfo { name: Some(MetricName { tag }) });
     }
     let experiment = HParamsPluginData { experiment: Some(experiment), ..HParamsPluginData::default() };
     let start = HParamsPluginData { session_start_info: Some(start), ..HParamsPluginData::default() };
