@@ -69,6 +69,15 @@ fn wait_for_checkpoint(child: &mut Child, out: &Path) {
     }
 }
 
+/// Waits until the processes of the run have begun to train `starts` times: before that no signal is waited for.
+fn wait_for_training(child: &mut Child, out: &Path, starts: usize) {
+    let log = || std::fs::read_to_string(out.join("log.txt")).unwrap_or_default();
+    while log().matches("ready to train").count() < starts {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first step");
+        sleep(Duration::from_millis(5));
+    }
+}
+
 /// Kills a run at random moments, `TCH_MNIST_KILLS` times (5 when that is not set), then lets it end.
 fn killed_again_and_again(kernels: &str) {
     let kills: u32 = std::env::var("TCH_MNIST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
@@ -106,10 +115,11 @@ fn signals_save_the_run_in_the_middle_of_an_epoch() {
     let (_folder, one) = out();
     uninterrupted(&one, "torch");
     let (_other_folder, other) = out();
-    for (name, code) in [("INT", 130), ("TERM", 143)] {
+    for (start, (name, code)) in [("INT", 130), ("TERM", 143)].into_iter().enumerate() {
         let mut child = start_or_resume(&other, "torch");
+        wait_for_training(&mut child, &other, start + 1);
         wait_for_checkpoint(&mut child, &other);
-        sleep(Duration::from_millis(700));
+        sleep(Duration::from_millis(300));
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(code), "{name}");
         assert!(!other.join("model.pt").exists());
