@@ -45,8 +45,8 @@ fn build() -> Result<(), String> {
     println!("cargo::rustc-env=TCH_MNIST_LIBTORCH_LIB={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {
-        // Nothing refers to a symbol of libtorch_cuda: it registers its kernels when it is loaded. The linker
-        // drops such a library (`--as-needed` is the default), and CUDA is then silently absent.
+        // libtorch_cuda registers its kernels when it is loaded. The linker drops a library of which it sees no symbol
+        // used (`--as-needed` is the default), and CUDA is then silently absent.
         println!("cargo::rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
     }
     Ok(())
@@ -73,6 +73,11 @@ fn compile(root: &Path, lib: &Path) -> Result<(), String> {
         .files(sources);
     if x86_64 {
         build.define("TM_X86_64", None);
+    }
+    // graph.cpp: without CUDA, or without its headers, there is no capture.
+    if let Some(cuda) = cuda_include(root).filter(|_| lib.join("libtorch_cuda.so").exists()) {
+        build.define("TM_CUDA", None).include(cuda);
+        println!("cargo::rustc-link-arg=-lc10_cuda");
     }
     // at::parallel_for is a header: without OpenMP it runs on one thread. The runtime must be libtorch's own.
     if let Some(gomp) = libgomp(lib).filter(|_| build.get_compiler().is_like_gnu()) {
@@ -113,6 +118,19 @@ fn compile_kernels(name: &str, flags: &[&str]) -> Result<(), cc::Error> {
 fn libgomp(lib: &Path) -> Option<String> {
     let names = fs::read_dir(lib).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.starts_with("libgomp")).min()
+}
+
+/// The folder of CUDA's headers: those that came with libtorch from PyPI, or an installed toolkit's.
+fn cuda_include(root: &Path) -> Option<PathBuf> {
+    let installed = ["CUDA_HOME", "CUDA_PATH"].map(|name| {
+        println!("cargo::rerun-if-env-changed={name}");
+        env::var_os(name).map(PathBuf::from)
+    });
+    let installed = installed.into_iter().flatten().chain([PathBuf::from("/usr/local/cuda")]);
+    let pypi = root.parent()?.join("nvidia/cu13");
+    let mut folders = [pypi].into_iter().chain(installed).map(|folder| folder.join("include"));
+    // PyPI has the second in a package of its own.
+    folders.find(|folder| ["cuda_runtime_api.h", "crt/host_defines.h"].iter().all(|name| folder.join(name).exists()))
 }
 
 /// The version that the headers below `root` state, such as `2.11.0`.

@@ -46,6 +46,10 @@ pub struct Config {
     pub threads: i32,
     /// Whose kernels compute on a CPU.
     pub kernels: KernelsChoice,
+    /// How precisely convolutions multiply.
+    pub precision: Precision,
+    /// Whether a step on CUDA is launched as one graph.
+    pub cuda_graph: CudaGraph,
     /// The first N training images only; 0 for all.
     pub limit_train: i64,
     /// The first N test images only; 0 for all.
@@ -80,6 +84,8 @@ impl Default for Config {
             device: DeviceChoice::Auto,
             threads: 0,
             kernels: KernelsChoice::Auto,
+            precision: Precision::Float32,
+            cuda_graph: CudaGraph::Auto,
             limit_train: 0,
             limit_test: 0,
             validation: 0,
@@ -114,6 +120,28 @@ pub enum KernelsChoice {
     Torch,
     /// This program's for the CPU, one operation a block: several times faster
     Fused,
+}
+
+/// How precisely convolutions multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// float32 throughout
+    Float32,
+    /// CUDA only: float32 rounded to TF32 before it is multiplied, PyTorch's default
+    Tf32,
+    /// CUDA only: training steps under autocast to bfloat16; the test in float32
+    Bf16,
+}
+
+/// Whether a step on CUDA is launched as one graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CudaGraph {
+    /// Where it is possible
+    Auto,
+    /// Never: one kernel at a time
+    Off,
 }
 
 /// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.

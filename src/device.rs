@@ -1,16 +1,18 @@
 //! Where to compute, by whose kernels, and why.
 
-use crate::config::{Compute, Config, DeviceChoice, KernelsChoice};
-use crate::libtorch::cuda;
+use crate::cli::UsageError;
+use crate::config::{Compute, Config, DeviceChoice, KernelsChoice, Precision};
+use crate::libtorch::{cuda, precision};
 use crate::model::Kernels;
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use tch::{Cuda, Device};
 
-/// Resolves `auto` in `config`, sets libtorch's threads, and writes what was chosen back into it.
+/// Resolves `auto` in `config`, sets libtorch's threads and precision, and writes what was chosen back into it.
 ///
 /// # Errors
 ///
-/// When CUDA was asked for and is not there, or `--kernels fused` on CUDA.
+/// When CUDA was asked for and is not there, `--kernels fused` on CUDA, or a `--precision` that only CUDA has.
 pub fn resolve(config: &mut Config) -> Result<Compute> {
     let device = choose(config.device)?;
     if config.threads > 0 {
@@ -24,6 +26,16 @@ pub fn resolve(config: &mut Config) -> Result<Compute> {
             anyhow::bail!("--kernels fused are for a CPU: use --kernels torch, or --device cpu")
         }
     };
+    if config.precision != Precision::Float32 && !device.is_cuda() {
+        let value = config.precision.to_possible_value().expect("no value is hidden");
+        return Err(UsageError(format!(
+            "--precision {} needs CUDA: leave it out, or use --device cuda",
+            value.get_name()
+        ))
+        .into());
+    }
+    precision::deterministic_cudnn()?;
+    precision::allow_tf32(config.precision == Precision::Tf32)?;
     config.device = match device {
         Device::Cuda(index) => DeviceChoice::Cuda(index),
         _ => DeviceChoice::Cpu,

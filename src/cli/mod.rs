@@ -12,7 +12,8 @@ mod export;
 mod summary;
 mod train;
 
-use anyhow::{Context, Result, anyhow};
+use crate::libtorch::without_panic;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::fmt::Display;
 use std::io::Write;
@@ -147,19 +148,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
-}
-
-/// Runs `body`; a panic in it becomes an error.
-///
-/// tch's layers panic when libtorch throws, as when a GPU has too little memory: the panic's text is libtorch's.
-fn without_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text");
-        // `called `Result::unwrap()` on an `Err` value: Torch("what libtorch says\nand a back trace")`
-        let text = text.split_once("Torch(\"").map_or(text, |(_, text)| text);
-        Err(anyhow!("{}", text.split("\\n").next().unwrap_or(text)))
-    })
 }
 
 /// An error and its causes on one line: `what is wrong: why`.

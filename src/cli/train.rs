@@ -1,7 +1,7 @@
 //! `tch-mnist train`: flags in, a run's folder out.
 
 use super::{LogFormat, Outcome, UsageError, Verbosity, say};
-use crate::config::{Config, DeviceChoice, KernelsChoice, ScheduleKind};
+use crate::config::{Config, CudaGraph, DeviceChoice, KernelsChoice, Precision, ScheduleKind};
 use crate::data::{self, Dataset, Part};
 use crate::device;
 use crate::files::{remove_temporaries, write_atomically};
@@ -119,6 +119,14 @@ pub(super) struct Settings {
     #[arg(long, value_enum, value_name = "WHOSE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     kernels: Option<KernelsChoice>,
+    /// How precisely convolutions multiply [default: float32]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<Precision>,
+    /// Whether a step on CUDA is launched as one graph [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cuda_graph: Option<CudaGraph>,
     /// The first N training images only; 0: all [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,7 +154,8 @@ pub(super) struct Settings {
 }
 
 /// The settings that a resumed run may change: none of them changes what a step computes from what.
-const CHANGEABLE: [&str; 6] = ["epochs", "data", "device", "threads", "target_accuracy", "checkpoint_every"];
+const CHANGEABLE: [&str; 7] =
+    ["epochs", "data", "device", "threads", "cuda_graph", "target_accuracy", "checkpoint_every"];
 
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {

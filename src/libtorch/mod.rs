@@ -8,7 +8,9 @@ pub mod allocator;
 pub mod cuda;
 pub mod fused;
 pub mod generator;
+pub mod graph;
 pub mod jit;
+pub mod precision;
 pub mod sgd;
 
 use anyhow::{Result, anyhow};
@@ -34,6 +36,23 @@ unsafe fn check(error: *mut c_char) -> Result<()> {
 /// libtorch appends a C++ back trace to its messages; the first line is the message.
 pub fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
+}
+
+/// Runs `body`; a panic in it becomes an error.
+///
+/// tch's layers panic when libtorch throws, as when a GPU has too little memory: the panic's text is libtorch's.
+///
+/// # Errors
+///
+/// What `body` returns, or the text of its panic.
+pub fn without_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text");
+        // `called `Result::unwrap()` on an `Err` value: Torch("what libtorch says\nand a back trace")`
+        let text = text.split_once("Torch(\"").map_or(text, |(_, text)| text);
+        Err(anyhow!("{}", text.split("\\n").next().unwrap_or(text)))
+    })
 }
 
 /// Calls a C function that hands back one new tensor.

@@ -3,6 +3,9 @@
 #include "common.h"
 #include <torch/torch.h>
 
+#include <utility>
+#include <vector>
+
 extern "C" {
 
 // The arithmetic, in the order of torch/optim/sgd.py (dampening 0), so that every bit is PyTorch's:
@@ -29,6 +32,33 @@ char *tm_sgd_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, 
             parameter.add_(grad, -lr);
             parameter.mutable_grad().reset();
         }
+    });
+}
+
+// The same with the learning rate in device memory, a float32 scalar, and buffers that begin as zeros, which the first
+// time makes the same copy of grad: nothing of it comes from the host, so a CUDA graph of it replays with whatever lr
+// then holds. A few kernels for all parameters together. Every rounding is the one of above but for a product that the
+// fused kernel keeps in double on CUDA, where the last bit of a parameter differs once in hundreds of millions.
+char *tm_sgd_static_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, const at::Tensor *lr,
+                         double momentum, double weight_decay, bool nesterov) {
+    return guarded([&] {
+        torch::NoGradGuard no_grad;
+        std::vector<at::Tensor> params, grads, bufs;
+        for (int64_t i = 0; i < count; ++i) {
+            if (!parameters[i]->grad().defined()) continue;
+            params.push_back(*parameters[i]);
+            grads.push_back(std::exchange(parameters[i]->mutable_grad(), {}));
+            if (momentum == 0) continue;
+            TORCH_CHECK(buffers[i]->defined(), "a momentum buffer is missing");
+            bufs.push_back(*buffers[i]);
+        }
+        if (weight_decay != 0) grads = at::_foreach_add(grads, params, weight_decay);
+        if (momentum != 0) {
+            at::_foreach_mul_(bufs, momentum);
+            at::_foreach_add_(bufs, grads);
+            grads = nesterov ? at::_foreach_add(grads, bufs, momentum) : bufs;
+        }
+        at::_fused_sgd_(params, grads, {}, 0, 0, *lr, 0, false, false, false);
     });
 }
 }

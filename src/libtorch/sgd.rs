@@ -16,6 +16,15 @@ unsafe extern "C" {
         weight_decay: f64,
         nesterov: bool,
     ) -> *mut c_char;
+    fn tm_sgd_static_step(
+        parameters: *mut *mut C_tensor,
+        buffers: *mut *mut C_tensor,
+        count: i64,
+        lr: *const C_tensor,
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: bool,
+    ) -> *mut c_char;
 }
 
 /// What `torch.optim.SGD` takes, but for the learning rate.
@@ -47,6 +56,30 @@ pub fn step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: f64, options:
             buffers.as_mut_ptr(),
             parameters.len() as i64,
             lr,
+            options.momentum,
+            options.weight_decay,
+            options.nesterov,
+        ))
+    }
+}
+
+/// The same with the learning rate in device memory, `lr` (a float32 scalar): nothing of the step comes from the host,
+/// so a CUDA graph of it follows a schedule. With momentum, `buffers` are there from the start, as zeros.
+///
+/// # Errors
+///
+/// When libtorch fails, as for want of memory or of a buffer.
+pub fn static_step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: &Tensor, options: Options) -> Result<()> {
+    assert_eq!(parameters.len(), buffers.len());
+    let mut parameters: Vec<_> = parameters.iter_mut().map(Tensor::as_mut_ptr).collect();
+    let mut buffers: Vec<_> = buffers.iter_mut().map(Tensor::as_mut_ptr).collect();
+    // SAFETY: both arrays hold `count` pointers to tensors that are borrowed mutably for the call; `lr` outlives it.
+    unsafe {
+        check(tm_sgd_static_step(
+            parameters.as_mut_ptr(),
+            buffers.as_mut_ptr(),
+            parameters.len() as i64,
+            lr.as_ptr(),
             options.momentum,
             options.weight_decay,
             options.nesterov,

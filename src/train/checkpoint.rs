@@ -66,10 +66,10 @@ impl Checkpoint {
         for (key, tensor) in run.net.state_dict().0 {
             keep(format!("model.{key}"), &tensor)?;
         }
-        for (name, buffer) in run.sgd.momentum_buffers() {
+        for (name, buffer) in run.stepper.sgd.momentum_buffers() {
             keep(format!("momentum_buffer.{name}"), buffer)?;
         }
-        keep("losses".into(), &run.losses.f_narrow(0, 0, run.epoch * run.steps() + run.step)?)?;
+        keep("losses".into(), &run.stepper.losses.f_narrow(0, 0, run.epoch * run.steps() + run.step)?)?;
         keep("rng.cpu".into(), &generator::state(Device::Cpu)?)?;
         if run.device.is_cuda() {
             keep("rng.cuda".into(), &generator::state(run.device)?)?;
@@ -81,7 +81,7 @@ impl Checkpoint {
             epoch: run.epoch,
             step: run.step,
             shuffle_seed: run.shuffle.map(|shuffle| shuffle.seed),
-            correct: i64::try_from(&run.correct)?,
+            correct: i64::try_from(&run.stepper.correct)?,
             epochs: run.history.clone(),
         };
         Ok(Checkpoint { tensors, state })
@@ -157,10 +157,10 @@ impl Checkpoint {
             config.epochs,
             state.epoch
         );
-        run.losses.f_narrow(0, 0, done)?.f_copy_(losses)?;
+        run.stepper.losses.f_narrow(0, 0, done)?.f_copy_(losses)?;
         for (name, tensor) in &self.tensors {
             if let Some(name) = name.strip_prefix("momentum_buffer.") {
-                run.sgd.set_momentum_buffer(name, tensor)?;
+                run.stepper.sgd.set_momentum_buffer(name, tensor)?;
             }
         }
         for step in 0..done {
@@ -172,7 +172,7 @@ impl Checkpoint {
         run.epoch = state.epoch;
         run.step = state.step;
         run.shuffle = state.shuffle_seed.map(|seed| Shuffle { seed });
-        let _ = run.correct.f_fill_(state.correct)?;
+        let _ = run.stepper.correct.f_fill_(state.correct)?;
         run.history = state.epochs.clone();
         generator::set_state(Device::Cpu, self.tensor("rng.cpu")?)?;
         if let (true, Some(state)) = (device.is_cuda(), self.tensors.get("rng.cuda")) {

@@ -5,12 +5,14 @@ mod events;
 mod optim;
 mod schedule;
 mod shuffle;
+pub mod step;
 
 pub use checkpoint::Checkpoint;
 pub use events::{Ending, EpochRecord, Event, Measured, Observer, StepRecord};
 pub use optim::Sgd;
 pub use schedule::Schedule;
 pub use shuffle::Shuffle;
+pub use step::Stepper;
 
 use crate::config::Config;
 use crate::data::Data;
@@ -20,7 +22,7 @@ use crate::model::Net;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// How long the progress bar may show an old loss on CUDA, where reading one makes the host wait for the device.
 const READ_LOSS_EVERY: Duration = Duration::from_millis(200);
@@ -31,17 +33,13 @@ pub struct Run<'a> {
     data: &'a Data,
     device: Device,
     net: &'a Net,
-    sgd: Sgd,
+    stepper: Stepper<'a>,
     schedule: Schedule,
     /// The epoch under way, from 0, and the steps of it that are done.
     epoch: i64,
     step: i64,
     /// The order of the epoch under way; none between two epochs.
     shuffle: Option<Shuffle>,
-    /// Training images of this epoch that were classified right when it was their turn.
-    correct: Tensor,
-    /// The loss of each step of the run so far, float32 [epochs * steps], nan where it is yet to come.
-    losses: Tensor,
     history: Vec<EpochRecord>,
 }
 
@@ -58,13 +56,11 @@ impl<'a> Run<'a> {
             data,
             device,
             net,
-            sgd: Sgd::new(net, config),
+            stepper: Stepper::new(net, &data.train, device, config, config.epochs * steps)?,
             schedule: Schedule::new(config, steps),
             epoch: 0,
             step: 0,
             shuffle: None,
-            correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
-            losses: Tensor::f_full([config.epochs * steps], f64::NAN, (Kind::Float, device))?,
             history: Vec::new(),
         })
     }
@@ -100,7 +96,7 @@ impl<'a> Run<'a> {
             self.epoch += 1;
             self.step = 0;
             self.shuffle = None;
-            let _ = self.correct.f_zero_()?;
+            let _ = self.stepper.correct.f_zero_()?;
             observer.event(&Event::EpochEnded { epochs: &self.history, steps: &steps, test: &test })?;
             let saved = self.save(checkpoint)?;
             tracing::debug!(
@@ -127,10 +123,12 @@ impl<'a> Run<'a> {
             if stop() {
                 return Ok(false);
             }
-            let (images, labels) = self.data.train.batch(indices)?;
-            let log_probabilities = self.net.forward_t(&images, true);
-            let loss = log_probabilities.f_nll_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100)?;
             let last = self.step + 1 == self.steps();
+            let (number, lr) = (self.epoch * self.steps() + self.step, self.schedule.lr());
+            let loss = match last {
+                false => self.stepper.step(indices, number, lr)?,
+                true => self.stepper.eager_step(indices, number, lr)?,
+            };
             let every = self.config.checkpoint_every;
             let save = every > 0 && (self.step + 1) % every == 0 && !last;
             // On a CPU the loss is there; on CUDA, where the host must wait for it, before it matters and now and then.
@@ -139,9 +137,6 @@ impl<'a> Run<'a> {
             if read {
                 last_read = Instant::now();
             }
-            loss.f_backward()?;
-            self.sgd.step(self.schedule.lr())?;
-            self.note(&log_probabilities, &labels, &loss)?;
             self.schedule.step_taken();
             self.step += 1;
             observer.event(&Event::Step { step: self.step, loss: shown })?;
@@ -152,23 +147,14 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Keeps a step's loss and its count of correct images on the device, where nothing waits for them.
-    fn note(&mut self, log_probabilities: &Tensor, labels: &Tensor, loss: &Tensor) -> Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        let correct = log_probabilities.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-        let _ = self.correct.f_add_(&correct)?;
-        self.losses.f_select(0, self.epoch * self.steps() + self.step)?.f_copy_(&loss.detach())?;
-        Ok(())
-    }
-
     /// The value of this step's loss; an error when it, or one before it that was not read, is not finite.
     fn finite(&self, loss: &Tensor) -> Result<f64> {
-        let value = f64::try_from(loss.detach())?;
+        let value = f64::try_from(loss)?;
         if value.is_finite() {
             return Ok(value);
         }
         let start = self.epoch * self.steps();
-        let unread = Vec::<f32>::try_from(self.losses.f_narrow(0, start, self.step)?)?;
+        let unread = Vec::<f32>::try_from(self.stepper.losses.f_narrow(0, start, self.step)?)?;
         let step = unread.iter().position(|loss| !loss.is_finite()).unwrap_or(self.step as usize);
         bail!(Diverged { epoch: self.epoch, step: step as i64, lr: self.schedule.lr(), loss: value })
     }
@@ -196,7 +182,7 @@ impl<'a> Run<'a> {
             epoch: self.epoch,
             lr: epoch[0].lr,
             train_loss: loss_sum / images as f64,
-            train_accuracy: percent(i64::try_from(&self.correct)?, images),
+            train_accuracy: percent(i64::try_from(&self.stepper.correct)?, images),
             measured: test.into(),
             seconds,
             images_per_second: images as f64 / training_seconds,
@@ -206,7 +192,7 @@ impl<'a> Run<'a> {
     /// Every step of the run so far.
     pub fn step_records(&self) -> Result<Vec<StepRecord>> {
         let done = self.epoch * self.steps() + self.step;
-        let losses = Vec::<f32>::try_from(self.losses.f_narrow(0, 0, done)?)?;
+        let losses = Vec::<f32>::try_from(self.stepper.losses.f_narrow(0, 0, done)?)?;
         let mut schedule = Schedule::new(self.config, self.steps());
         let record = |(step, loss): (i64, f32)| {
             if step > 0 {

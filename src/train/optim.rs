@@ -33,6 +33,37 @@ impl Sgd {
         sgd::step(&mut self.parameters, &mut self.buffers, lr, self.options)
     }
 
+    /// The same step with the learning rate in device memory, `lr` (a float32 scalar), after [`Sgd::make_buffers`]:
+    /// nothing of it comes from the host.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
+    pub fn static_step(&mut self, lr: &Tensor) -> Result<()> {
+        sgd::static_step(&mut self.parameters, &mut self.buffers, lr, self.options)
+    }
+
+    /// Makes the momentum buffers that do not exist yet, as zeros; the next step turns them into what it would have made.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn make_buffers(&mut self) -> Result<()> {
+        if self.options.momentum > 0.0 {
+            for (buffer, parameter) in self.buffers.iter_mut().zip(&self.parameters) {
+                if !buffer.defined() {
+                    *buffer = parameter.f_zeros_like()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the gradients of a step that did not get to its end.
+    pub fn zero_grad(&mut self) {
+        self.parameters.iter_mut().for_each(Tensor::zero_grad);
+    }
+
     /// The momentum buffers that exist, under their parameters' names: `momentum_buffer` in PyTorch's state_dict.
     pub fn momentum_buffers(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let named = self.names.iter().map(String::as_str).zip(&self.buffers);
@@ -49,7 +80,12 @@ impl Sgd {
         let index = position.ok_or_else(|| anyhow::anyhow!("the net has no parameter {name}"))?;
         let parameter = &self.parameters[index];
         ensure!(buffer.size() == parameter.size(), "the momentum of {name} has the shape {:?}", buffer.size());
-        self.buffers[index] = buffer.f_to_device(parameter.device())?.f_detach_copy()?;
+        if self.buffers[index].defined() {
+            // In place: a CUDA graph may know this memory.
+            self.buffers[index].f_copy_(buffer)?;
+        } else {
+            self.buffers[index] = buffer.f_to_device(parameter.device())?.f_detach_copy()?;
+        }
         Ok(())
     }
 }

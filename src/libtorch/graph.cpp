@@ -1,0 +1,150 @@
+// A CUDA graph: what a stretch of code launches on a GPU, recorded once and launched again by one call.
+//
+// This is the only file that needs symbols of libtorch_cuda and libc10_cuda, and it hands out nothing but the functions
+// at its end: it can be a shared object of its own. Without CUDA's headers (TM_CUDA) they say that there is no capture.
+// CUDA's runtime is not called here, so that the program need not be linked with it.
+
+#include "common.h"
+#include <stdexcept>
+
+#ifdef TM_CUDA
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+
+#include <optional>
+
+namespace {
+void synchronize(c10::Device device) { c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(device.index()); }
+
+template <typename Body>
+void ignoring_errors(Body body) {
+    try {
+        body();
+    } catch (...) {
+    }
+}
+} // namespace
+
+struct tm_Graph {
+    c10::Device device;
+    at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
+    // The legacy default stream cannot be captured. While the guard lives, this thread launches on a stream of its own.
+    std::optional<c10::StreamGuard> side;
+    at::cuda::CUDAGraph graph;
+    bool capturing = false;
+
+    explicit tm_Graph(int index) : device(at::kCUDA, static_cast<c10::DeviceIndex>(index)) {
+        synchronize(device);
+        side.emplace(c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(device));
+    }
+
+    ~tm_Graph() {
+        if (capturing) ignoring_errors([&] { end(); });
+        ignoring_errors([&] { leave(); });
+    }
+
+    // As torch.cuda.graph.__enter__. capture_begin registers the device's default generator, so that each replay draws
+    // new numbers and moves the generator on as the captured code would have done.
+    void begin() {
+        synchronize(device);
+        c10::cuda::CUDACachingAllocator::emptyCache();
+        capturing = true;
+        graph.capture_begin(pool);
+    }
+
+    void end() {
+        capturing = false;
+        try {
+            graph.capture_end();
+        } catch (...) {
+            clean_up();
+            throw;
+        }
+    }
+
+    // Back to the stream that was the current one before.
+    void leave() {
+        if (side) synchronize(device);
+        side.reset();
+    }
+
+    // Undoes what capture_begin began and capture_end left when it threw: the allocators still set memory aside for the
+    // capture, and the generator still counts as captured and would refuse to draw.
+    void clean_up() {
+        bool ended = true;
+        try {
+            graph.pool();
+        } catch (...) {
+            ended = false;
+        }
+        if (ended) return; // all but the instantiation succeeded, and the graph's destructor does the rest
+        side.reset();      // generators refuse to be read where the current stream is being captured
+        using namespace c10::cuda;
+        ignoring_errors([&] { CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
+        ignoring_errors([&] { CUDACachingAllocator::releasePool(device.index(), pool); });
+        ignoring_errors([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool); });
+        ignoring_errors([&] { at::getHostAllocator(at::kCUDA)->release_pool(pool); });
+        ignoring_errors([&] {
+            at::Generator generator = at::cuda::detail::getDefaultCUDAGenerator(device.index());
+            at::Generator fresh = at::cuda::detail::createCUDAGenerator(device.index());
+            fresh.set_state(generator.get_state());
+            generator.graphsafe_set_state(fresh);
+        });
+    }
+};
+#else
+struct tm_Graph {};
+
+namespace {
+[[noreturn]] void unavailable() { throw std::runtime_error("the program was built without CUDA's headers"); }
+} // namespace
+#endif
+
+extern "C" {
+
+// A graph of nothing yet. Until tm_graph_end or tm_graph_delete, this thread launches on a stream of its own.
+char *tm_graph_new(int device, tm_Graph **out) {
+#ifdef TM_CUDA
+    return guarded([&] { *out = new tm_Graph(device); });
+#else
+    return guarded([&] { unavailable(); });
+#endif
+}
+
+// From here on what this thread and autograd's launch is recorded and not run.
+char *tm_graph_begin(tm_Graph *graph) {
+#ifdef TM_CUDA
+    return guarded([&] { graph->begin(); });
+#else
+    return guarded([&] { unavailable(); });
+#endif
+}
+
+// Up to here; and back to the stream before tm_graph_new.
+char *tm_graph_end(tm_Graph *graph) {
+#ifdef TM_CUDA
+    return guarded([&] {
+        graph->end();
+        graph->leave();
+    });
+#else
+    return guarded([&] { unavailable(); });
+#endif
+}
+
+// Launches what was recorded, on the current stream, and does not wait for it.
+char *tm_graph_replay(tm_Graph *graph) {
+#ifdef TM_CUDA
+    return guarded([&] { graph->graph.replay(); });
+#else
+    return guarded([&] { unavailable(); });
+#endif
+}
+
+// Ends a capture that is under way, as after an error, and leaves its stream.
+void tm_graph_delete(tm_Graph *graph) { delete graph; }
+}

@@ -1,0 +1,80 @@
+//! A CUDA graph: what a stretch of code launches on a GPU, recorded once and launched again by one call.
+
+use super::check;
+use anyhow::{Result, bail};
+use std::ffi::{c_char, c_int};
+use tch::Device;
+
+/// `tm_Graph` of `graph.cpp`.
+#[repr(C)]
+struct RawGraph([u8; 0]);
+
+unsafe extern "C" {
+    fn tm_graph_new(device: c_int, out: *mut *mut RawGraph) -> *mut c_char;
+    fn tm_graph_begin(graph: *mut RawGraph) -> *mut c_char;
+    fn tm_graph_end(graph: *mut RawGraph) -> *mut c_char;
+    fn tm_graph_replay(graph: *mut RawGraph) -> *mut c_char;
+    fn tm_graph_delete(graph: *mut RawGraph);
+}
+
+/// How often the code runs before it is captured, as PyTorch advises: cuDNN, the allocator and autograd's threads make
+/// things of their own the first time, and may not do so during a capture.
+const WARM_UPS: usize = 3;
+
+/// `torch.cuda.CUDAGraph`, captured. It stays on the thread that captured it.
+pub struct Graph(*mut RawGraph);
+
+impl Graph {
+    /// Captures what `body` launches on `device`, as `torch.cuda.graph` does after its warm-up: `body` runs three times,
+    /// `rewind` undoes what that changed, and then `body` is run once more to be recorded, which computes nothing. All of
+    /// it is on a stream of its own; afterwards the stream of before is the current one again.
+    ///
+    /// A replay repeats the same kernels on the same memory with the same numbers on the host: all that is to change
+    /// from one replay to the next must lie in tensors that `body` reads and that outlive the graph. `body` must not wait
+    /// for the device. What it draws from the device's default generator is new in each replay, and moves the generator
+    /// on as `body` would have.
+    ///
+    /// # Errors
+    ///
+    /// When there is no CUDA here, when `body` or `rewind` fails (or panics: the panic goes on), or when `body` does what
+    /// cannot be captured. The capture is then ended, and what `body` does works again outside of one.
+    pub fn capture(
+        device: Device,
+        mut body: impl FnMut() -> Result<()>,
+        rewind: impl FnOnce() -> Result<()>,
+    ) -> Result<Graph> {
+        let Device::Cuda(index) = device else { bail!("a CUDA graph is captured on a GPU, not on {device:?}") };
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: `tm_graph_new` stores a graph made with `new` when it returns null.
+        unsafe { check(tm_graph_new(index as c_int, &mut raw))? };
+        // From here on dropping it ends a capture under way and leaves its stream, after an error and after a panic too.
+        let graph = Graph(raw);
+        for _ in 0..WARM_UPS {
+            body()?;
+        }
+        rewind()?;
+        // SAFETY: the graph is alive, and new.
+        unsafe { check(tm_graph_begin(graph.0))? };
+        body()?;
+        // SAFETY: the graph is alive, and being captured.
+        unsafe { check(tm_graph_end(graph.0))? };
+        Ok(graph)
+    }
+
+    /// Launches what was captured, on the current stream, without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// When the GPU failed, now or in something launched before.
+    pub fn replay(&self) -> Result<()> {
+        // SAFETY: the graph is alive, and `capture` hands out none that was not captured.
+        unsafe { check(tm_graph_replay(self.0)) }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: made by `tm_graph_new`, and not used after this.
+        unsafe { tm_graph_delete(self.0) }
+    }
+}

@@ -1,0 +1,295 @@
+//! One training step: gather, forward, loss, backward, SGD; operation by operation, or on a GPU as one CUDA graph.
+//!
+//! A step of this net is more than a hundred small kernels; launched one by one, a GPU waits for the host most of the
+//! time. A [`Graph`] launches them in one call. What it replays is fixed: the kernels, the memory that they read and
+//! write, and every number that the host gave them. So [`Stepper::static_step`] reads what changes from step to step from
+//! device memory ([`StaticInputs`]), the learning rate too, and needs nothing of the host in between.
+//!
+//! A captured step computes what an eager one computes, by the same kernels on the same numbers, and draws the same
+//! dropout masks: a replay moves the generator on by what the captured kernels drew, so that captured and eager steps may
+//! alternate, and the generator's state in a checkpoint is right for either. Weights may differ in a last bit now and
+//! then: see `sgd.cpp`.
+
+use super::Sgd;
+use crate::config::{Config, CudaGraph, Precision};
+use crate::data::Split;
+use crate::libtorch::generator;
+use crate::libtorch::graph::Graph;
+use crate::libtorch::precision::Autocast;
+use crate::libtorch::without_panic;
+use crate::model::Net;
+use anyhow::{Result, ensure};
+use tch::{Device, Kind, Tensor};
+
+/// What makes the steps of a run, and what they leave behind beside the weights.
+pub struct Stepper<'a> {
+    net: &'a Net,
+    split: &'a Split,
+    device: Device,
+    precision: Precision,
+    batch_size: i64,
+    /// The optimizer.
+    pub sgd: Sgd,
+    /// The loss of each step of the run so far, float32 [steps], nan where it is yet to come.
+    pub losses: Tensor,
+    /// Training images of this epoch that were classified right when it was their turn, an int64 scalar.
+    pub correct: Tensor,
+    launching: Launching,
+}
+
+/// How the kernels of a step are launched.
+enum Launching {
+    /// One by one.
+    Eager,
+    /// As a graph, which the next step is to capture.
+    Capture,
+    /// As this graph.
+    Replay(StaticInputs, Graph),
+}
+
+/// What changes from one step to the next, in device memory that stays where it is.
+pub struct StaticInputs {
+    /// Which images, int64 [batch_size].
+    indices: Tensor,
+    /// Where among the losses this step's goes, int64 [1].
+    number: Tensor,
+    /// The learning rate, a float32 scalar.
+    lr: Tensor,
+}
+
+impl StaticInputs {
+    /// Sets them for the step `number` of the run, without waiting for the device.
+    ///
+    /// # Errors
+    ///
+    /// When `indices` are not a whole batch.
+    pub fn set(&mut self, indices: &Tensor, number: i64, lr: f64) -> Result<()> {
+        let (have, want) = (indices.size(), self.indices.size());
+        ensure!(have == want, "a static step takes batches of {want:?}, not {have:?}");
+        self.indices.f_copy_(indices)?;
+        let _ = self.number.f_fill_(number)?;
+        let _ = self.lr.f_fill_(lr)?;
+        Ok(())
+    }
+}
+
+impl<'a> Stepper<'a> {
+    /// Before the first of `steps` steps of `net` on batches of `split`, both on `device`.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn new(net: &'a Net, split: &'a Split, device: Device, config: &Config, steps: i64) -> Result<Stepper<'a>> {
+        let capture = device.is_cuda() && config.cuda_graph == CudaGraph::Auto;
+        Ok(Stepper {
+            net,
+            split,
+            device,
+            precision: config.precision,
+            batch_size: config.batch_size,
+            sgd: Sgd::new(net, config),
+            losses: Tensor::f_full([steps], f64::NAN, (Kind::Float, device))?,
+            correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
+            launching: if capture { Launching::Capture } else { Launching::Eager },
+        })
+    }
+
+    /// The step `number` of the run, from 0, on the images at `indices` (int64 [batch_size]); captured where that was asked
+    /// for and is possible. Returns the loss, a scalar that is still on its way where the device is a GPU.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn step(&mut self, indices: &Tensor, number: i64, lr: f64) -> Result<Tensor> {
+        if let Launching::Capture = self.launching {
+            self.launching = self.capture(indices, number, lr)?;
+        }
+        let Launching::Replay(inputs, graph) = &mut self.launching else {
+            return self.eager_step(indices, number, lr);
+        };
+        inputs.set(indices, number, lr)?;
+        graph.replay()?;
+        Ok(self.losses.f_select(0, number)?)
+    }
+
+    /// The same, operation by operation, on a batch of any size. An epoch's last step is always made this way: it may be
+    /// of fewer images.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn eager_step(&mut self, indices: &Tensor, number: i64, lr: f64) -> Result<Tensor> {
+        let (loss, correct) = self.forward(indices)?;
+        loss.f_backward()?;
+        self.sgd.step(lr)?;
+        let loss = loss.detach();
+        let _ = self.correct.f_add_(&correct)?;
+        self.losses.f_select(0, number)?.f_copy_(&loss)?;
+        Ok(loss)
+    }
+
+    /// The same again, from `inputs`: nothing in it depends on the host, so this is what is captured. It runs on any device.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn static_step(&mut self, inputs: &StaticInputs) -> Result<()> {
+        let (loss, correct) = self.forward(&inputs.indices)?;
+        loss.f_backward()?;
+        self.sgd.static_step(&inputs.lr)?;
+        let _ = self.correct.f_add_(&correct)?;
+        let _ = self.losses.f_index_copy_(0, &inputs.number, &loss.detach().f_view([1])?)?;
+        Ok(())
+    }
+
+    /// The inputs of [`Stepper::static_step`]; also makes the momentum buffers, which must not move after a capture.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn static_inputs(&mut self) -> Result<StaticInputs> {
+        self.sgd.make_buffers()?;
+        Ok(StaticInputs {
+            indices: Tensor::f_zeros([self.batch_size], (Kind::Int64, self.device))?,
+            number: Tensor::f_zeros([1], (Kind::Int64, self.device))?,
+            lr: Tensor::f_zeros([0i64; 0], (Kind::Float, self.device))?,
+        })
+    }
+
+    /// The mean loss over the images at `indices`, and how many of them are classified right.
+    fn forward(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (images, labels) = self.split.batch(indices)?;
+        let autocast = (self.precision == Precision::Bf16).then(|| Autocast::bf16(self.device)).transpose()?;
+        let log_probabilities = self.net.forward_t(&images, true);
+        let loss = log_probabilities.f_nll_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100)?;
+        drop(autocast);
+        let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
+        Ok((loss, correct))
+    }
+
+    /// Captures [`Stepper::static_step`]; where that fails, steps are eager from here on, and the log says why.
+    fn capture(&mut self, indices: &Tensor, number: i64, lr: f64) -> Result<Launching> {
+        let mut inputs = self.static_inputs()?;
+        inputs.set(indices, number, lr)?;
+        let before = Snapshot::of(self)?;
+        let graph = without_panic(|| Graph::capture(self.device, || self.static_step(&inputs), || before.restore()));
+        let error = match graph {
+            Ok(graph) => return Ok(Launching::Replay(inputs, graph)),
+            Err(error) => error,
+        };
+        before.restore()?;
+        self.sgd.zero_grad();
+        tracing::warn!("steps are launched one kernel at a time, not as a CUDA graph: {error:#}");
+        Ok(Launching::Eager)
+    }
+}
+
+/// Everything that a step changes, as it was: the steps of a warm-up are none of the run's.
+struct Snapshot {
+    device: Device,
+    /// Each tensor, sharing its memory, and a copy of it.
+    tensors: Vec<(Tensor, Tensor)>,
+    /// The state of the device's generator.
+    generator: Tensor,
+}
+
+impl Snapshot {
+    fn of(stepper: &Stepper) -> Result<Snapshot> {
+        let mut tensors: Vec<Tensor> = stepper.net.state_dict().0.into_iter().map(|(_, tensor)| tensor).collect();
+        tensors.extend(stepper.sgd.momentum_buffers().map(|(_, buffer)| buffer.shallow_clone()));
+        tensors.extend([stepper.losses.shallow_clone(), stepper.correct.shallow_clone()]);
+        let copied = tensors.into_iter().map(|tensor| {
+            let copy = tensor.f_detach_copy()?;
+            Ok((tensor, copy))
+        });
+        Ok(Snapshot {
+            device: stepper.device,
+            tensors: copied.collect::<Result<_>>()?,
+            generator: generator::state(stepper.device)?,
+        })
+    }
+
+    fn restore(&self) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for (tensor, copy) in &self.tensors {
+            tensor.shallow_clone().f_copy_(copy)?;
+        }
+        generator::set_state(self.device, &self.generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, Data, Dataset};
+    use crate::model::Kernels;
+
+    fn load() -> Data {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+        data::load(&folder, Dataset::Mnist, Device::Cpu, Some(24), Some(1)).unwrap()
+    }
+
+    /// Without dropout, so that nothing depends on a generator that tests share.
+    fn net() -> Net {
+        Net::new(Device::Cpu, 0.0, Kernels::Torch)
+    }
+
+    fn stepper<'a>(net: &'a Net, data: &'a Data) -> Stepper<'a> {
+        let config = Config { batch_size: 8, ..Config::default() };
+        Stepper::new(net, &data.train, Device::Cpu, &config, 3).unwrap()
+    }
+
+    fn batch(number: i64) -> Tensor {
+        Tensor::arange_start(8 * number, 8 * number + 8, (Kind::Int64, Device::Cpu))
+    }
+
+    fn state(stepper: &Stepper) -> Vec<Tensor> {
+        Snapshot::of(stepper).unwrap().tensors.into_iter().map(|(_, copy)| copy).collect()
+    }
+
+    #[test]
+    fn a_warm_up_is_undone() {
+        let (data, net) = (load(), net());
+        let mut stepper = stepper(&net, &data);
+        let _ = stepper.eager_step(&batch(0), 0, 0.1).unwrap();
+        let mut inputs = stepper.static_inputs().unwrap();
+        inputs.set(&batch(1), 1, 0.1).unwrap();
+        let (before, snapshot) = (state(&stepper), Snapshot::of(&stepper).unwrap());
+        stepper.static_step(&inputs).unwrap();
+        let changed = state(&stepper).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
+        assert_eq!(changed, before.len());
+        snapshot.restore().unwrap();
+        // All but the losses that are yet to come, which are nan.
+        let same =
+            |(after, before): (&Tensor, &Tensor)| after.nan_to_num(0., 0., 0.).equal(&before.nan_to_num(0., 0., 0.));
+        assert!(state(&stepper).iter().zip(&before).all(same));
+    }
+
+    #[test]
+    fn where_a_capture_fails_steps_are_eager() {
+        let data = load();
+        let nets = [net(), net()];
+        nets[1].load_state_dict(&nets[0].state_dict()).unwrap();
+        let states = nets.each_ref().map(|net| {
+            let mut stepper = stepper(net, &data);
+            if std::ptr::eq(net, &nets[1]) {
+                stepper.launching = Launching::Capture;
+            }
+            for number in 0..3 {
+                let loss = stepper.step(&batch(number), number, 0.1).unwrap();
+                assert_eq!(f64::try_from(loss).unwrap(), stepper.losses.double_value(&[number]));
+            }
+            assert!(matches!(stepper.launching, Launching::Eager));
+            state(&stepper)
+        });
+        assert!(states[0].iter().zip(&states[1]).all(|(one, other)| one.equal(other)));
+    }
+
+    #[test]
+    fn a_static_step_takes_whole_batches_only() {
+        let (data, net) = (load(), net());
+        let mut inputs = stepper(&net, &data).static_inputs().unwrap();
+        let message = inputs.set(&batch(0).narrow(0, 0, 1), 0, 0.1).unwrap_err().to_string();
+        assert_eq!(message, "a static step takes batches of [8], not [1]");
+    }
+}

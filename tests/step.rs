@@ -1,0 +1,228 @@
+//! A step over static buffers, which a CUDA graph replays, trains as the eager step does; and so does the graph.
+
+mod common;
+
+use common::*;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use tch::{Cuda, Device, Tensor};
+use tch_mnist::config::{Config, CudaGraph, ScheduleKind};
+use tch_mnist::data::{self, Data, Dataset};
+use tch_mnist::libtorch::graph::Graph;
+use tch_mnist::libtorch::precision;
+use tch_mnist::model::{Kernels, Net};
+use tch_mnist::train::{Schedule, Shuffle, Stepper};
+
+/// 5 epochs of 9 batches of 16 images and one of 12.
+const EPOCHS: i64 = 5;
+const IMAGES: i64 = 9 * 16 + 12;
+
+/// The generator's seed belongs to the whole process: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn load(device: Device) -> Data {
+    data::load(Path::new(DATA), Dataset::Mnist, device, Some(IMAGES), Some(1)).unwrap()
+}
+
+/// The first GPU; none, with a word of why, where the test is to be skipped.
+fn gpu(test: &str) -> Option<Device> {
+    let found = Cuda::is_available().then_some(Device::Cuda(0));
+    if found.is_none() {
+        eprintln!("{test}: skipped, for there is no GPU here");
+    }
+    found
+}
+
+/// The settings of a run of 50 steps.
+fn config(schedule: ScheduleKind, momentum: f64, weight_decay: f64, nesterov: bool) -> Config {
+    let settings = Config { momentum, weight_decay, nesterov, schedule, ..Config::default() };
+    Config { epochs: EPOCHS, batch_size: 16, step_size: 2, lr: 0.02, ..settings }
+}
+
+/// How the steps of [`train_50`] are made, but for the last of each epoch, which is always eager.
+#[derive(Clone, Copy, PartialEq)]
+enum Steps {
+    /// By [`Stepper::step`], as the program makes them.
+    AsConfigured,
+    /// By [`Stepper::static_step`].
+    Static,
+    /// The same, with the first learning rate throughout.
+    Stale,
+}
+
+/// Trains 50 steps; returns everything that they leave behind, under its name.
+fn train_50(config: &Config, data: &Data, kernels: Kernels, steps: Steps) -> Vec<(String, Tensor)> {
+    let device = data.train.labels.device();
+    tch::manual_seed(config.seed);
+    let net = Net::new(device, config.dropout, kernels);
+    let mut stepper = Stepper::new(&net, &data.train, device, config, 50).unwrap();
+    let mut schedule = Schedule::new(config, 10);
+    let first_lr = schedule.lr();
+    let mut inputs = (steps != Steps::AsConfigured).then(|| stepper.static_inputs().unwrap());
+    for epoch in 0..config.epochs {
+        let batches = Shuffle::draw().unwrap().batches(IMAGES, config.batch_size, device).unwrap();
+        for (step, indices) in (0..).zip(&batches) {
+            let number = 10 * epoch + step;
+            if step == 9 {
+                let _ = stepper.eager_step(indices, number, schedule.lr()).unwrap();
+            } else if let Some(inputs) = &mut inputs {
+                let lr = if steps == Steps::Stale { first_lr } else { schedule.lr() };
+                inputs.set(indices, number, lr).unwrap();
+                stepper.static_step(inputs).unwrap();
+            } else {
+                let _ = stepper.step(indices, number, schedule.lr()).unwrap();
+            }
+            schedule.step_taken();
+        }
+        schedule.epoch_trained();
+    }
+    let mut left = net.state_dict().0;
+    left.extend(stepper.sgd.momentum_buffers().map(|(name, buffer)| (format!("momentum of {name}"), buffer.copy())));
+    left.extend([("losses".into(), stepper.losses.copy()), ("correct".into(), stepper.correct.copy())]);
+    left
+}
+
+/// The largest difference of any number in two results of [`train_50`].
+fn difference(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> f64 {
+    assert_eq!(one.len(), other.len());
+    let differences = one.iter().zip(other).map(|((name, one), (other_name, other))| {
+        assert_eq!(name, other_name);
+        let difference = (one - other).abs().max().double_value(&[]);
+        assert!(!difference.is_nan(), "{name}");
+        difference
+    });
+    differences.fold(0.0, f64::max)
+}
+
+#[test]
+fn a_step_over_static_buffers_is_the_eager_step() {
+    let _alone = alone();
+    // One thread, for a second one is of no use on batches of 16.
+    tch::set_num_threads(1);
+    let data = load(Device::Cpu);
+    for (config, kernels) in [
+        (config(ScheduleKind::Step, 0.9, 0.0, false), Kernels::Torch),
+        (config(ScheduleKind::OneCycle, 0.9, 0.001, true), Kernels::Torch),
+        (config(ScheduleKind::OneCycle, 0.0, 0.01, false), Kernels::Fused),
+    ] {
+        let eager = train_50(&config, &data, kernels, Steps::AsConfigured);
+        let over_static_buffers = train_50(&config, &data, kernels, Steps::Static);
+        let difference = difference(&eager, &over_static_buffers);
+        eprintln!("{:?}, momentum {}: {difference:e}", config.schedule, config.momentum);
+        assert!(difference <= 1e-6, "{difference:e} with {config:?}");
+    }
+}
+
+#[test]
+fn a_learning_rate_that_stays_as_it_was_would_show() {
+    let _alone = alone();
+    tch::set_num_threads(1);
+    let data = load(Device::Cpu);
+    let config = config(ScheduleKind::OneCycle, 0.9, 0.0, false);
+    let eager = train_50(&config, &data, Kernels::Fused, Steps::AsConfigured);
+    let stale = train_50(&config, &data, Kernels::Fused, Steps::Stale);
+    assert!(difference(&eager, &stale) > 1e-3);
+}
+
+#[test]
+fn what_cannot_be_captured_is_an_error() {
+    let capture = |device| Graph::capture(device, || Ok(()), || Ok(())).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(capture(Device::Cpu), "a CUDA graph is captured on a GPU, not on Cpu");
+    // Here it is libtorch that refuses, or the program that was built without CUDA's headers.
+    let missing = Device::Cuda(if Cuda::is_available() { Cuda::device_count() as usize } else { 0 });
+    assert!(!capture(missing).is_empty());
+
+    let Some(device) = gpu("what_cannot_be_captured_is_an_error") else { return };
+    let _alone = alone();
+    let number = Tensor::from_slice(&[1f32]).to_device(device);
+    // Reading a number waits for the device, which nothing can do while its work is only recorded.
+    let read = || {
+        let number = f64::try_from(&number)?;
+        anyhow::ensure!(number == 1.0);
+        Ok(())
+    };
+    let error = Graph::capture(device, read, || Ok(())).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("captur"), "{error}");
+    // Afterwards the same works, the generator of dropout included.
+    read().unwrap();
+    let dropped = Tensor::ones([1000], (tch::Kind::Float, device)).dropout(0.5, true);
+    assert!(f64::try_from(dropped.eq(0.0).sum(tch::Kind::Double)).unwrap() > 300.0);
+}
+
+#[test]
+fn captured_steps_are_the_eager_ones() {
+    let Some(device) = gpu("captured_steps_are_the_eager_ones") else { return };
+    let _alone = alone();
+    precision::deterministic_cudnn().unwrap();
+    precision::allow_tf32(false).unwrap();
+    let data = load(device);
+    for schedule in [ScheduleKind::Step, ScheduleKind::OneCycle] {
+        let captured = Config { cuda_graph: CudaGraph::Auto, ..config(schedule, 0.9, 0.001, true) };
+        let eager = Config { cuda_graph: CudaGraph::Off, ..captured.clone() };
+        let results = [&captured, &eager].map(|config| train_50(config, &data, Kernels::Torch, Steps::AsConfigured));
+        let difference = difference(&results[0], &results[1]);
+        eprintln!("{schedule:?}: {difference:e}");
+        assert!(difference <= 1e-6, "{schedule:?}: {difference:e}");
+    }
+}
+
+/// `train --device cuda` on a slice, into `out`: 2 epochs of 99 steps of 64 images and one of 44.
+fn train_on_cuda(out: &Path, args: &[&str]) -> assert_cmd::Command {
+    let mut command = tch_mnist(&["train", "--data", DATA, "--device", "cuda", "-q", "--out"]);
+    command.arg(out).args(["--limit-train", "6380", "--limit-test", "100", "--batch-size", "64", "--epochs", "2"]);
+    command.args(["--schedule", "one-cycle"]).args(args);
+    command
+}
+
+#[test]
+fn captured_runs_are_resumed_exactly() {
+    let Some(_) = gpu("captured_runs_are_resumed_exactly") else { return };
+    let ((_folder, one), (_other_folder, other)) = (out(), out());
+    train_on_cuda(&one, &[]).assert().success();
+    // Killed after its first checkpoint, among the captured steps.
+    let program = assert_cmd::cargo::cargo_bin!("tch-mnist");
+    let mut child = std::process::Command::new(program)
+        .args(train_on_cuda(&other, &["--checkpoint-every", "3"]).get_args())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .spawn()
+        .unwrap();
+    while !other.join("checkpoint.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!other.join("model.pt").exists(), "the run ended before it was killed");
+    tch_mnist(&["train", "-q", "--checkpoint-every", "0", "--resume"]).arg(&other).assert().success();
+    assert_same_run(&one, &other);
+}
+
+#[test]
+fn a_full_gpu_is_one_sentence() {
+    let Some(_) = gpu("a_full_gpu_is_one_sentence") else { return };
+    let (_folder, out) = out();
+    let mut command = train_on_cuda(&out, &["--limit-train", "20000", "--batch-size", "10000"]);
+    let (sentence, code) = failure(command.env("PYTORCH_ALLOC_CONF", "per_process_memory_fraction:0.01"));
+    assert!(sentence.contains("too little memory for --batch-size 10000"), "{sentence}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn reduced_precision_trains_on_cuda_and_is_refused_elsewhere() {
+    for precision in ["tf32", "bf16"] {
+        let (_folder, run) = out();
+        let (sentence, code) = failure(&mut train(&run, &["--precision", precision]));
+        let expected = format!("error: --precision {precision} needs CUDA: leave it out, or use --device cuda");
+        assert_eq!((sentence, code), (expected, 2));
+    }
+    let Some(_) = gpu("reduced_precision_trains_on_cuda_and_is_refused_elsewhere") else { return };
+    for precision in ["tf32", "bf16"] {
+        for graph in ["auto", "off"] {
+            let (_folder, run) = out();
+            train_on_cuda(&run, &["--precision", precision, "--cuda-graph", graph]).assert().success().stderr("");
+        }
+    }
+}
