@@ -69,6 +69,9 @@ pub struct Config {
     pub init: Option<PathBuf>,
 }
 
+/// The most epochs, and images a batch: no run needs more, and no product of them overflows.
+const MOST: i64 = 1_000_000;
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -223,8 +226,13 @@ impl Config {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let at_least_0 = |x: f64| x.is_finite() && x >= 0.0;
         let checks: [(bool, &str, &str, String); 16] = [
-            (self.epochs >= 1, "epochs", "a whole number from 1 up", self.epochs.to_string()),
-            (self.batch_size >= 1, "batch-size", "a whole number from 1 up", self.batch_size.to_string()),
+            ((1..=MOST).contains(&self.epochs), "epochs", "a whole number from 1 to 1000000", self.epochs.to_string()),
+            (
+                (1..=MOST).contains(&self.batch_size),
+                "batch-size",
+                "a whole number from 1 to 1000000",
+                self.batch_size.to_string(),
+            ),
             (positive(self.lr), "lr", "a number above 0", self.lr.to_string()),
             (
                 at_least_0(self.momentum) && self.momentum < 1.0,

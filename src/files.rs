@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::path::Path;
 
-/// How the name of a temporary file ends; it begins with a dot.
-const TEMPORARY: &str = ".tmp";
+/// How the name of a temporary file of this program ends; it begins with a dot.
+const TEMPORARY: &str = ".tch-mnist.tmp";
 
 /// Writes `path` through `write`, so that at every moment the file is the old one or the whole new one.
 ///
@@ -44,7 +44,8 @@ pub fn remove_temporaries(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(cannot)? {
         let entry = entry.with_context(cannot)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') && name.ends_with(TEMPORARY) {
+        let is_file = entry.file_type().with_context(cannot)?.is_file();
+        if is_file && name.starts_with('.') && name.ends_with(TEMPORARY) {
             std::fs::remove_file(entry.path()).with_context(cannot)?;
         }
     }

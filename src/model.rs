@@ -151,6 +151,16 @@ impl Net {
         self.parameters().map(copy).collect()
     }
 
+    /// Whether no parameter or buffer is nan or infinite.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
+    pub fn is_finite(&self) -> Result<bool> {
+        let finite = self.entries.iter().map(|entry| Ok(entry.tensor.detach().f_isfinite()?.f_all()?));
+        Ok(bool::try_from(Tensor::f_stack(&finite.collect::<Result<Vec<_>>>()?, 0)?.f_all()?)?)
+    }
+
     /// Parameters and buffers as PyTorch's `state_dict()`: 38 keys in its order, sharing this net's memory.
     pub fn state_dict(&self) -> StateDict {
         let named = |entry: &Entry| (entry.key.clone(), entry.tensor.detach());

@@ -17,6 +17,7 @@ mod train;
 use crate::libtorch::without_panic;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
@@ -121,7 +122,7 @@ impl std::error::Error for UsageError {}
 
 /// The whole program: parses the arguments, runs the command, prints an error as one line, returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             eprintln!("error: {}", usage_sentence(&error));
@@ -156,6 +157,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
+}
+
+/// The command line, with -v and -q behind the command where they stand before it: clap would take them for flags of
+/// the default command.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let rest = arguments.get_mut(1..).unwrap_or_default();
+    let is_verbosity = |argument: &&OsString| {
+        argument.to_str().is_some_and(|text| matches!(text, "-q" | "-v" | "-vv" | "--quiet" | "--verbose"))
+    };
+    let leading = rest.iter().take_while(is_verbosity).count();
+    rest.rotate_left(leading);
+    arguments
 }
 
 /// An error and its causes on one line: `what is wrong: why`.

@@ -125,6 +125,8 @@ struct Convolution {
         : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
         TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat && x.is_cpu() && weight.dim() == 4,
                     "the fused kernels take a batch of images in float32 on the CPU");
+        TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.size(2) == weight.size(3),
+                    "the fused kernels take a square convolution in float32 on the CPU");
         first = weight.size(1) == 1;
         const int kernel = int(weight.size(2)), out_c = int(weight.size(0));
         const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
@@ -263,6 +265,14 @@ struct Convolution {
     }
 };
 
+// BatchNorm's tensors are read and written a channel at a time.
+void check_channels(int64_t channels, std::initializer_list<const Tensor *> tensors) {
+    for (const Tensor *tensor : tensors)
+        TORCH_CHECK(tensor->dim() == 1 && tensor->size(0) == channels && tensor->scalar_type() == at::kFloat &&
+                        tensor->is_cpu() && tensor->is_contiguous(),
+                    "the fused BatchNorm takes tensors of ", channels, " numbers in float32 on the CPU");
+}
+
 uint64_t dropout_key() {
     at::Generator generator = at::detail::getDefaultCPUGenerator();
     std::lock_guard<std::mutex> lock(generator.mutex());
@@ -282,6 +292,9 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const Geometry &g = conv.g;
         const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
         TORCH_CHECK(conv.images > 0, "BatchNorm has nothing to train on in an empty batch");
+        check_channels(g.out_c, {&gamma, &beta, &running_mean, &running_var});
+        TORCH_CHECK(batches.dim() == 0 && batches.scalar_type() == at::kLong && batches.is_cpu(),
+                    "num_batches_tracked is one int64 on the CPU");
         const Dropout dropout = {p > 0 ? dropout_key() : 0, dropout_threshold(p)};
         const Tensor w = conv.packed(false), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
         Sums sums(2 * g.out_pad);
@@ -352,6 +365,7 @@ Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma
                       const Tensor &running_mean, const Tensor &running_var, int64_t padding) {
     const Convolution conv(x, weight, padding, true);
     const Geometry &g = conv.g;
+    check_channels(g.out_c, {&gamma, &beta, &running_mean, &running_var});
     std::vector<float> scale(g.out_pad), shift(g.out_pad);
     for (int c = 0; c < g.out_c; ++c) {
         const double factor =

@@ -54,10 +54,10 @@ impl Observer for Console {
                     log::set_bar(None);
                 }
             }
-            Event::EpochEnded { epochs, test, .. } => match (self.format, epochs.last()) {
-                (LogFormat::Text, _) => text(&format!("\n{}\n", test.line()))?,
-                (LogFormat::Json, Some(record)) => say(super::folder::line("epoch", record)?)?,
-                (LogFormat::Json, None) => {}
+            Event::EpochEnded { .. } => {}
+            Event::EpochSaved { record, test } => match self.format {
+                LogFormat::Text => text(&format!("\n{}\n", test.line()))?,
+                LogFormat::Json => say(super::folder::line("epoch", record)?)?,
             },
         }
         Ok(())

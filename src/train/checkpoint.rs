@@ -1,27 +1,28 @@
 //! Checkpoints: everything that the next step of a run depends on, in one safetensors file.
 
-use super::{EpochRecord, Run, Shuffle};
-use crate::config::Config;
+use super::{EpochRecord, Run, Shuffle, StepRecord};
+use crate::config::{Config, ScheduleKind};
 use crate::data::Data;
 use crate::files::write_atomically;
 use crate::libtorch::generator;
 use crate::model::Net;
 use crate::weights::{StateDict, safetensors};
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Tensor};
 
 /// The format of the file; one with a higher number comes from a newer program.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The key of the file's metadata that holds a [`State`] as JSON.
 const STATE: &str = "tch-mnist-checkpoint";
 
 /// A run between two steps, on its way to or from a file.
 ///
-/// The file's tensors: `model.*` (the state_dict), `momentum_buffer.*`, `losses` (float32, one a step so far),
+/// The file's tensors: `model.*` (the state_dict), `momentum_buffer.*`, `losses` and `lrs` (float64, one a step so far),
 /// `rng.cpu` and `rng.cuda` (uint8). All else is JSON in its metadata.
 pub struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
@@ -69,7 +70,11 @@ impl Checkpoint {
         for (name, buffer) in run.stepper.sgd.momentum_buffers() {
             keep(format!("momentum_buffer.{name}"), buffer)?;
         }
-        keep("losses".into(), &run.stepper.losses.f_narrow(0, 0, run.epoch * run.steps() + run.step)?)?;
+        let records = run.step_records()?;
+        let losses: Vec<f64> = records.iter().map(|record| f64::from(record.loss)).collect();
+        let lrs: Vec<f64> = records.iter().map(|record| record.lr).collect();
+        keep("losses".into(), &Tensor::f_from_slice(&losses)?)?;
+        keep("lrs".into(), &Tensor::f_from_slice(&lrs)?)?;
         keep("rng.cpu".into(), &generator::state(Device::Cpu)?)?;
         if run.device.is_cuda() {
             keep("rng.cuda".into(), &generator::state(run.device)?)?;
@@ -115,6 +120,11 @@ impl Checkpoint {
             "the checkpoint {} has the format {format} of a newer tch-mnist; this one reads up to {FORMAT}",
             path.display()
         );
+        ensure!(
+            format == FORMAT,
+            "the checkpoint {} has the format {format} of an older tch-mnist; this one goes on from {FORMAT}",
+            path.display()
+        );
         let state = serde_json::from_str(json).with_context(damaged)?;
         Ok(Checkpoint { tensors: tensors.into_iter().collect(), state })
     }
@@ -147,17 +157,37 @@ impl Checkpoint {
             );
         }
         self.load(net)?;
+        let stretched = matches!(config.schedule, ScheduleKind::OneCycle | ScheduleKind::Cosine);
+        if stretched && config.epochs != state.config.epochs && !state.epochs.is_empty() {
+            let schedule = config.schedule.to_possible_value();
+            tracing::warn!(
+                "the schedule {} is spread over {} epochs now instead of {}: the learning rate jumps",
+                schedule.as_ref().map_or("", |value| value.get_name()),
+                config.epochs,
+                state.config.epochs
+            );
+        }
         let mut run = Run::new(config, data, device, net)?;
         let done = state.epoch * run.steps() + state.step;
-        let losses = self.tensor("losses")?;
-        ensure!(losses.size() == [done], "the checkpoint holds {:?} losses after {done} steps", losses.size());
         ensure!(
-            state.epoch <= config.epochs,
-            "--epochs {} is fewer than the {} that the run has done",
+            done <= config.epochs * run.steps(),
+            "--epochs {} is fewer than the run has done: {} epochs and {} steps",
             config.epochs,
-            state.epoch
+            state.epoch,
+            state.step
         );
-        run.stepper.losses.f_narrow(0, 0, done)?.f_copy_(losses)?;
+        let (losses, lrs) = (self.numbers("losses", done)?, self.numbers("lrs", done)?);
+        let records = (0..).zip(losses.into_iter().zip(lrs)).map(|(step, (loss, lr))| StepRecord {
+            step,
+            epoch: step / run.steps(),
+            lr,
+            loss: loss as f32,
+        });
+        run.records = records.collect();
+        let under_way = run.records.split_off((state.epoch * run.steps()) as usize);
+        let losses: Vec<f32> = under_way.iter().map(|record| record.loss).collect();
+        run.stepper.losses.f_narrow(0, 0, state.step)?.f_copy_(&Tensor::f_from_slice(&losses)?)?;
+        run.lrs = under_way.iter().map(|record| record.lr).collect();
         for (name, tensor) in &self.tensors {
             if let Some(name) = name.strip_prefix("momentum_buffer.") {
                 run.stepper.sgd.set_momentum_buffer(name, tensor)?;
@@ -198,6 +228,13 @@ impl Checkpoint {
             Ok((key, tensor))
         });
         Ok(StateDict(entries.collect::<Result<_>>()?))
+    }
+
+    /// The `count` numbers under a name, one a step.
+    fn numbers(&self, name: &str, count: i64) -> Result<Vec<f64>> {
+        let tensor = self.tensor(name)?;
+        ensure!(tensor.size() == [count], "the checkpoint holds {:?} {name} after {count} steps", tensor.size());
+        Ok(Vec::<f64>::try_from(tensor)?)
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {

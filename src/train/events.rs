@@ -36,6 +36,13 @@ pub enum Event<'a> {
         /// The gradient of each parameter in the epoch's last step; none when that step was another process's.
         gradients: &'a [(String, Tensor)],
     },
+    /// The checkpoint of an epoch that ended is written: it can be announced.
+    EpochSaved {
+        /// The epoch.
+        record: &'a EpochRecord,
+        /// Its test.
+        test: &'a Evaluation,
+    },
 }
 
 /// One epoch: a line of `metrics.jsonl`.
@@ -52,7 +59,7 @@ pub struct EpochRecord {
     /// What the net did after it on the test images, or on those that are held out.
     #[serde(flatten)]
     pub measured: Measured,
-    /// How long the epoch took with its test.
+    /// How long the epoch took with its test; after a resume, what was left of it.
     pub seconds: f64,
     /// Training images a second, the test not counted.
     pub images_per_second: f64,

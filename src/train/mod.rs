@@ -40,7 +40,11 @@ pub struct Run<'a> {
     step: i64,
     /// The order of the epoch under way; none between two epochs.
     shuffle: Option<Shuffle>,
+    /// The epochs that are done, and their steps.
     history: Vec<EpochRecord>,
+    records: Vec<StepRecord>,
+    /// The learning rates of the steps of the epoch under way.
+    lrs: Vec<f64>,
 }
 
 impl<'a> Run<'a> {
@@ -56,12 +60,14 @@ impl<'a> Run<'a> {
             data,
             device,
             net,
-            stepper: Stepper::new(net, &data.train, device, config, config.epochs * steps)?,
+            stepper: Stepper::new(net, &data.train, device, config, steps)?,
             schedule: Schedule::new(config, steps),
             epoch: 0,
             step: 0,
             shuffle: None,
             history: Vec::new(),
+            records: Vec::new(),
+            lrs: Vec::new(),
         })
     }
 
@@ -74,9 +80,12 @@ impl<'a> Run<'a> {
     ///
     /// When a loss is not finite, when the checkpoint cannot be written, when an observer fails, or when libtorch does.
     pub fn train(&mut self, checkpoint: &Path, observer: &mut dyn Observer, stop: &dyn Fn() -> bool) -> Result<Ending> {
-        while self.epoch < self.config.epochs {
-            let began = Instant::now();
-            observer.event(&Event::EpochStarted { epoch: self.epoch, steps: self.steps(), done: self.step })?;
+        while !self.target_reached() {
+            if self.epoch >= self.config.epochs {
+                return Ok(Ending::Done);
+            }
+            let (began, first) = (Instant::now(), self.step);
+            observer.event(&Event::EpochStarted { epoch: self.epoch, steps: self.steps(), done: first })?;
             let trained = self.train_epoch(checkpoint, observer, stop)?;
             let training_seconds = began.elapsed().as_secs_f64();
             if !trained {
@@ -90,16 +99,14 @@ impl<'a> Run<'a> {
                 before_test.write(checkpoint)?;
                 return Ok(Ending::Interrupted);
             };
-            let steps = self.step_records()?;
-            let record = self.record(&steps, &test, training_seconds, began.elapsed().as_secs_f64())?;
-            self.history.push(record);
-            self.epoch += 1;
-            self.step = 0;
-            self.shuffle = None;
-            let _ = self.stepper.correct.f_zero_()?;
+            if !test.loss.is_finite() {
+                bail!(Diverged { epoch: self.epoch, step: None, lr: self.lrs[self.lrs.len() - 1], loss: test.loss });
+            }
+            let images = (self.data.train.len() - first * self.config.batch_size).max(0) as f64;
+            self.end_epoch(&test, began.elapsed().as_secs_f64(), images / training_seconds)?;
             observer.event(&Event::EpochEnded {
                 epochs: &self.history,
-                steps: &steps,
+                steps: &self.records,
                 test: &test,
                 net: self.net,
                 gradients: self.stepper.last_gradients(),
@@ -110,11 +117,15 @@ impl<'a> Run<'a> {
                 1e3 * saved.as_secs_f64(),
                 100.0 * saved.as_secs_f64() / began.elapsed().as_secs_f64()
             );
-            if self.config.target_accuracy > 0.0 && test.accuracy() >= self.config.target_accuracy {
-                return Ok(Ending::TargetReached);
-            }
+            observer.event(&Event::EpochSaved { record: &self.history[self.history.len() - 1], test: &test })?;
         }
-        Ok(Ending::Done)
+        Ok(Ending::TargetReached)
+    }
+
+    /// Whether the last epoch's accuracy is what was asked for.
+    fn target_reached(&self) -> bool {
+        let target = self.config.target_accuracy;
+        target > 0.0 && self.history.last().is_some_and(|record| record.measured.accuracy >= target)
     }
 
     /// The epoch's training steps that are left; false when `stop` ended them.
@@ -130,11 +141,12 @@ impl<'a> Run<'a> {
                 return Ok(false);
             }
             let last = self.step + 1 == self.steps();
-            let (number, lr) = (self.epoch * self.steps() + self.step, self.schedule.lr());
+            let lr = self.schedule.lr();
             let loss = match last {
-                false => self.stepper.step(indices, number, lr)?,
-                true => self.stepper.last_step(indices, number, lr)?,
+                false => self.stepper.step(indices, self.step, lr)?,
+                true => self.stepper.last_step(indices, self.step, lr)?,
             };
+            self.lrs.push(lr);
             let every = self.config.checkpoint_every;
             let save = every > 0 && (self.step + 1) % every == 0 && !last;
             // On a CPU the loss is there; on CUDA, where the host must wait for it, before it matters and now and then.
@@ -159,10 +171,9 @@ impl<'a> Run<'a> {
         if value.is_finite() {
             return Ok(value);
         }
-        let start = self.epoch * self.steps();
-        let unread = Vec::<f32>::try_from(self.stepper.losses.f_narrow(0, start, self.step)?)?;
+        let unread = Vec::<f32>::try_from(self.stepper.losses.f_narrow(0, 0, self.step)?)?;
         let step = unread.iter().position(|loss| !loss.is_finite()).unwrap_or(self.step as usize);
-        bail!(Diverged { epoch: self.epoch, step: step as i64, lr: self.schedule.lr(), loss: value })
+        bail!(Diverged { epoch: self.epoch, step: Some(step), lr: self.lrs[step], loss: value })
     }
 
     /// The test after an epoch: the whole split (with `--validation` the images held out), shuffled as the original
@@ -173,48 +184,52 @@ impl<'a> Run<'a> {
         evaluate(self.net, split, &batches, || !stop())
     }
 
-    fn record(
-        &self,
-        steps: &[StepRecord],
-        test: &Evaluation,
-        training_seconds: f64,
-        seconds: f64,
-    ) -> Result<EpochRecord> {
+    /// Notes the epoch under way as done, and gets ready for the next.
+    fn end_epoch(&mut self, test: &Evaluation, seconds: f64, images_per_second: f64) -> Result<()> {
         let images = self.data.train.len();
-        let epoch = &steps[(self.epoch * self.steps()) as usize..];
+        let before = self.records.len();
+        self.records = self.step_records()?;
+        let steps = &self.records[before..];
         let batch = |step: i64| self.config.batch_size.min(images - step * self.config.batch_size);
-        let loss_sum: f64 = epoch.iter().zip(0..).map(|(record, step)| record.loss as f64 * batch(step) as f64).sum();
-        Ok(EpochRecord {
+        let loss_sum: f64 = steps.iter().zip(0..).map(|(record, step)| record.loss as f64 * batch(step) as f64).sum();
+        self.history.push(EpochRecord {
             epoch: self.epoch,
-            lr: epoch[0].lr,
+            lr: steps[0].lr,
             train_loss: loss_sum / images as f64,
             train_accuracy: percent(i64::try_from(&self.stepper.correct)?, images),
             measured: test.into(),
             seconds,
-            images_per_second: images as f64 / training_seconds,
-        })
+            images_per_second,
+        });
+        self.epoch += 1;
+        self.step = 0;
+        self.shuffle = None;
+        self.lrs.clear();
+        let _ = self.stepper.correct.f_zero_()?;
+        Ok(())
     }
 
     /// Every step of the run so far.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
     pub fn step_records(&self) -> Result<Vec<StepRecord>> {
-        let done = self.epoch * self.steps() + self.step;
-        let losses = Vec::<f32>::try_from(self.stepper.losses.f_narrow(0, 0, done)?)?;
-        let mut schedule = Schedule::new(self.config, self.steps());
-        let record = |(step, loss): (i64, f32)| {
-            if step > 0 {
-                schedule.step_taken();
-                if step % self.steps() == 0 {
-                    schedule.epoch_trained();
-                }
-            }
-            StepRecord { step, epoch: step / self.steps(), lr: schedule.lr(), loss }
-        };
-        Ok((0..).zip(losses).map(record).collect())
+        let losses = Vec::<f32>::try_from(self.stepper.losses.f_narrow(0, 0, self.step)?)?;
+        let mut records = self.records.clone();
+        for (loss, lr) in losses.into_iter().zip(&self.lrs) {
+            records.push(StepRecord { step: records.len() as i64, epoch: self.epoch, lr: *lr, loss });
+        }
+        Ok(records)
     }
 
-    /// Writes the checkpoint and says how long that took.
+    /// Writes the checkpoint and says how long that took. Weights that a step has just made nan replace no good ones.
     fn save(&self, path: &Path) -> Result<Duration> {
         let began = Instant::now();
+        if !self.net.is_finite()? {
+            let step = (self.step - 1).max(0) as usize;
+            bail!(Diverged { epoch: self.epoch, step: Some(step), lr: self.schedule.lr(), loss: f64::NAN });
+        }
         Checkpoint::of(self)?.write(path)?;
         Ok(began.elapsed())
     }
@@ -234,13 +249,13 @@ fn steps_per_epoch(config: &Config, data: &Data) -> i64 {
     (data.train.len() + config.batch_size - 1) / config.batch_size
 }
 
-/// A loss that is nan or infinite: what the step was given can no longer be trained.
+/// A loss that is nan or infinite: what it was made of can no longer be trained.
 #[derive(Debug)]
 pub struct Diverged {
     /// From 0.
     pub epoch: i64,
-    /// Within the epoch, from 0.
-    pub step: i64,
+    /// Within the epoch, from 0; none where it was the epoch's test that showed it.
+    pub step: Option<usize>,
     /// The learning rate of the step.
     pub lr: f64,
     /// nan or infinite.
@@ -250,11 +265,11 @@ pub struct Diverged {
 impl std::fmt::Display for Diverged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Diverged { epoch, step, lr, loss } = self;
-        write!(
-            f,
-            "the loss became {loss} at epoch {epoch}, step {step}, with the learning rate {lr}: try a lower --lr or \
-             --momentum; the checkpoint before it is kept"
-        )
+        let place = match step {
+            Some(step) => format!("at epoch {epoch}, step {step}"),
+            None => format!("in the test of epoch {epoch}"),
+        };
+        write!(f, "the loss became {loss} {place}, with the learning rate {lr}: try a lower --lr or --momentum")
     }
 }
 

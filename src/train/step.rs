@@ -30,7 +30,8 @@ pub struct Stepper<'a> {
     batch_size: i64,
     /// The optimizer.
     pub sgd: Sgd,
-    /// The loss of each step of the run so far, float32 [steps], nan where it is yet to come.
+    /// The loss of each step of the epoch under way, float32 [steps]; what it holds of steps that are yet to come has no
+    /// meaning.
     pub losses: Tensor,
     /// Training images of this epoch that were classified right when it was their turn, an int64 scalar.
     pub correct: Tensor,
@@ -60,7 +61,7 @@ pub struct StaticInputs {
 }
 
 impl StaticInputs {
-    /// Sets them for the step `number` of the run, without waiting for the device.
+    /// Sets them for the step `number` of its epoch, without waiting for the device.
     ///
     /// # Errors
     ///
@@ -76,7 +77,7 @@ impl StaticInputs {
 }
 
 impl<'a> Stepper<'a> {
-    /// Before the first of `steps` steps of `net` on batches of `split`, both on `device`.
+    /// Before the first step of `net` on batches of `split`, both on `device`, in epochs of `steps` steps.
     ///
     /// # Errors
     ///
@@ -90,14 +91,14 @@ impl<'a> Stepper<'a> {
             precision: config.precision,
             batch_size: config.batch_size,
             sgd: Sgd::new(net, config),
-            losses: Tensor::f_full([steps], f64::NAN, (Kind::Float, device))?,
+            losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
             gradients: Vec::new(),
             launching: if capture { Launching::Capture } else { Launching::Eager },
         })
     }
 
-    /// The step `number` of the run, from 0, on the images at `indices` (int64 [batch_size]); captured where that was asked
+    /// The step `number` of its epoch, from 0, on the images at `indices` (int64 [batch_size]); captured where that was asked
     /// for and is possible. Returns the loss, a scalar that is still on its way where the device is a GPU.
     ///
     /// # Errors

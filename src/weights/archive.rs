@@ -188,7 +188,11 @@ impl<'a> Finder<'a> {
             }
             other => bail!("it holds {}, not a state_dict", other.describe()),
         }
-        ensure!(!self.found.is_empty(), "it holds no tensor under a name, so it is no state_dict");
+        ensure!(
+            !self.found.is_empty(),
+            "it holds no tensor under a name, so it is no state_dict, nor a dict with one under {}",
+            WRAPPERS.join(", ")
+        );
         Ok(self.found)
     }
 

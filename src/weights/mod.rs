@@ -37,7 +37,7 @@ pub fn load(path: &Path, net: &Net) -> Result<()> {
 }
 
 /// Reads a weights file on the CPU: TorchScript, a state_dict (alone, or in a dict under `model`, `state_dict` or
-/// `model_state_dict`) or safetensors. What it is, its content says, not its ending.
+/// `model_state_dict`) or safetensors, a run's checkpoint too. What it is, its content says, not its ending.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub fn read(path: &Path) -> Result<StateDict> {
         let bytes = read_bytes(path, MAX_BYTES)?;
         match Content::of(&bytes) {
             Content::Archive => archive::read(&bytes),
-            Content::Safetensors => Ok(safetensors::parse(&bytes)?.0),
+            Content::Safetensors => Ok(without_the_rest(safetensors::parse(&bytes)?.0)),
             Content::Pickle => bail!(
                 "it is a bare pickle, as torch.save wrote before version 1.6: in Python, torch.load(FILE, \
                  weights_only=True) opens such a state_dict and torch.save writes it anew"
@@ -58,6 +58,16 @@ pub fn read(path: &Path) -> Result<StateDict> {
         }
     };
     read().with_context(|| format!("{} cannot be read as weights", path.display()))
+}
+
+/// The weights alone of a `checkpoint.safetensors`, which has `model.` before their keys; other files as they are.
+fn without_the_rest(StateDict(tensors): StateDict) -> StateDict {
+    const PREFIX: &str = "model.";
+    if !tensors.iter().any(|(key, _)| key == "rng.cpu") {
+        return StateDict(tensors);
+    }
+    let weight = |(key, tensor): (String, Tensor)| Some((key.strip_prefix(PREFIX)?.to_string(), tensor));
+    StateDict(tensors.into_iter().filter_map(weight).collect())
 }
 
 /// The metadata of a safetensors file; none for the other formats, which have none.
@@ -143,6 +153,12 @@ pub fn matching(path: &Path, weights: StateDict, expected: &StateDict) -> Result
                 _ if have == want => tensor,
                 Kind::Double | Kind::Half | Kind::BFloat16 if want == Kind::Float => {
                     converted = Some(have);
+                    tensor.f_to_kind(want)?
+                }
+                // `net.half().state_dict()` keeps the counts of batches; a loop over it that converts all does not.
+                Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16
+                    if want == Kind::Int64 && bool::try_from(tensor.f_frac()?.f_eq(0.0)?.f_all()?)? =>
+                {
                     tensor.f_to_kind(want)?
                 }
                 _ => bail!("{key} is of the type {}, not {}", dtype(have), dtype(want)),

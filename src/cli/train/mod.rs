@@ -73,16 +73,29 @@ const CHANGEABLE: [&str; 9] = [
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let result = start(&args, verbosity);
+    let mut begun = None;
+    let result = start(&args, verbosity, &mut begun);
     if let Err(error) = &result {
         tracing::debug!("error: {}", super::sentence(error));
+        if let Some(out) = begun {
+            remove_unbegun(&out);
+        }
     }
     result
 }
 
-fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
+/// Removes the folder of a run that failed before it began, when there is nothing in it but its log.
+fn remove_unbegun(out: &Path) {
+    if !out.join("config.toml").exists() {
+        let _ = fs::remove_file(out.join("log.txt"));
+        // Of a folder with anything else in it this does nothing.
+        let _ = fs::remove_dir(out);
+    }
+}
+
+/// `begun` becomes the folder of a new run when it is made.
+fn start(args: &Args, verbosity: Verbosity, begun: &mut Option<PathBuf>) -> Result<Outcome> {
     let began = Instant::now();
-    let stop = StopSignals::listen()?;
     let flags = toml::Table::try_from(&args.settings)?;
 
     let resumed = args.resume.as_deref().map(read_checkpoint).transpose()?;
@@ -98,6 +111,12 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         say(config.to_toml().trim_end())?;
         return Ok(Outcome::Done);
     }
+    if out.to_str().is_none() {
+        return Err(UsageError(format!("--out {}: its name is no UTF-8; give another folder", out.display())).into());
+    }
+    if !out.exists() {
+        *begun = Some(out.clone());
+    }
     fs::create_dir_all(&out).with_context(|| format!("--out {} cannot be made", out.display()))?;
     log::to_file(open_log(&out)?);
     remove_temporaries(&out)?;
@@ -106,6 +125,8 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     let compute = device::resolve(&mut config)?;
     tracing::info!("device: {}", device::describe(&compute, asked));
     data::fetch::ensure(&config.data, config.dataset, None, !verbosity.is_quiet())?;
+    // From here on a signal asks; before, while there is nothing to save, it ends the program.
+    let stop = StopSignals::listen()?;
     let limit = |n: i64| (n > 0).then_some(n);
     let data =
         data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?
@@ -160,7 +181,7 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
         Err(error) if error.is::<Diverged>() => "diverged",
         Err(_) => "failed",
     };
-    let ended = ended.map_err(|error| if error.is::<Diverged>() { error } else { explained(error, &config, &out) });
+    let ended = ended.map_err(|error| explained(error, &config, &out));
     let last = finish.line(status, run.history(), ended.as_ref().err().map(super::sentence))?;
     let written = folder.write_metrics(run.history(), Some(&last));
     let said = finish.say(&last);
@@ -170,7 +191,10 @@ fn start(args: &Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     // What ended a run comes before what then went wrong too.
     let ending = ended?;
-    written.and(said)?;
+    if ending != Ending::Interrupted {
+        written.and(said)?;
+    }
+    // Of a run that is interrupted the reader may be gone too, as when Ctrl-C ends a whole pipe.
     match (ending, status) {
         (Ending::Interrupted, "pruned") => {
             tracing::info!("pruned by SIGUSR1 after {} epochs", run.history().len());
@@ -255,19 +279,22 @@ fn write_config(config: &Config, out: &Path) -> Result<()> {
 
 /// An error in the middle of a run, with what can be done about it.
 fn explained(error: anyhow::Error, config: &Config, out: &Path) -> anyhow::Error {
-    let text = super::sentence(&error);
-    let text = if text.contains("out of memory") {
-        format!("the device has too little memory for --batch-size {}, try a smaller one: {text}", config.batch_size)
-    } else {
-        text
-    };
-    match out.join("checkpoint.safetensors").exists() {
-        true => anyhow::anyhow!(
-            "{text}; the last checkpoint is kept, go on with: tch-mnist train --resume {}",
-            out.display()
-        ),
-        false => anyhow::anyhow!(text),
+    let mut text = super::sentence(&error);
+    if text.contains("out of memory") {
+        text = format!(
+            "the device has too little memory for --batch-size {}, try a smaller one: {text}",
+            config.batch_size
+        );
     }
+    if out.join("checkpoint.safetensors").exists() {
+        let out = out.display();
+        text += &match error.is::<Diverged>() {
+            // The settings that led there cannot change in a resume.
+            true => format!("; the last good weights are kept, start from them by --init {out}/checkpoint.safetensors"),
+            false => format!("; the last checkpoint is kept, go on with: tch-mnist train --resume {out}"),
+        };
+    }
+    anyhow::anyhow!(text)
 }
 
 /// Several observers as one.

@@ -120,7 +120,7 @@ impl Observer for TensorBoard {
                     self.begin(*epoch, *steps)?;
                 }
             }
-            RunEvent::Step { .. } => {}
+            RunEvent::Step { .. } | RunEvent::EpochSaved { .. } => {}
             RunEvent::EpochEnded { epochs, steps, net, gradients, .. } => {
                 let epoch = epochs.len() as i64 - 1;
                 let weights = net.parameters().map(|(name, weight)| histogram(&format!("weights/{name}"), weight));
