@@ -45,7 +45,8 @@ def write_space(path: Path) -> None:
 
 
 def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
-    for name in ["scripts", ".venv", "data", "docs"]:
+    for name in ["scripts", ".venv", "data", "docs/seven.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
     write_program(tmp_path / "target/release/tch-mnist", SLICED)
     write_program(tmp_path / "bin/cargo", CARGO)
