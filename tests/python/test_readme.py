@@ -40,7 +40,7 @@ def write_space(path: Path) -> None:
     for key, value in [("limit_train", 640), ("validation", 128), ("epochs", 1)]:
         text, changed = re.subn(rf"^{key} = \d+", f"{key} = {value}", text, flags=re.M)
         assert changed == 1
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text)
 
 
