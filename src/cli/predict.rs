@@ -150,7 +150,7 @@ fn probabilities(net: &Net, device: Device, digits: &[(&PathBuf, Digit)]) -> Res
 fn line(path: &Path, probabilities: &[f64], format: LogFormat) -> Result<String> {
     #[derive(Serialize)]
     struct Prediction<'a> {
-        file: &'a Path,
+        file: &'a str,
         digit: usize,
         probability: f64,
         runner_up: usize,
@@ -167,7 +167,8 @@ fn line(path: &Path, probabilities: &[f64], format: LogFormat) -> Result<String>
             Ok(format!("{}: {digit} {first:.2}%, {runner_up} {second:.2}%", path.display()))
         }
         LogFormat::Json => {
-            let file = path;
+            // A name that is no UTF-8 has no JSON.
+            let file = &*path.to_string_lossy();
             let line = Prediction { file, digit, probability, runner_up, runner_up_probability, probabilities };
             folder::line("prediction", &line)
         }

@@ -40,12 +40,13 @@ def write_space(path: Path) -> None:
     for key, value in [("limit_train", 640), ("validation", 128), ("epochs", 1)]:
         text, changed = re.subn(rf"^{key} = \d+", f"{key} = {value}", text, flags=re.M)
         assert changed == 1
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text)
 
 
 def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
-    for name in ["scripts", ".venv", "data", "docs"]:
+    for name in ["scripts", ".venv", "data", "docs/seven.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
     write_program(tmp_path / "target/release/tch-mnist", SLICED)
     write_program(tmp_path / "bin/cargo", CARGO)

@@ -2,10 +2,11 @@
 
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import DATA, tch_mnist
+from conftest import DATA, PROGRAM, tch_mnist
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -109,6 +110,15 @@ def test_the_hparams_page_has_the_settings_and_how_the_run_ended(tmp_path: Path)
     end = metadata.parse_session_end_info_plugin_data(content("session_end_info"))
     assert end.status == 1
     assert end.end_time_secs >= start.start_time_secs
+
+
+def test_a_run_that_diverges_is_a_failure(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = [*SLICE, "--epochs", 1, "--lr", 1e30]
+    command = [PROGRAM, "train", "--data", DATA, "--out", out, *options]
+    assert subprocess.run([str(part) for part in command], capture_output=True).returncode == 1
+    content = read(out).SummaryMetadata("_hparams_/session_end_info").plugin_data.content
+    assert metadata.parse_session_end_info_plugin_data(content).status == 2
 
 
 def test_what_a_killed_process_left_behind_its_checkpoint_is_dropped(tmp_path: Path) -> None:
