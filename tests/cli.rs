@@ -81,6 +81,54 @@ fn a_loss_that_is_not_finite_ends_a_run() {
 }
 
 #[test]
+fn so_does_one_that_only_the_test_shows_and_what_was_saved_is_kept() {
+    let (_folder, out) = out();
+    train(&out, &["--epochs", "1", "-q"]).assert().success();
+    let weights = out.join("checkpoint.safetensors");
+    let kept = fs::read(&weights).unwrap();
+    // One step an epoch: its own loss is that of the weights before it.
+    let (_other_folder, other) = common::out();
+    let args = ["--limit-train", "128", "--epochs", "1", "--lr", "1e30", "-q"];
+    let (sentence, code) = failure(train(&other, &args).args(["--init", weights.to_str().unwrap()]));
+    assert!(sentence.contains("in the test of epoch 0, with the learning rate 1"), "{sentence}");
+    assert_eq!(code, 1);
+    assert!(!other.join("model.pt").exists() && !other.join("checkpoint.safetensors").exists());
+    // A resume that diverges leaves the checkpoint, and says how to start from it.
+    let (sentence, _) = failure(
+        train(&other.with_file_name("third"), &["--lr", "1e30", "--checkpoint-every", "1", "-q"])
+            .args(["--init", weights.to_str().unwrap()]),
+    );
+    assert!(sentence.contains("the loss became"), "{sentence}");
+    assert_eq!(fs::read(&weights).unwrap(), kept);
+}
+
+#[test]
+fn only_temporary_files_of_this_program_are_cleared_away() {
+    let (_folder, out) = out();
+    fs::create_dir_all(out.join(".folder.tch-mnist.tmp")).unwrap();
+    fs::write(out.join(".somebody-elses.tmp"), "precious").unwrap();
+    fs::write(out.join(".model.pt.a1B2c3.tch-mnist.tmp"), "half").unwrap();
+    train(&out, &["--epochs", "1", "-q"]).assert().success();
+    assert_eq!(fs::read_to_string(out.join(".somebody-elses.tmp")).unwrap(), "precious");
+    assert!(out.join(".folder.tch-mnist.tmp").exists() && !out.join(".model.pt.a1B2c3.tch-mnist.tmp").exists());
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let (_folder, out) = out();
+    let (sentence, code) = failure(&mut train(&out, &["--init", "nowhere.pt"]));
+    assert_eq!((sentence.contains("nowhere.pt"), code, out.exists()), (true, 1, false), "{sentence}");
+}
+
+#[test]
+fn verbosity_stands_before_a_command_too() {
+    let (_folder, out) = out();
+    let args = ["--data", DATA, "--device", "cpu", "--limit-train", "128", "--limit-test", "100", "--epochs", "1"];
+    tch_mnist(&["-q", "train", "--out", out.to_str().unwrap()]).args(args).assert().success().stderr("");
+    tch_mnist(&["-v", "summary"]).assert().success();
+}
+
+#[test]
 fn sigusr1_prunes_a_run_after_the_step_under_way() {
     let (_folder, out) = out();
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
@@ -145,10 +193,11 @@ fn evaluate_says_what_training_said_at_its_end() {
 fn mistakes_get_one_sentence_and_exit_code_2() {
     for (args, reason) in [
         (&["--learning-rate", "1"][..], "unexpected argument '--learning-rate'"),
-        (&["--batch-size", "0"], "--batch-size takes a whole number from 1 up, not 0"),
+        (&["--batch-size", "0"], "--batch-size takes a whole number from 1 to 1000000, not 0"),
         (&["--lr", "nan"], "--lr takes a number above 0, not NaN"),
         (&["--lr", "-0.1"], "--lr takes a number above 0, not -0.1"),
-        (&["--epochs", "0"], "--epochs takes a whole number from 1 up, not 0"),
+        (&["--epochs", "0"], "--epochs takes a whole number from 1 to 1000000, not 0"),
+        (&["--batch-size", "9223372036854775807"], "--batch-size takes a whole number from 1 to 1000000"),
         (&["--epochs", "many"], "invalid value 'many' for '--epochs <N>'"),
         (&["--dropout", "1.5"], "--dropout takes a share from 0 to below 1, not 1.5"),
         (&["--momentum", "1"], "--momentum takes a number from 0 to below 1, not 1"),

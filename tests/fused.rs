@@ -401,4 +401,9 @@ fn what_the_kernels_do_not_take_is_an_error() {
     assert!(message(&Tensor::zeros([2, 1, 28, 28], options).set_requires_grad(true)).contains("gradient"));
     assert!(message(&Tensor::zeros([0, 1, 28, 28], options)).contains("empty"));
     assert_eq!(block.forward_t(&Tensor::zeros([2, 1, 28, 28], options), false).size(), [2, 26, 26, 16]);
+    let short = ConvBlock { running_var: Tensor::ones([15], options), ..block };
+    for train in [true, false] {
+        let error = short.f_forward_t(&Tensor::zeros([2, 1, 28, 28], options), train).unwrap_err().to_string();
+        assert!(error.contains("16 numbers"), "{error}");
+    }
 }

@@ -154,6 +154,47 @@ fn a_finished_run_goes_on_to_more_epochs() {
 }
 
 #[test]
+fn a_run_that_reached_its_target_stays_as_it_is() {
+    let (_folder, out) = out();
+    train(&out, &["--target-accuracy", "1", "-q"]).assert().success();
+    let files = |names: [&str; 3]| names.map(|name| std::fs::read(out.join(name)).unwrap());
+    let before = files(["model.pt", "losses.csv", "checkpoint.safetensors"]);
+    tch_mnist(&["train", "-q", "--resume"]).arg(&out).assert().success();
+    assert!(before == files(["model.pt", "losses.csv", "checkpoint.safetensors"]));
+}
+
+#[test]
+fn a_schedule_that_is_stretched_keeps_the_rates_that_were_used() {
+    let (_folder, out) = out();
+    train(&out, &["--epochs", "1", "--schedule", "one-cycle", "-q"]).assert().success();
+    let before = std::fs::read_to_string(out.join("losses.csv")).unwrap();
+    let args = ["train", "--epochs", "2", "--resume", out.to_str().unwrap()];
+    let output = tch_mnist(&args).assert().success().get_output().clone();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("one-cycle is spread over 2 epochs now instead of 1"), "{stderr}");
+    assert!(std::fs::read_to_string(out.join("losses.csv")).unwrap().starts_with(&before));
+}
+
+#[test]
+fn ctrl_c_that_ends_the_whole_pipe_is_an_interruption() {
+    let (_folder, out) = out();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args(["train", "--data", DATA, "--device", "cpu", "--log-format", "json", "--epochs", "1000", "--out"])
+        .arg(&out)
+        .args(["--limit-train", "12800", "--limit-test", "128", "--checkpoint-every", "2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_checkpoint(&mut child, &out);
+    drop(child.stdout.take());
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.contains("--resume")), (Some(130), true), "{stderr}");
+}
+
+#[test]
 fn what_a_resume_cannot_keep_is_refused() {
     let (_folder, run) = out();
     train(&run, &["--epochs", "1", "-q"]).assert().success();

@@ -166,6 +166,7 @@ PYTHON_FILES: dict[str, Callable[[Net, Path], None]] = {
     "transposed": lambda net, path: torch.save({k: strided(v) for k, v in net.state_dict().items()}, path),
     "one storage": lambda net, path: torch.save(in_one_storage(net), path),
     "channels_last": lambda net, path: torch.save(net.to(memory_format=torch.channels_last).state_dict(), path),
+    "counts in float": lambda net, path: torch.save({k: v.float() for k, v in net.state_dict().items()}, path),
     "reversed": lambda net, path: torch.save(dict(reversed(net.state_dict().items())), path),
 }
 
