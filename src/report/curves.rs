@@ -12,8 +12,8 @@ use plotters::style::text_anchor::HPos;
 /// A chart, in pixels.
 const SIZE: (u32, u32) = (1600, 1000);
 
-/// How much of the average before it a smoothed loss keeps at each step: half of its weight lies on the last 34 steps.
-const SMOOTHING: f64 = 0.98;
+/// The share of a run's steps that a smoothed loss is an average over, and how many they are at least.
+const SMOOTHED_OVER: (f64, f64) = (0.01, 5.0);
 
 /// How many columns of points a curve over steps is drawn with at most.
 const COLUMNS: usize = 700;
@@ -102,9 +102,10 @@ pub fn of_runs(runs: &[RunFiles]) -> Result<Vec<String>> {
 /// start.
 fn by_step(steps: &[Step]) -> [Curve; 2] {
     let (mut average, mut weight) = (0.0, 0.0);
+    let new = 1.0 / (SMOOTHED_OVER.0 * steps.len() as f64).max(SMOOTHED_OVER.1);
     let smoothed = steps.iter().map(|step| {
-        average = SMOOTHING * average + (1.0 - SMOOTHING) * step.loss;
-        weight = SMOOTHING * weight + (1.0 - SMOOTHING);
+        average += new * (step.loss - average);
+        weight += new * (1.0 - weight);
         (step.step, average / weight)
     });
     let smoothed = columns(smoothed.collect::<Vec<_>>().into_iter());
