@@ -282,12 +282,10 @@ mod tests {
         let (before, snapshot) = (state(&stepper), Snapshot::of(&stepper).unwrap());
         stepper.static_step(&inputs).unwrap();
         let changed = state(&stepper).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
-        assert_eq!(changed, before.len());
+        // Everything but, when none of the eight images was classified right, their count.
+        assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
         snapshot.restore().unwrap();
-        // All but the losses that are yet to come, which are nan.
-        let same =
-            |(after, before): (&Tensor, &Tensor)| after.nan_to_num(0., 0., 0.).equal(&before.nan_to_num(0., 0., 0.));
-        assert!(state(&stepper).iter().zip(&before).all(same));
+        assert!(state(&stepper).iter().zip(&before).all(|(after, before)| after.equal(before)));
     }
 
     #[test]
