@@ -3,21 +3,17 @@
 use super::number::number;
 use super::{Row, Run};
 use crate::report::picture::{FONT, svg};
-use anyhow::{Result, anyhow};
-use plotters::coord::Shift;
+use crate::report::style::{Area, GRID, INK, drawing, text};
+use anyhow::Result;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 
 /// Both pictures, in pixels: 16 to 9, as slides are.
 const SIZE: (u32, u32) = (2400, 1350);
 
-const INK: RGBColor = RGBColor(33, 37, 41);
 const GREY: RGBColor = RGBColor(134, 142, 150);
-const GRID: RGBColor = RGBColor(233, 236, 239);
 /// A blue, a vermilion and a green that stay apart for colour-blind readers (Okabe and Ito, 2008).
 const LAYERS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 130, 96)];
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// E_total over the steps, one curve a learning rate.
 ///
@@ -33,7 +29,7 @@ pub fn e_total(runs: &[Run]) -> Result<String> {
 
     svg(SIZE, |area| {
         area.fill(&WHITE)?;
-        text(area, "E_total over the steps of gradient descent".into(), 72, INK, HPos::Center, (1200, 80))?;
+        text(area, "E_total over the steps of gradient descent", 72, INK, HPos::Center, (1200, 80))?;
         let (curves, legend) = area.margin(150, 30, 30, 30).split_horizontally(SIZE.0 as i32 - 60 - LEGEND);
         let mut chart = ChartBuilder::on(&curves)
             .margin(20)
@@ -66,12 +62,12 @@ pub fn e_total(runs: &[Run]) -> Result<String> {
 
         // Beside the curves, so that it covers none; closer together when there are many.
         let spacing = (1000 / runs.len() as i32).min(80);
-        text(&legend, "learning rate".into(), 48, GREY, HPos::Left, (20, 40))?;
+        text(&legend, "learning rate", 48, GREY, HPos::Left, (20, 40))?;
         for (k, run) in runs.iter().enumerate() {
             let y = 120 + spacing * k as i32;
             let line = PathElement::new([(20, y), (100, y)], colour(k, runs.len()).stroke_width(8));
             legend.draw(&line).map_err(drawing)?;
-            text(&legend, number(run.lr), spacing.min(52), INK, HPos::Left, (125, y))?;
+            text(&legend, &number(run.lr), spacing.min(52), INK, HPos::Left, (125, y))?;
         }
         Ok(())
     })
@@ -98,9 +94,9 @@ const BOX: (i32, i32) = (190, 100);
 pub fn network(row: &Row) -> Result<String> {
     svg(SIZE, |area| {
         area.fill(&WHITE)?;
-        text(area, format!("The 2-2-2 network at step {}", row.step), 72, INK, HPos::Center, (1200, 80))?;
+        text(area, &format!("The 2-2-2 network at step {}", row.step), 72, INK, HPos::Center, (1200, 80))?;
         for (column, name) in ["inputs", "hidden", "outputs", "errors"].into_iter().enumerate() {
-            text(area, name.into(), 52, GREY, HPos::Center, (COLUMNS[column], 205))?;
+            text(area, name, 52, GREY, HPos::Center, (COLUMNS[column], 205))?;
         }
         weights(area, &row.weights())?;
         for (column, values) in [
@@ -117,11 +113,11 @@ pub fn network(row: &Row) -> Result<String> {
                 let first = y - 34 * (values.len() as i32 - 1);
                 for (k, (name, value)) in values.into_iter().enumerate() {
                     let at = (COLUMNS[column], first + 68 * k as i32);
-                    text(area, format!("{name} = {}", number(value)), 50, INK, HPos::Center, at)?;
+                    text(area, &format!("{name} = {}", number(value)), 50, INK, HPos::Center, at)?;
                 }
             }
         }
-        text(area, format!("E_total = E1 + E2 = {}", number(row.e_total)), 56, INK, HPos::Center, (1200, 1275))
+        text(area, &format!("E_total = E1 + E2 = {}", number(row.e_total)), 56, INK, HPos::Center, (1200, 1275))
     })
 }
 
@@ -141,7 +137,7 @@ fn weights(area: &Area, weights: &[f64; 8]) -> Result<()> {
         let label = format!("w{} = {}", k + 1, number(*weight));
         let half = 11 * label.len() as i32 + 4;
         area.draw(&Rectangle::new([(x - half, y - 34), (x + half, y + 34)], WHITE.filled())).map_err(drawing)?;
-        text(area, label, 50, INK, HPos::Center, (x, y))?;
+        text(area, &label, 50, INK, HPos::Center, (x, y))?;
     }
     Ok(())
 }
@@ -159,14 +155,4 @@ fn outline(area: &Area, column: usize, y: i32) -> Result<()> {
     area.draw(&PathElement::new(corners, GREY.stroke_width(6))).map_err(drawing)?;
     let line = PathElement::new([(COLUMNS[2] + RADIUS + 4, y), (x - BOX.0, y)], GREY.stroke_width(6));
     area.draw(&line).map_err(drawing)
-}
-
-fn text(area: &Area, text: String, size: i32, colour: RGBColor, side: HPos, at: (i32, i32)) -> Result<()> {
-    let style = TextStyle::from((FONT, size)).color(&colour).pos(Pos::new(side, VPos::Center));
-    area.draw(&Text::new(text, at, style)).map_err(drawing)
-}
-
-/// plotters' error borrows the picture; its text does not.
-fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("the picture cannot be drawn: {error}")
 }

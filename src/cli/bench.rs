@@ -9,7 +9,7 @@ use crate::evaluate::evaluate;
 use crate::libtorch::allocator;
 use crate::model::Net;
 use crate::report::{folder, log};
-use crate::train::{Event, Observer, Run, Shuffle};
+use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -62,9 +62,7 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let asked = config.device;
     let compute = device::resolve(&mut config)?;
     tracing::info!("device: {}", device::describe(&compute, asked));
-    let limit = |n: i64| (n > 0).then_some(n);
-    let (train, test) = (limit(config.limit_train), limit(config.limit_test));
-    let data = data::load(&config.data, config.dataset, compute.device, train, test)?;
+    let data = data::load_for(&config, compute.device)?;
     allocator::keep_freed_memory();
     tch::manual_seed(config.seed);
     let net = Net::new(compute.device, config.dropout, compute.kernels);
@@ -148,7 +146,7 @@ impl Rounds<'_> {
 
     /// An ordinary training, which an observer holds between the rounds.
     fn train(&mut self, config: &mut Config, net: &Net, data: &Data) -> Result<()> {
-        let epoch = (data.train.len() + config.batch_size - 1) / config.batch_size;
+        let epoch = steps_per_epoch(config, data);
         if self.args.what == What::Steps && self.args.steps + WARM_UP > epoch {
             return Err(UsageError(format!(
                 "--steps takes at most {} of an epoch of {epoch} steps, {WARM_UP} of which warm up, not {}",

@@ -1,9 +1,8 @@
 //! `tch-mnist evaluate`: a weights file on the test images.
 
+use super::compute::ComputeArgs;
 use super::{LogFormat, Outcome, UsageError, Verbosity, say};
-use crate::config::{Config, DeviceChoice, KernelsChoice};
 use crate::data::{self, Dataset};
-use crate::device;
 use crate::evaluate::{Evaluation, Findings, evaluate, log_probabilities};
 use crate::files::write_atomically;
 use crate::model::Net;
@@ -33,15 +32,8 @@ pub struct Args {
     /// The first N test images only; 0: all
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     limit_test: i64,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
-    /// CPU threads; 0: one a core
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    threads: i32,
-    /// Whose kernels compute
-    #[arg(long, value_enum, value_name = "WHOSE", default_value = "auto")]
-    kernels: KernelsChoice,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Also write every image's log-probabilities [N, 10] and label [N] to this safetensors file
     #[arg(long, value_name = "FILE")]
     log_probabilities: Option<PathBuf>,
@@ -56,17 +48,12 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    for (flag, value, least) in [
-        ("batch-size", args.batch_size, 1),
-        ("limit-test", args.limit_test, 0),
-        ("threads", i64::from(args.threads), 0),
-    ] {
+    for (flag, value, least) in [("batch-size", args.batch_size, 1), ("limit-test", args.limit_test, 0)] {
         if value < least {
             return Err(UsageError(format!("--{flag} takes a whole number from {least} up, not {value}")).into());
         }
     }
-    let Args { device, threads, kernels, .. } = args;
-    let compute = device::resolve(&mut Config { device, threads, kernels, ..Config::default() })?;
+    let compute = args.compute.resolve()?;
     let net = Net::new(compute.device, 0.0, compute.kernels);
     weights::load(&args.weights, &net)?;
     let limit = (args.limit_test > 0).then_some(args.limit_test);

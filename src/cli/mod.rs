@@ -5,6 +5,7 @@
 
 mod backprop;
 mod bench;
+mod compute;
 mod doctor;
 mod download;
 mod evaluate;

@@ -1,9 +1,8 @@
 //! `tch-mnist predict`: which digit a picture shows.
 
-use super::{LogFormat, Outcome, UsageError, Verbosity, say, sentence};
-use crate::config::{Config, DeviceChoice, KernelsChoice};
+use super::compute::ComputeArgs;
+use super::{LogFormat, Outcome, Verbosity, say, sentence};
 use crate::data::pixel_table;
-use crate::device;
 use crate::digit::{self, Digit, SIDE};
 use crate::model::Net;
 use crate::report::{folder, log};
@@ -39,15 +38,8 @@ pub struct Args {
     /// Take 28x28 pictures as they are, whatever they look like
     #[arg(long)]
     raw: bool,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
-    /// CPU threads; 0: one a core
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    threads: i32,
-    /// Whose kernels compute
-    #[arg(long, value_enum, value_name = "WHOSE", default_value = "auto")]
-    kernels: KernelsChoice,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Lines for people, or one JSON object a picture
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
@@ -56,11 +48,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let Args { device, threads, kernels, raw, .. } = args;
-    if threads < 0 {
-        return Err(UsageError(format!("--threads takes a whole number from 0 up, not {threads}")).into());
-    }
-    let compute = device::resolve(&mut Config { device, threads, kernels, ..Config::default() })?;
+    let compute = args.compute.resolve()?;
     let net = Net::new(compute.device, 0.0, compute.kernels);
     weights::load(&args.weights, &net)?;
 
@@ -69,7 +57,7 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     for paths in paths.chunks(BATCH) {
         let mut digits = Vec::new();
         for path in paths {
-            let read = || digit_in(path, raw).with_context(|| format!("{} cannot be predicted", path.display()));
+            let read = || digit_in(path, args.raw).with_context(|| format!("{} cannot be predicted", path.display()));
             match read() {
                 Ok(digit) => digits.push((path, digit)),
                 Err(error) if args.images.len() == 1 && args.images[0] == *path => return Err(error),

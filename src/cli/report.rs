@@ -74,10 +74,7 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
         true => weights::load(&model, &net)?,
         false => Checkpoint::read(&checkpoint)?.load(&net)?,
     }
-    let limit = |n: i64| (n > 0).then_some(n);
-    let data =
-        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?
-            .hold_out(config.validation, config.seed)?;
+    let data = data::load_for(&config, compute.device)?.hold_out(config.validation, config.seed)?;
     for (file, checksum) in run.environment.iter().flat_map(|environment| &environment.data) {
         ensure!(
             data.checksums.get(file) == Some(checksum),

@@ -10,6 +10,7 @@ pub mod sources;
 pub use folder::{FileReport, inspect, locate};
 pub use sources::Checksum;
 
+use crate::config::Config;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use folder::{Place, Ready};
@@ -147,6 +148,16 @@ impl Data {
     pub fn measured(&self) -> &Split {
         self.validation.as_ref().unwrap_or(&self.test)
     }
+}
+
+/// [`load`] of what `config` names, with its limits; nothing is held out yet.
+///
+/// # Errors
+///
+/// Those of [`load`].
+pub fn load_for(config: &Config, device: Device) -> Result<Data> {
+    let limit = |n: i64| (n > 0).then_some(n);
+    load(&config.data, config.dataset, device, limit(config.limit_train), limit(config.limit_test))
 }
 
 /// Checks the four files, reads them by [`tch::vision::mnist::load_dir`] and puts them on `device`.

@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
 }
 
 /// Steps an epoch; the last may be of fewer images.
-fn steps_per_epoch(config: &Config, data: &Data) -> i64 {
+pub fn steps_per_epoch(config: &Config, data: &Data) -> i64 {
     (data.train.len() + config.batch_size - 1) / config.batch_size
 }
 

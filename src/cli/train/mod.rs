@@ -127,10 +127,7 @@ fn start(args: &Args, verbosity: Verbosity, begun: &mut Option<PathBuf>) -> Resu
     data::fetch::ensure(&config.data, config.dataset, None, !verbosity.is_quiet())?;
     // From here on a signal asks; before, while there is nothing to save, it ends the program.
     let stop = StopSignals::listen()?;
-    let limit = |n: i64| (n > 0).then_some(n);
-    let data =
-        data::load(&config.data, config.dataset, compute.device, limit(config.limit_train), limit(config.limit_test))?
-            .hold_out(config.validation, config.seed)?;
+    let data = data::load_for(&config, compute.device)?.hold_out(config.validation, config.seed)?;
     allocator::keep_freed_memory();
     tch::manual_seed(config.seed);
     let net = Net::new(compute.device, config.dropout, compute.kernels);
