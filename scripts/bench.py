@@ -3,6 +3,7 @@
     python scripts/bench.py                       # on the CPU: training steps, epochs, evaluation, start-up
     python scripts/bench.py --device cuda         # on a GPU
     python scripts/bench.py --what steps --only eager fused
+    python scripts/bench.py time-to-accuracy      # whole trainings of a recipe: accuracy and seconds; --help says more
 
 Prints a table for each measure, and writes all rounds as JSON with --out. `times eager` is the median over the rounds
 of PyTorch eager's time to the contender's in the same round, with its least and greatest.
@@ -11,13 +12,15 @@ of PyTorch eager's time to the contender's in the same round, with its least and
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import machine
+import time_to_accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
@@ -99,14 +102,6 @@ class Others:
         self.shares: list[float] = []
 
     @staticmethod
-    def ticks() -> tuple[int, int]:
-        """Clock ticks that all cores were busy (or stolen), and that they had in all."""
-        with open("/proc/stat") as file:
-            user, nice, system, idle, iowait, irq, soft, steal = map(int, file.readline().split()[1:9])
-        busy = user + nice + system + irq + soft + steal
-        return busy, busy + idle + iowait
-
-    @staticmethod
     def own(pid: int) -> int:
         """Ticks that a process was busy."""
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -114,9 +109,9 @@ class Others:
 
     def during(self, contender: Contender) -> None:
         """Measures a round and what others did meanwhile."""
-        (busy, total), own = self.ticks(), self.own(contender.process.pid)
+        (busy, total), own = machine.ticks(), self.own(contender.process.pid)
         contender.round()
-        after_busy, after_total = self.ticks()
+        after_busy, after_total = machine.ticks()
         others = after_busy - busy - (self.own(contender.process.pid) - own)
         self.shares.append(max(others, 0) / max(after_total - total, 1))
 
@@ -183,17 +178,11 @@ def table(result: dict, args: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def machine(args: argparse.Namespace) -> dict:
+def about(args: argparse.Namespace) -> dict:
     """What was measured on."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = models[0].split(":")[1].strip() if models else platform.machine()
-    about = {"cpu": name, "cores": os.cpu_count(), "threads": args.threads or os.cpu_count()}
-    about["program"] = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if args.device != "cpu":
-        import torch
-
-        about["gpu"] = torch.cuda.get_device_name(args.device)
-    return about
+    program = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    names = {"cpu": machine.name("cpu"), "cores": os.cpu_count(), "threads": args.threads or os.cpu_count()}
+    return {**names, "program": program} | ({"gpu": machine.name(args.device)} if args.device != "cpu" else {})
 
 
 def arguments() -> argparse.Namespace:
@@ -219,10 +208,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Measures, prints, writes."""
+    if sys.argv[1:2] == ["time-to-accuracy"]:
+        return time_to_accuracy.main(sys.argv[2:])
     args = arguments()
     names = [name for name in (ON_CPU if args.device == "cpu" else ON_CUDA) if not args.only or name in args.only]
-    about = machine(args)
-    print(", ".join(f"{key}: {value}" for key, value in about.items()), flush=True)
+    measured_on = about(args)
+    print(", ".join(f"{key}: {value}" for key, value in measured_on.items()), flush=True)
     results = []
     for what in args.what:
         if what == "start-up":
@@ -235,7 +226,7 @@ def main() -> None:
         results.append(result)
         print("\n" + table(result, args), flush=True)
     if args.out:
-        text = json.dumps({"machine": about, "settings": vars(args), "results": results}, default=str, indent=1)
+        text = json.dumps({"machine": measured_on, "settings": vars(args), "results": results}, default=str, indent=1)
         temporary = args.out.with_name(f".{args.out.name}.tmp")
         temporary.write_text(text + "\n")
         temporary.replace(args.out)

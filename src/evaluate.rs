@@ -1,6 +1,6 @@
 //! Loss, accuracy and confusion of a net on a split.
 
-use crate::data::{Part, Split};
+use crate::data::{BLACK, Part, Split};
 use crate::model::Net;
 use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
@@ -38,6 +38,15 @@ impl Evaluation {
         format!("{part} set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.2}%)", self.accuracy())
     }
 
+    /// What is said of a result of [`evaluate_tta`]: `With TTA, the average over 9 translations: ...`.
+    pub fn tta_line(&self) -> String {
+        let Evaluation { loss, correct, total, .. } = self;
+        let accuracy = self.accuracy();
+        format!(
+            "With TTA, the average over {TTA_VIEWS} translations: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({accuracy:.2}%)"
+        )
+    }
+
     /// The share of each label's images that are correct, in percent; `None` for a label without images.
     pub fn class_accuracy(&self) -> Vec<Option<f64>> {
         let rows = self.confusion.iter().enumerate();
@@ -70,6 +79,30 @@ pub fn evaluate(
     net: &Net,
     split: &Split,
     batches: &[Tensor],
+    between: impl FnMut() -> bool,
+) -> Result<Option<Evaluation>> {
+    evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, between)
+}
+
+/// The same by test-time augmentation: see [`forward_tta`].
+///
+/// # Errors
+///
+/// When libtorch fails, as for want of memory.
+pub fn evaluate_tta(
+    net: &Net,
+    split: &Split,
+    batches: &[Tensor],
+    between: impl FnMut() -> bool,
+) -> Result<Option<Evaluation>> {
+    evaluate_by(|images| forward_tta(net, images), split, batches, between)
+}
+
+/// The same by any function from images [B, 1, 28, 28] to log-probabilities [B, 10].
+fn evaluate_by(
+    forward: impl Fn(&Tensor) -> Result<Tensor>,
+    split: &Split,
+    batches: &[Tensor],
     mut between: impl FnMut() -> bool,
 ) -> Result<Option<Evaluation>> {
     let _no_grad = tch::no_grad_guard();
@@ -82,7 +115,7 @@ pub fn evaluate(
             return Ok(None);
         }
         let (images, labels) = split.batch(indices)?;
-        let log_probabilities = net.forward_t(&images, false);
+        let log_probabilities = forward(&images)?;
         let batch_loss = log_probabilities.f_nll_loss::<Tensor>(&labels, None, Reduction::Sum, -100)?;
         loss = loss.f_add(&batch_loss)?;
         let predicted = log_probabilities.f_argmax(1, false)?;
@@ -94,6 +127,26 @@ pub fn evaluate(
     let confusion: Vec<Vec<i64>> = cells.chunks(CLASSES as usize).map(<[i64]>::to_vec).collect();
     let correct = (0..CLASSES as usize).map(|class| confusion[class][class]).sum();
     Ok(Some(Evaluation { part: split.part, loss: f64::try_from(loss)? / total as f64, correct, total, confusion }))
+}
+
+/// How many pictures [`forward_tta`] makes of one.
+pub const TTA_VIEWS: i64 = 9;
+
+/// Test-time augmentation: log-probabilities [N, 10] of images [N, 1, 28, 28] from the mean of the net's over each image
+/// where it is and moved by one pixel to each side, up, down and along the diagonals.
+///
+/// # Errors
+///
+/// When libtorch fails, as for want of memory.
+pub fn forward_tta(net: &Net, images: &Tensor) -> Result<Tensor> {
+    let (height, width) = (images.size()[2], images.size()[3]);
+    let padded = images.f_pad([1, 1, 1, 1], "constant", f64::from(BLACK))?;
+    let mut sum = Tensor::f_zeros([images.size()[0], CLASSES], (Kind::Float, images.device()))?;
+    for view in 0..TTA_VIEWS {
+        let moved = padded.f_narrow(2, view / 3, height)?.f_narrow(3, view % 3, width)?.f_contiguous()?;
+        sum = sum.f_add(&net.forward_t(&moved, false))?;
+    }
+    Ok(sum.f_div_scalar(TTA_VIEWS)?.f_log_softmax(1, Kind::Float)?)
 }
 
 /// The log-probabilities [N, 10] of the images of `split` that `batches` index, in their order.

@@ -3,7 +3,7 @@
 //! [`blocks`] is the architecture, read by everything that needs it: the net here, the table of `summary`, the
 //! TorchScript module of `model.pt`.
 
-use crate::libtorch::fused;
+use crate::libtorch::{fused, generator};
 use crate::weights::StateDict;
 use anyhow::{Result, ensure};
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
@@ -71,6 +71,9 @@ pub enum Kernels {
 
 /// `Net` of `ERA_S6.md`: maps images [N, 1, 28, 28] to log-probabilities [N, 10].
 pub struct Net {
+    device: Device,
+    dropout: f64,
+    kernels: Kernels,
     /// The blocks of [`blocks`] as tch builds them.
     sequentials: Vec<SequentialT>,
     /// What the state_dict holds, in its order.
@@ -102,7 +105,20 @@ impl Net {
             sequentials.push(if fuse { fused_block(&block.layers, &previous, &entries[first..]) } else { sequential });
             previous = block.layers;
         }
-        Net { sequentials, entries }
+        Net { device, dropout, kernels, sequentials, entries }
+    }
+
+    /// Another net with the same weights. Libtorch's default generator is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn copy(&self) -> Result<Net> {
+        let state = generator::state(Device::Cpu)?;
+        let copy = Net::new(self.device, self.dropout, self.kernels);
+        generator::set_state(Device::Cpu, &state)?;
+        copy.load_state_dict(&self.state_dict())?;
+        Ok(copy)
     }
 
     /// The log-probabilities [N, 10] of images [N, 1, 28, 28]; `train` switches BatchNorm and dropout.

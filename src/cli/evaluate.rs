@@ -3,7 +3,7 @@
 use super::compute::ComputeArgs;
 use super::{LogFormat, Outcome, UsageError, Verbosity, say};
 use crate::data::{self, Dataset};
-use crate::evaluate::{Evaluation, Findings, evaluate, log_probabilities};
+use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities};
 use crate::files::write_atomically;
 use crate::model::Net;
 use crate::report::{folder, log, write};
@@ -32,6 +32,9 @@ pub struct Args {
     /// The first N test images only; 0: all
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     limit_test: i64,
+    /// Also measure the average over nine translations of each image, by a pixel at most
+    #[arg(long)]
+    tta: bool,
     #[command(flatten)]
     compute: ComputeArgs,
     /// Also write every image's log-probabilities [N, 10] and label [N] to this safetensors file
@@ -61,6 +64,7 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let indices = Tensor::f_arange(test.len(), (Kind::Int64, compute.device))?;
     let batches = indices.f_split(args.batch_size, 0)?;
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
+    let tta = if args.tta { evaluate_tta(&net, &test, &batches, || true)? } else { None };
     if let Some(path) = &args.log_probabilities {
         let all = log_probabilities(&net, &test, &batches)?;
         let tensors =
@@ -71,15 +75,17 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
         write::plots(folder, &write::of_findings(&Findings::of(&net, &test)?, &test)?)?;
     }
     match args.log_format {
-        LogFormat::Text => say(text(&result))?,
-        LogFormat::Json => say(json(&args.weights, &result)?)?,
+        LogFormat::Text => say(text(&result, tta.as_ref()))?,
+        LogFormat::Json => say(json(&args.weights, &result, tta.as_ref())?)?,
     }
     Ok(Outcome::Done)
 }
 
-/// The original's line, the accuracy of each class, the confusion matrix.
-fn text(result: &Evaluation) -> String {
-    let mut lines = vec![result.line(), String::new(), "class  accuracy".into()];
+/// The original's line, the one with test-time augmentation, the accuracy of each class, the confusion matrix.
+fn text(result: &Evaluation, tta: Option<&Evaluation>) -> String {
+    let mut lines = vec![result.line()];
+    lines.extend(tta.map(Evaluation::tta_line));
+    lines.extend([String::new(), "class  accuracy".into()]);
     for (class, accuracy) in result.class_accuracy().into_iter().enumerate() {
         let images: i64 = result.confusion[class].iter().sum();
         let accuracy = accuracy.map_or("      -".into(), |accuracy| format!("{accuracy:>6.2}%"));
@@ -94,7 +100,7 @@ fn text(result: &Evaluation) -> String {
     lines.join("\n")
 }
 
-fn json(weights: &Path, result: &Evaluation) -> Result<String> {
+fn json(weights: &Path, result: &Evaluation, tta: Option<&Evaluation>) -> Result<String> {
     #[derive(Serialize)]
     struct Line<'a> {
         weights: &'a Path,
@@ -102,6 +108,10 @@ fn json(weights: &Path, result: &Evaluation) -> Result<String> {
         test_accuracy: f64,
         correct: i64,
         total: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tta_test_loss: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tta_test_accuracy: Option<f64>,
         class_accuracy: Vec<Option<f64>>,
         confusion: &'a [Vec<i64>],
     }
@@ -112,6 +122,8 @@ fn json(weights: &Path, result: &Evaluation) -> Result<String> {
         test_accuracy: result.accuracy(),
         correct: *correct,
         total: *total,
+        tta_test_loss: tta.map(|tta| tta.loss),
+        tta_test_accuracy: tta.map(Evaluation::accuracy),
         class_accuracy: result.class_accuracy(),
         confusion,
     };

@@ -1,6 +1,7 @@
 //! Datasets: four IDX files, fetched ([`fetch`]), checked ([`idx`], [`folder`]), read by tch's loader, and put on a
 //! device once, as bytes. Pixels become numbers there, so that no step waits for the host.
 
+pub mod augment;
 pub mod fetch;
 pub mod folder;
 mod holdout;
@@ -38,6 +39,9 @@ pub const MEAN: f32 = 0.1307;
 
 /// Standard deviation of the same.
 pub const STD: f32 = 0.3081;
+
+/// A black pixel, normalised.
+pub const BLACK: f32 = -MEAN / STD;
 
 /// `(byte / 255 - MEAN) / STD` in float32 for each of the 256 bytes, shape `[256]`, on the CPU: the same bits as
 /// `Normalize((0.1307,), (0.3081,))(ToTensor()(image))` of torchvision, and on every device once moved there.

@@ -6,6 +6,7 @@
 pub mod about;
 pub mod allocator;
 pub mod cuda;
+pub mod ema;
 pub mod fused;
 pub mod generator;
 pub mod graph;

@@ -3,8 +3,26 @@
 #include "common.h"
 #include <torch/torch.h>
 
+#include <set>
 #include <utility>
 #include <vector>
+
+// grads += decay * params, together for the parameters of the same decay: those of a parameter group.
+static void add_weight_decay(std::vector<at::Tensor> &grads, const std::vector<at::Tensor> &params,
+                             const std::vector<double> &decays) {
+    for (double decay : std::set<double>(decays.begin(), decays.end())) {
+        if (decay == 0) continue;
+        std::vector<at::Tensor> group_grads, group_params;
+        for (size_t i = 0; i < grads.size(); ++i) {
+            if (decays[i] != decay) continue;
+            group_grads.push_back(grads[i]);
+            group_params.push_back(params[i]);
+        }
+        auto sums = at::_foreach_add(group_grads, group_params, decay);
+        for (size_t i = 0, sum = 0; i < grads.size(); ++i)
+            if (decays[i] == decay) grads[i] = sums[sum++];
+    }
+}
 
 extern "C" {
 
@@ -13,7 +31,7 @@ extern "C" {
 //   grad = buffer, or grad + momentum * buffer for Nesterov; param -= lr * grad
 // and optimizer.zero_grad() after it. A parameter without a gradient is left alone. An undefined buffer is the first time.
 char *tm_sgd_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, double lr, double momentum,
-                  double weight_decay, bool nesterov) {
+                  const double *weight_decays, bool nesterov) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
         for (int64_t i = 0; i < count; ++i) {
@@ -21,7 +39,7 @@ char *tm_sgd_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, 
             at::Tensor &buffer = *buffers[i];
             at::Tensor grad = parameter.grad();
             if (!grad.defined()) continue;
-            if (weight_decay != 0) grad = grad.add(parameter, weight_decay);
+            if (weight_decays[i] != 0) grad = grad.add(parameter, weight_decays[i]);
             if (momentum != 0) {
                 if (buffer.defined())
                     buffer.mul_(momentum).add_(grad);
@@ -40,19 +58,21 @@ char *tm_sgd_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, 
 // then holds. A few kernels for all parameters together. Every rounding is the one of above but for a product that the
 // fused kernel keeps in double on CUDA, where the last bit of a parameter differs once in hundreds of millions.
 char *tm_sgd_static_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, const at::Tensor *lr,
-                         double momentum, double weight_decay, bool nesterov) {
+                         double momentum, const double *weight_decays, bool nesterov) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
         std::vector<at::Tensor> params, grads, bufs;
+        std::vector<double> decays;
         for (int64_t i = 0; i < count; ++i) {
             if (!parameters[i]->grad().defined()) continue;
             params.push_back(*parameters[i]);
             grads.push_back(std::exchange(parameters[i]->mutable_grad(), {}));
+            decays.push_back(weight_decays[i]);
             if (momentum == 0) continue;
             TORCH_CHECK(buffers[i]->defined(), "a momentum buffer is missing");
             bufs.push_back(*buffers[i]);
         }
-        if (weight_decay != 0) grads = at::_foreach_add(grads, params, weight_decay);
+        add_weight_decay(grads, params, decays);
         if (momentum != 0) {
             at::_foreach_mul_(bufs, momentum);
             at::_foreach_add_(bufs, grads);

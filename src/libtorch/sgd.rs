@@ -13,7 +13,7 @@ unsafe extern "C" {
         count: i64,
         lr: f64,
         momentum: f64,
-        weight_decay: f64,
+        weight_decays: *const f64,
         nesterov: bool,
     ) -> *mut c_char;
     fn tm_sgd_static_step(
@@ -22,34 +22,39 @@ unsafe extern "C" {
         count: i64,
         lr: *const C_tensor,
         momentum: f64,
-        weight_decay: f64,
+        weight_decays: *const f64,
         nesterov: bool,
     ) -> *mut c_char;
 }
 
-/// What `torch.optim.SGD` takes, but for the learning rate.
+/// What `torch.optim.SGD` takes for all parameters alike, but for the learning rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// 0 for none.
     pub momentum: f64,
-    /// The L2 penalty.
-    pub weight_decay: f64,
     /// Nesterov momentum.
     pub nesterov: bool,
 }
 
 /// `optimizer.step(); optimizer.zero_grad()`, bit for bit as PyTorch rounds.
 ///
-/// `buffers` are the momentum buffers, one a parameter; an undefined one is filled the first time.
+/// `buffers` are the momentum buffers, one a parameter; an undefined one is filled the first time. `weight_decays` are
+/// the L2 penalties, one a parameter: what a parameter group has in PyTorch.
 ///
 /// # Errors
 ///
 /// When libtorch fails, as for want of memory.
-pub fn step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: f64, options: Options) -> Result<()> {
-    assert_eq!(parameters.len(), buffers.len());
+pub fn step(
+    parameters: &mut [Tensor],
+    buffers: &mut [Tensor],
+    weight_decays: &[f64],
+    lr: f64,
+    options: Options,
+) -> Result<()> {
+    assert!(parameters.len() == buffers.len() && parameters.len() == weight_decays.len());
     let mut parameters: Vec<_> = parameters.iter_mut().map(Tensor::as_mut_ptr).collect();
     let mut buffers: Vec<_> = buffers.iter_mut().map(Tensor::as_mut_ptr).collect();
-    // SAFETY: both arrays hold `count` pointers to tensors that are borrowed mutably for the call.
+    // SAFETY: two arrays hold `count` pointers to tensors that are borrowed mutably for the call, the third `count` numbers.
     unsafe {
         check(tm_sgd_step(
             parameters.as_mut_ptr(),
@@ -57,7 +62,7 @@ pub fn step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: f64, options:
             parameters.len() as i64,
             lr,
             options.momentum,
-            options.weight_decay,
+            weight_decays.as_ptr(),
             options.nesterov,
         ))
     }
@@ -69,11 +74,17 @@ pub fn step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: f64, options:
 /// # Errors
 ///
 /// When libtorch fails, as for want of memory or of a buffer.
-pub fn static_step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: &Tensor, options: Options) -> Result<()> {
-    assert_eq!(parameters.len(), buffers.len());
+pub fn static_step(
+    parameters: &mut [Tensor],
+    buffers: &mut [Tensor],
+    weight_decays: &[f64],
+    lr: &Tensor,
+    options: Options,
+) -> Result<()> {
+    assert!(parameters.len() == buffers.len() && parameters.len() == weight_decays.len());
     let mut parameters: Vec<_> = parameters.iter_mut().map(Tensor::as_mut_ptr).collect();
     let mut buffers: Vec<_> = buffers.iter_mut().map(Tensor::as_mut_ptr).collect();
-    // SAFETY: both arrays hold `count` pointers to tensors that are borrowed mutably for the call; `lr` outlives it.
+    // SAFETY: two arrays hold `count` pointers to tensors that are borrowed mutably for the call, the third `count` numbers; `lr` outlives it.
     unsafe {
         check(tm_sgd_static_step(
             parameters.as_mut_ptr(),
@@ -81,7 +92,7 @@ pub fn static_step(parameters: &mut [Tensor], buffers: &mut [Tensor], lr: &Tenso
             parameters.len() as i64,
             lr.as_ptr(),
             options.momentum,
-            options.weight_decay,
+            weight_decays.as_ptr(),
             options.nesterov,
         ))
     }

@@ -2,7 +2,8 @@
 
 use super::picture::svg;
 use super::style::{COLOURS, GREY, INK, drawing, text};
-use crate::data::Split;
+use crate::data::augment::RandomAffine;
+use crate::data::{MEAN, STD, Split};
 use crate::evaluate::Mistake;
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -42,10 +43,27 @@ struct Layout {
 pub fn training_images(split: &Split) -> Result<String> {
     let count = TRAINING_IMAGES.min(split.len());
     let images = images(split, &(0..count).collect::<Vec<_>>())?;
-    let labels = Vec::<i64>::try_from(split.labels.f_narrow(0, 0, count)?)?;
+    labelled(&format!("The first {count} training images"), split, &images)
+}
+
+/// The same images as the net sees them, each distorted anew.
+///
+/// # Errors
+///
+/// When libtorch fails, or plotters cannot draw it.
+pub fn augmented_images(split: &Split, augment: &RandomAffine) -> Result<String> {
+    let count = TRAINING_IMAGES.min(split.len());
+    let (images, _) = split.batch(&Tensor::f_arange(count, (Kind::Int64, split.images.device()))?)?;
+    let pixels = augment.apply(&images)?.f_mul_scalar(f64::from(STD))?.f_add_scalar(f64::from(MEAN))?;
+    let bytes = pixels.f_mul_scalar(255.0)?.f_round()?.f_clamp(0, 255)?.f_to_kind(Kind::Uint8)?;
+    labelled("The same images as a step might see them", split, &pictures(&bytes)?)
+}
+
+/// A grid of the first images of a split, each with its label.
+fn labelled(title: &str, split: &Split, images: &[GrayImage]) -> Result<String> {
+    let labels = Vec::<i64>::try_from(split.labels.f_narrow(0, 0, images.len() as i64)?)?;
     let captions: Vec<_> = labels.iter().map(|label| vec![(label.to_string(), INK)]).collect();
-    let layout = Layout { columns: 16, cell: (100, 140), digit: 84, font: 38 };
-    draw(&format!("The first {count} training images"), &images, &captions, &layout)
+    draw(title, images, &captions, &Layout { columns: 16, cell: (100, 140), digit: 84, font: 38 })
 }
 
 /// The mistakes that the net is most sure of, with label, prediction and confidence; `mistakes` are sorted.
@@ -70,11 +88,15 @@ pub fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
     draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
 }
 
-/// The images at `indices` of a split, dark on light as ink is on paper.
+/// The images at `indices` of a split.
 fn images(split: &Split, indices: &[i64]) -> Result<Vec<GrayImage>> {
     let indices = Tensor::from_slice(indices).to_device(split.images.device());
-    let bytes = split.images.f_index_select(0, &indices)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Uint8)?;
-    let mut bytes = Vec::<u8>::try_from(bytes.f_view([-1])?)?;
+    pictures(&split.images.f_index_select(0, &indices)?)
+}
+
+/// Images of bytes [N, 1, 28, 28], dark on light as ink is on paper.
+fn pictures(bytes: &Tensor) -> Result<Vec<GrayImage>> {
+    let mut bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_view([-1])?)?;
     bytes.iter_mut().for_each(|byte| *byte = 255 - *byte);
     let image = |bytes: &[u8]| GrayImage::from_raw(SIDE as u32, SIDE as u32, bytes.to_vec());
     bytes.chunks(SIDE * SIDE).map(|bytes| image(bytes).context("28x28 pixels make an image")).collect()

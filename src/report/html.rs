@@ -43,7 +43,7 @@ pub fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, String)]) 
             curves => ["loss", "accuracy", "loss_by_step", "lr"].map(svg).to_vec(),
             confusion => svg("confusion"),
             worst => svg("misclassified"),
-            training => svg("training_images"),
+            training => ["training_images", "augmented_images"].map(svg).to_vec(),
             epoch_columns => names.iter().map(|name| name.replace('_', " ")).collect::<Vec<_>>(),
             epochs => run.epochs.iter().map(row).collect::<Vec<_>>(),
             settings => settings(run)?,

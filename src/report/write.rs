@@ -3,6 +3,7 @@
 use super::picture::svg_to_png;
 use super::run::RunFiles;
 use super::{confusion, curves, grid, html};
+use crate::data::augment::RandomAffine;
 use crate::data::{Data, Split};
 use crate::evaluate::Findings;
 use crate::files::{folder_of, remove_temporaries, write_atomically};
@@ -23,6 +24,9 @@ pub fn run(folder: &Path, findings: &Findings, data: &Data) -> Result<PathBuf> {
     let mut pictures = curves::of_run(&run)?;
     pictures.extend(of_findings(findings, data.measured())?);
     pictures.push(("training_images", grid::training_images(&data.train)?));
+    if let Some(augment) = RandomAffine::of(&run.config) {
+        pictures.push(("augmented_images", grid::augmented_images(&data.train, &augment)?));
+    }
     plots(&folder.join("plots"), &pictures)?;
     let page = html::report(&run, findings, &pictures)?;
     let path = folder.join("report.html");

@@ -15,7 +15,10 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 /// The format of the file; one with a higher number comes from a newer program.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+
+/// The oldest format that a run can go on from: 2 knew no average.
+const OLDEST_FORMAT: u32 = 2;
 
 /// The key of the file's metadata that holds a [`State`] as JSON.
 const STATE: &str = "tch-mnist-checkpoint";
@@ -23,7 +26,9 @@ const STATE: &str = "tch-mnist-checkpoint";
 /// A run between two steps, on its way to or from a file.
 ///
 /// The file's tensors: `model.*` (the state_dict), `momentum_buffer.*`, `losses` and `lrs` (float64, one a step so far),
-/// `rng.cpu` and `rng.cuda` (uint8). All else is JSON in its metadata.
+/// `rng.cpu` and `rng.cuda` (uint8). Where the weights are averaged, `model.*` is the average, as in the files that a run
+/// leaves; `raw.*` is what the steps change, and `average_updates` how often it was averaged. All else is JSON in its
+/// metadata.
 pub struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
     state: State,
@@ -64,8 +69,14 @@ impl Checkpoint {
             tensors.insert(name, tensor.detach().f_to_device(Device::Cpu)?.f_detach_copy()?);
             Ok(())
         };
-        for (key, tensor) in run.net.state_dict().0 {
+        for (key, tensor) in run.trained().state_dict().0 {
             keep(format!("model.{key}"), &tensor)?;
+        }
+        if let Some(average) = &run.stepper.average {
+            for (key, tensor) in run.net.state_dict().0 {
+                keep(format!("raw.{key}"), &tensor)?;
+            }
+            keep("average_updates".into(), average.updates())?;
         }
         for (name, buffer) in run.stepper.sgd.momentum_buffers() {
             keep(format!("momentum_buffer.{name}"), buffer)?;
@@ -121,8 +132,8 @@ impl Checkpoint {
             path.display()
         );
         ensure!(
-            format == FORMAT,
-            "the checkpoint {} has the format {format} of an older tch-mnist; this one goes on from {FORMAT}",
+            format >= OLDEST_FORMAT,
+            "the checkpoint {} has the format {format} of an older tch-mnist; this one goes on from {OLDEST_FORMAT} and up",
             path.display()
         );
         let state = serde_json::from_str(json).with_context(damaged)?;
@@ -193,6 +204,11 @@ impl Checkpoint {
                 run.stepper.sgd.set_momentum_buffer(name, tensor)?;
             }
         }
+        if let Some(average) = &run.stepper.average {
+            net.load_state_dict(&self.state_dict("raw", net)?)?;
+            self.load(average.net())?;
+            average.updates().shallow_clone().f_copy_(self.tensor("average_updates")?)?;
+        }
         for step in 0..done {
             run.schedule.step_taken();
             if (step + 1) % run.steps() == 0 && step < state.epoch * run.steps() {
@@ -211,20 +227,20 @@ impl Checkpoint {
         Ok(run)
     }
 
-    /// Puts the weights into `net`.
+    /// Puts the weights that were measured into `net`.
     ///
     /// # Errors
     ///
     /// When they are those of another net.
     pub fn load(&self, net: &Net) -> Result<()> {
-        net.load_state_dict(&self.state_dict(net)?)
+        net.load_state_dict(&self.state_dict("model", net)?)
     }
 
-    /// The net's state_dict, in the order of `net`.
-    fn state_dict(&self, net: &Net) -> Result<StateDict> {
+    /// The state_dict under `prefix`, in the order of `net`.
+    fn state_dict(&self, prefix: &str, net: &Net) -> Result<StateDict> {
         let keys = net.state_dict().0.into_iter().map(|(key, _)| key);
         let entries = keys.map(|key| {
-            let tensor = self.tensor(&format!("model.{key}"))?.shallow_clone();
+            let tensor = self.tensor(&format!("{prefix}.{key}"))?.shallow_clone();
             Ok((key, tensor))
         });
         Ok(StateDict(entries.collect::<Result<_>>()?))

@@ -1,5 +1,6 @@
 //! The training loop: the original's `train` and `test` functions and the epochs around them.
 
+mod average;
 pub mod checkpoint;
 mod events;
 mod optim;
@@ -7,6 +8,7 @@ mod schedule;
 mod shuffle;
 pub mod step;
 
+pub use average::Average;
 pub use checkpoint::Checkpoint;
 pub use events::{Ending, EpochRecord, Event, Measured, Observer, StepRecord};
 pub use optim::Sgd;
@@ -16,13 +18,12 @@ pub use step::Stepper;
 
 use crate::config::Config;
 use crate::data::Data;
-use crate::evaluate::{Evaluation, evaluate, percent};
-
+use crate::evaluate::{Evaluation, evaluate, evaluate_tta, percent};
 use crate::model::Net;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How long the progress bar may show an old loss on CUDA, where reading one makes the host wait for the device.
 const READ_LOSS_EVERY: Duration = Duration::from_millis(200);
@@ -108,7 +109,7 @@ impl<'a> Run<'a> {
                 epochs: &self.history,
                 steps: &self.records,
                 test: &test,
-                net: self.net,
+                net: self.trained(),
                 gradients: self.stepper.last_gradients(),
             })?;
             let saved = self.save(checkpoint)?;
@@ -120,6 +121,11 @@ impl<'a> Run<'a> {
             observer.event(&Event::EpochSaved { record: &self.history[self.history.len() - 1], test: &test })?;
         }
         Ok(Ending::TargetReached)
+    }
+
+    /// What is measured and saved: the net that is trained, or, where one is asked for, its average.
+    pub fn trained(&self) -> &Net {
+        self.stepper.average.as_ref().map_or(self.net, Average::net)
     }
 
     /// Whether the last epoch's accuracy is what was asked for.
@@ -181,7 +187,19 @@ impl<'a> Run<'a> {
     fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
         let split = self.data.measured();
         let batches = Shuffle::draw()?.batches(split.len(), self.config.batch_size, self.device)?;
-        evaluate(self.net, split, &batches, || !stop())
+        evaluate(self.trained(), split, &batches, || !stop())
+    }
+
+    /// The same images by test-time augmentation.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, as for want of memory.
+    pub fn test_tta(&self) -> Result<Evaluation> {
+        let split = self.data.measured();
+        let indices = Tensor::f_arange(split.len(), (Kind::Int64, self.device))?;
+        let batches = indices.f_split(self.config.batch_size, 0)?;
+        Ok(evaluate_tta(self.trained(), split, &batches, || true)?.expect("nothing stops it"))
     }
 
     /// Notes the epoch under way as done, and gets ready for the next.

@@ -6,11 +6,14 @@ use crate::model::Net;
 use anyhow::{Result, ensure};
 use tch::Tensor;
 
-/// `torch.optim.SGD(net.parameters(), lr, momentum, weight_decay, nesterov)`.
+/// `torch.optim.SGD(net.parameters(), lr, momentum, weight_decay, nesterov)`; with `weight_decay_norm` false, BatchNorm's
+/// parameters are a group of their own, whose weight_decay is 0.
 pub struct Sgd {
     names: Vec<String>,
     parameters: Vec<Tensor>,
     buffers: Vec<Tensor>,
+    /// The L2 penalty of each parameter.
+    weight_decays: Vec<f64>,
     options: Options,
 }
 
@@ -20,8 +23,11 @@ impl Sgd {
         let (names, parameters): (Vec<_>, Vec<_>) =
             net.parameters().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).unzip();
         let buffers = parameters.iter().map(|_| Tensor::new()).collect();
-        let Config { momentum, weight_decay, nesterov, .. } = *config;
-        Sgd { names, parameters, buffers, options: Options { momentum, weight_decay, nesterov } }
+        let Config { momentum, weight_decay, weight_decay_norm, nesterov, .. } = *config;
+        // The net has no biases but BatchNorm's: a parameter of one dimension is BatchNorm's.
+        let decayed = |tensor: &Tensor| weight_decay_norm || tensor.dim() > 1;
+        let weight_decays = parameters.iter().map(|tensor| if decayed(tensor) { weight_decay } else { 0.0 }).collect();
+        Sgd { names, parameters, buffers, weight_decays, options: Options { momentum, nesterov } }
     }
 
     /// `step()` with the learning rate `lr`, then `zero_grad()`.
@@ -30,7 +36,7 @@ impl Sgd {
     ///
     /// When libtorch fails.
     pub fn step(&mut self, lr: f64) -> Result<()> {
-        sgd::step(&mut self.parameters, &mut self.buffers, lr, self.options)
+        sgd::step(&mut self.parameters, &mut self.buffers, &self.weight_decays, lr, self.options)
     }
 
     /// The same step with the learning rate in device memory, `lr` (a float32 scalar), after [`Sgd::make_buffers`]:
@@ -40,7 +46,7 @@ impl Sgd {
     ///
     /// When libtorch fails.
     pub fn static_step(&mut self, lr: &Tensor) -> Result<()> {
-        sgd::static_step(&mut self.parameters, &mut self.buffers, lr, self.options)
+        sgd::static_step(&mut self.parameters, &mut self.buffers, &self.weight_decays, lr, self.options)
     }
 
     /// Makes the momentum buffers that do not exist yet, as zeros; the next step turns them into what it would have made.

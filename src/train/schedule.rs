@@ -14,6 +14,7 @@ pub struct Schedule {
     lr: f64,
     step_size: i64,
     gamma: f64,
+    pct_start: f64,
     epochs: i64,
     epoch: i64,
     /// Steps of the whole run, and how many are done.
@@ -30,6 +31,7 @@ impl Schedule {
             lr: config.lr,
             step_size: config.step_size,
             gamma: config.gamma,
+            pct_start: config.pct_start,
             epochs: config.epochs,
             epoch: 0,
             total_steps: config.epochs * steps_per_epoch,
@@ -68,14 +70,14 @@ impl Schedule {
         }
     }
 
-    /// `OneCycleLR(max_lr=lr, total_steps=.., cycle_momentum=False)`: cosines up over 30 % of the steps, from lr / 25,
-    /// and down to a 10,000th of where it began (Smith and Topin, 2017, as PyTorch has it).
+    /// `OneCycleLR(max_lr=lr, total_steps=.., pct_start=.., cycle_momentum=False)`: cosines up over the first steps, from
+    /// lr / 25, and down to a 10,000th of where it began (Smith and Topin, 2017, as PyTorch has it).
     fn one_cycle(&self) -> f64 {
         let (start, floor) = (self.initial / 25.0, self.initial / 25.0 / 1e4);
-        let (top, end) = (0.3 * self.total_steps as f64 - 1.0, self.total_steps as f64 - 1.0);
+        let (top, end) = (self.pct_start * self.total_steps as f64 - 1.0, self.total_steps as f64 - 1.0);
         let anneal = |from: f64, to: f64, share: f64| to + (from - to) / 2.0 * ((PI * share).cos() + 1.0);
         let step = self.step as f64;
-        if step <= top {
+        if top > 0.0 && step <= top {
             anneal(start, self.initial, step / top)
         } else {
             anneal(self.initial, floor, (step - top) / (end - top))

@@ -1,4 +1,4 @@
-//! One training step: gather, forward, loss, backward, SGD; operation by operation, or on a GPU as one CUDA graph.
+//! One training step: gather, augment, forward, loss, backward, SGD, average; operation by operation, or on a GPU as one CUDA graph.
 //!
 //! A step of this net is more than a hundred small kernels; launched one by one, a GPU waits for the host most of the
 //! time. A [`Graph`] launches them in one call. What it replays is fixed: the kernels, the memory that they read and
@@ -10,9 +10,10 @@
 //! alternate, and the generator's state in a checkpoint is right for either. Weights may differ in a last bit now and
 //! then: see `sgd.cpp`.
 
-use super::Sgd;
+use super::{Average, Sgd};
 use crate::config::{Config, CudaGraph, Precision};
 use crate::data::Split;
+use crate::data::augment::RandomAffine;
 use crate::libtorch::generator;
 use crate::libtorch::graph::Graph;
 use crate::libtorch::precision::Autocast;
@@ -28,8 +29,12 @@ pub struct Stepper<'a> {
     device: Device,
     precision: Precision,
     batch_size: i64,
+    augment: Option<RandomAffine>,
+    label_smoothing: f64,
     /// The optimizer.
     pub sgd: Sgd,
+    /// The average of the weights over the steps, where one is asked for.
+    pub average: Option<Average>,
     /// The loss of each step of the epoch under way, float32 [steps]; what it holds of steps that are yet to come has no
     /// meaning.
     pub losses: Tensor,
@@ -90,7 +95,10 @@ impl<'a> Stepper<'a> {
             device,
             precision: config.precision,
             batch_size: config.batch_size,
+            augment: RandomAffine::of(config),
+            label_smoothing: config.label_smoothing,
             sgd: Sgd::new(net, config),
+            average: (config.ema_decay > 0.0).then(|| Average::of(net, config.ema_decay, device)).transpose()?,
             losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
             gradients: Vec::new(),
@@ -144,9 +152,10 @@ impl<'a> Stepper<'a> {
         self.update(&loss, &correct, number, lr)
     }
 
-    /// What follows the backward pass: SGD, and a note of the loss and of the correct images.
+    /// What follows the backward pass: SGD, the average, and a note of the loss and of the correct images.
     fn update(&mut self, loss: &Tensor, correct: &Tensor, number: i64, lr: f64) -> Result<Tensor> {
         self.sgd.step(lr)?;
+        self.average.as_mut().map_or(Ok(()), Average::update)?;
         let loss = loss.detach();
         let _ = self.correct.f_add_(correct)?;
         self.losses.f_select(0, number)?.f_copy_(&loss)?;
@@ -162,6 +171,7 @@ impl<'a> Stepper<'a> {
         let (loss, correct) = self.forward(&inputs.indices)?;
         loss.f_backward()?;
         self.sgd.static_step(&inputs.lr)?;
+        self.average.as_mut().map_or(Ok(()), Average::update)?;
         let _ = self.correct.f_add_(&correct)?;
         let _ = self.losses.f_index_copy_(0, &inputs.number, &loss.detach().f_view([1])?)?;
         Ok(())
@@ -183,13 +193,27 @@ impl<'a> Stepper<'a> {
 
     /// The mean loss over the images at `indices`, and how many of them are classified right.
     fn forward(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (images, labels) = self.split.batch(indices)?;
+        let (mut images, labels) = self.split.batch(indices)?;
+        if let Some(augment) = &self.augment {
+            images = augment.apply(&images)?;
+        }
         let autocast = (self.precision == Precision::Bf16).then(|| Autocast::bf16(self.device)).transpose()?;
         let log_probabilities = self.net.forward_t(&images, true);
-        let loss = log_probabilities.f_nll_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100)?;
+        let loss = self.loss(&log_probabilities, &labels)?;
         drop(autocast);
         let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
         Ok((loss, correct))
+    }
+
+    /// `F.nll_loss`; smoothed, `F.cross_entropy(label_smoothing=..)` of the same: that share of the target is spread over
+    /// all classes.
+    fn loss(&self, log_probabilities: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let loss = log_probabilities.f_nll_loss::<Tensor>(labels, None, tch::Reduction::Mean, -100)?;
+        if self.label_smoothing == 0.0 {
+            return Ok(loss);
+        }
+        let uniform = log_probabilities.f_mean(None)?.f_mul_scalar(self.label_smoothing)?;
+        Ok(loss.f_mul_scalar(1.0 - self.label_smoothing)?.f_sub(&uniform)?)
     }
 
     /// Captures [`Stepper::static_step`]; where that fails, steps are eager from here on, and the log says why.
@@ -222,6 +246,10 @@ impl Snapshot {
     fn of(stepper: &Stepper) -> Result<Snapshot> {
         let mut tensors: Vec<Tensor> = stepper.net.state_dict().0.into_iter().map(|(_, tensor)| tensor).collect();
         tensors.extend(stepper.sgd.momentum_buffers().map(|(_, buffer)| buffer.shallow_clone()));
+        if let Some(average) = &stepper.average {
+            tensors.extend(average.net().state_dict().0.into_iter().map(|(_, tensor)| tensor));
+            tensors.push(average.updates().shallow_clone());
+        }
         tensors.extend([stepper.losses.shallow_clone(), stepper.correct.shallow_clone()]);
         let copied = tensors.into_iter().map(|tensor| {
             let copy = tensor.f_detach_copy()?;
@@ -286,6 +314,48 @@ mod tests {
         assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
         snapshot.restore().unwrap();
         assert!(state(&stepper).iter().zip(&before).all(|(after, before)| after.equal(before)));
+    }
+
+    #[test]
+    fn label_smoothing_is_that_of_cross_entropy() {
+        let (data, net) = (load(), net());
+        let (logits, labels) = (Tensor::randn([8, 10], (Kind::Float, Device::Cpu)), data.train.labels.narrow(0, 0, 8));
+        let log_probabilities = logits.log_softmax(1, Kind::Float);
+        for label_smoothing in [0.0, 0.1] {
+            let config = Config { label_smoothing, ..Config::default() };
+            let stepper = Stepper::new(&net, &data.train, Device::Cpu, &config, 1).unwrap();
+            let loss = stepper.loss(&log_probabilities, &labels).unwrap();
+            let expected =
+                logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, label_smoothing);
+            assert!((loss - expected).double_value(&[]).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn weight_decay_spares_batch_norm_where_that_is_asked_for() {
+        let data = load();
+        let shrunk = |weight_decay_norm| {
+            let net = net();
+            let config = Config { weight_decay: 0.5, weight_decay_norm, ..Config::default() };
+            let mut stepper = Stepper::new(&net, &data.train, Device::Cpu, &config, 1).unwrap();
+            // Without a gradient of its own a parameter is left alone: zeros make the penalty all there is.
+            let before: Vec<_> = net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect();
+            net.parameters().for_each(|(_, tensor)| (tensor.sum(Kind::Float) * 0).backward());
+            stepper.sgd.step(0.1).unwrap();
+            let factors = net.parameters().zip(before).map(|((name, after), before)| {
+                let factor = after.detach().sum(Kind::Double) / before.sum(Kind::Double);
+                (name.to_string(), after.dim(), factor.double_value(&[]))
+            });
+            // BatchNorm's biases are 0 before and after.
+            factors.filter(|(name, ..)| !name.ends_with("bias")).collect::<Vec<_>>()
+        };
+        for (name, _, factor) in shrunk(true) {
+            assert!((factor - 0.95).abs() < 1e-4, "{name}: {factor}");
+        }
+        for (name, dimensions, factor) in shrunk(false) {
+            let expected = if dimensions == 1 { 1.0 } else { 0.95 };
+            assert!((factor - expected).abs() < 1e-4, "{name}: {factor}");
+        }
     }
 
     #[test]

@@ -33,3 +33,18 @@ def test_wrong_flags_are_usage_errors() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "--rounds" in done.stderr
+
+
+def test_time_to_accuracy_trains_whole_recipes(tmp_path: Path) -> None:
+    out = tmp_path / "runs.json"
+    sizes = ["--recipes", "speed", "original", "--seeds", 2, "--limit-train", 512, "--threads", 1]
+    printed = script("bench.py", "time-to-accuracy", *sizes, "--out", out)
+    runs = json.loads(out.read_text())["runs"]
+    assert {name: len(rows) for name, rows in runs.items()} == {"speed": 2, "original": 2, "original in PyTorch": 1}
+    for name, rows in runs.items():
+        assert f"| {name} | {rows[0]['epochs']} | {len(rows)} |" in printed
+        assert [row["seed"] for row in rows] == [1, 2][: len(rows)]
+        for row in rows:
+            assert 0 < row["seconds"] < row["seconds_with_start_up"]
+            assert 5 < row["test_accuracy"] < 100
+    assert runs["original"][0]["epochs"] == runs["original in PyTorch"][0]["epochs"] == 15

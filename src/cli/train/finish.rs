@@ -3,7 +3,7 @@
 use crate::cli::{LogFormat, say, sentence};
 use crate::config::Config;
 use crate::data::{Data, Part};
-use crate::evaluate::Findings;
+use crate::evaluate::{Evaluation, Findings};
 use crate::libtorch::without_panic;
 use crate::model::Net;
 use crate::report::html::duration;
@@ -33,6 +33,8 @@ pub struct Finish<'a> {
     pub format: LogFormat,
     /// How long the training took.
     pub seconds: f64,
+    /// The last test by test-time augmentation, where it was asked for.
+    pub tta: Option<Evaluation>,
 }
 
 impl Finish<'_> {
@@ -52,6 +54,10 @@ impl Finish<'_> {
             "seconds": self.seconds,
             "out": self.out,
         });
+        if let Some(tta) = &self.tta {
+            done[format!("tta_{part}_loss")] = tta.loss.into();
+            done[format!("tta_{part}_accuracy")] = tta.accuracy().into();
+        }
         if let Some(error) = error {
             done["error"] = error.into();
         }
@@ -71,6 +77,9 @@ impl Finish<'_> {
         if let (Some(last), Some(best)) = (epochs.last(), best(epochs)) {
             let (last, epoch, best) = (last.measured.accuracy, best.epoch, best.measured.accuracy);
             tracing::info!("{part} accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
+        }
+        if let Some(tta) = &self.tta {
+            tracing::info!("{}", tta.tta_line());
         }
         tracing::info!("weights: {out}/model.pt, {out}/model.pth, {out}/model.safetensors");
         if self.out.join("report.html").exists() && self.config.report {
@@ -106,7 +115,7 @@ impl Finish<'_> {
     }
 
     /// `model.pt`, `model.pth` and `model.safetensors`: the same tensors in three formats.
-    pub fn write_weights(&self, net: &Net, run: &Run) -> Result<()> {
+    pub fn write_weights(&self, run: &Run) -> Result<()> {
         let mut metadata =
             BTreeMap::from([("format".into(), "pt".into()), ("config".to_string(), self.config.to_toml())]);
         if let Some(last) = run.history().last() {
@@ -117,7 +126,7 @@ impl Finish<'_> {
             metadata.insert("correct".into(), correct.to_string());
         }
         for name in ["model.pt", "model.pth", "model.safetensors"] {
-            weights::write(&self.out.join(name), &net.state_dict(), self.config.dropout, &metadata)?;
+            weights::write(&self.out.join(name), &run.trained().state_dict(), self.config.dropout, &metadata)?;
         }
         Ok(())
     }

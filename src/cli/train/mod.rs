@@ -58,13 +58,14 @@ pub const HELP: &str = "How a run ends is the exit code, and the `status` of the
     interrupt it: the checkpoint is written, and --resume goes on from there.";
 
 /// The settings that a resumed run may change: none of them changes what a step computes from what.
-const CHANGEABLE: [&str; 9] = [
+const CHANGEABLE: [&str; 10] = [
     "epochs",
     "data",
     "device",
     "threads",
     "cuda_graph",
     "target_accuracy",
+    "tta",
     "checkpoint_every",
     "report",
     "tensorboard",
@@ -163,10 +164,12 @@ fn start(args: &Args, verbosity: Verbosity, begun: &mut Option<PathBuf>) -> Resu
         without_panic(|| run.train(&out.join("checkpoint.safetensors"), &mut observers, &|| stop.asked()))
     };
     let seconds = began.elapsed().as_secs_f64();
-    let finish = Finish { config: &config, out: &out, part: measured.part, format: args.log_format, seconds };
+    let mut finish =
+        Finish { config: &config, out: &out, part: measured.part, format: args.log_format, seconds, tta: None };
     let ended = ended.and_then(|ending| {
         if ending != Ending::Interrupted {
-            finish.write_weights(&net, &run)?;
+            finish.write_weights(&run)?;
+            finish.tta = config.tta.then(|| without_panic(|| run.test_tta())).transpose()?;
         }
         Ok(ending)
     });
@@ -202,7 +205,7 @@ fn start(args: &Args, verbosity: Verbosity, begun: &mut Option<PathBuf>) -> Resu
             Ok(Outcome::Interrupted(stop.signal()))
         }
         (Ending::Done | Ending::TargetReached, _) => {
-            finish.look(&net, &data, tensorboard.as_mut());
+            finish.look(run.trained(), &data, tensorboard.as_mut());
             finish.summary(run.history());
             Ok(Outcome::Done)
         }
@@ -236,7 +239,7 @@ fn resumed_config(saved: &Config, flags: toml::Table) -> Result<Config> {
         }
     }
     table.extend(flags);
-    Config::resolve(None, table)
+    Config::merge([table])
 }
 
 /// The folder of a new run: `--out`, or one of its own below `runs`. One that holds a run already is refused.

@@ -1,6 +1,6 @@
 //! The settings of a run as flags, for `train` and `bench`.
 
-use crate::config::{CudaGraph, DeviceChoice, KernelsChoice, Precision, ScheduleKind};
+use crate::config::{CudaGraph, DeviceChoice, KernelsChoice, Precision, Recipe, ScheduleKind};
 use crate::data::Dataset;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// The settings of [`Config`](crate::config::Config) as flags: those that were given are the keys of a TOML table.
 #[derive(clap::Args, Serialize)]
 pub struct Settings {
+    /// A preset of settings; flags beside it win over it [default: original]
+    #[arg(long, value_enum, value_name = "NAME")]
+    recipe: Option<Recipe>,
     /// Which dataset [default: mnist]
     #[arg(long, value_enum, value_name = "NAME")]
     dataset: Option<Dataset>,
@@ -29,6 +32,9 @@ pub struct Settings {
     /// L2 penalty of SGD [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
+    /// Whether --weight-decay is on BatchNorm's parameters too [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    weight_decay_norm: Option<bool>,
     /// Nesterov momentum [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     nesterov: Option<bool>,
@@ -41,6 +47,27 @@ pub struct Settings {
     /// step: the factor of a cut [default: 0.1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     gamma: Option<f64>,
+    /// one-cycle: the share of the steps over which the rate rises [default: 0.3]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pct_start: Option<f64>,
+    /// The share of the target's probability that is spread over all classes [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    label_smoothing: Option<f64>,
+    /// Measure and save an exponential moving average of the weights, of this decay a step; 0: none [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    ema_decay: Option<f64>,
+    /// Turn each training image by up to so many degrees [default: 0]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    rotate: Option<f64>,
+    /// Move each training image by up to so many pixels, across and down [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    translate: Option<f64>,
+    /// Scale each training image by 1 minus to 1 plus this [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    scale: Option<f64>,
+    /// Shear each training image by up to so many degrees [default: 0]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    shear: Option<f64>,
     /// The share of activations that dropout zeroes [default: 0.05]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     dropout: Option<f64>,
@@ -71,6 +98,9 @@ pub struct Settings {
     /// Hold N training images out, chosen by the seed, and measure each epoch on them instead of the test images [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     validation: Option<i64>,
+    /// At the end, measure also the average over nine translations of each image; it changes no other figure [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tta: Option<bool>,
     /// Stop after the epoch that reaches this accuracy (test, or --validation), in percent; 0: never [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     target_accuracy: Option<f64>,

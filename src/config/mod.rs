@@ -1,10 +1,15 @@
-//! The settings of a run: defaults, then a TOML file (`--config`), then flags.
+//! The settings of a run: defaults, then a TOML file (`--config`), then flags; in each of the two a recipe comes first.
 
-use crate::cli::UsageError;
+mod check;
+mod choices;
+mod recipe;
+
+pub use choices::{CudaGraph, DeviceChoice, KernelsChoice, Precision, ScheduleKind};
+pub use recipe::Recipe;
+
 use crate::data::Dataset;
 use crate::model::Kernels;
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +19,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The preset that the other settings began from.
+    pub recipe: Recipe,
     /// Which dataset.
     pub dataset: Dataset,
     /// The folder with the four IDX files, or with one folder a dataset.
@@ -28,6 +35,8 @@ pub struct Config {
     pub momentum: f64,
     /// SGD's L2 penalty.
     pub weight_decay: f64,
+    /// Whether the L2 penalty is on BatchNorm's weights and biases too, as `torch.optim.SGD` has it.
+    pub weight_decay_norm: bool,
     /// Nesterov momentum.
     pub nesterov: bool,
     /// How the learning rate changes.
@@ -36,6 +45,20 @@ pub struct Config {
     pub step_size: i64,
     /// `step`: the factor of a cut.
     pub gamma: f64,
+    /// `one-cycle`: the share of the steps over which the rate rises.
+    pub pct_start: f64,
+    /// The share of the target's probability that is spread over all classes; 0 for none.
+    pub label_smoothing: f64,
+    /// Of the exponential moving average of the weights, a step; 0 for no average.
+    pub ema_decay: f64,
+    /// Training images are turned by up to so many degrees.
+    pub rotate: f64,
+    /// Training images are moved by up to so many pixels, across and down.
+    pub translate: f64,
+    /// Training images are scaled by 1 minus to 1 plus this.
+    pub scale: f64,
+    /// Training images are sheared by up to so many degrees.
+    pub shear: f64,
     /// The share of activations that the dropout layers zero.
     pub dropout: f64,
     /// The seed of every random number.
@@ -56,6 +79,8 @@ pub struct Config {
     pub limit_test: i64,
     /// Training images to hold out and to measure each epoch on, instead of the test images; 0 for none.
     pub validation: i64,
+    /// After the last epoch, measure also the average over small translations of each image.
+    pub tta: bool,
     /// Stop after the epoch that reaches this accuracy (of the test, or of the images held out), in percent; 0 for never.
     pub target_accuracy: f64,
     /// Steps between two checkpoints within an epoch; 0 for one an epoch.
@@ -75,6 +100,7 @@ const MOST: i64 = 1_000_000;
 impl Default for Config {
     fn default() -> Config {
         Config {
+            recipe: Recipe::Original,
             dataset: Dataset::Mnist,
             data: PathBuf::from("data"),
             epochs: 15,
@@ -82,10 +108,18 @@ impl Default for Config {
             lr: 0.01,
             momentum: 0.9,
             weight_decay: 0.0,
+            weight_decay_norm: true,
             nesterov: false,
             schedule: ScheduleKind::Step,
             step_size: 6,
             gamma: 0.1,
+            pct_start: 0.3,
+            label_smoothing: 0.0,
+            ema_decay: 0.0,
+            rotate: 0.0,
+            translate: 0.0,
+            scale: 0.0,
+            shear: 0.0,
             dropout: 0.05,
             seed: 1,
             device: DeviceChoice::Auto,
@@ -96,6 +130,7 @@ impl Default for Config {
             limit_train: 0,
             limit_test: 0,
             validation: 0,
+            tta: false,
             target_accuracy: 0.0,
             checkpoint_every: 0,
             report: true,
@@ -105,173 +140,42 @@ impl Default for Config {
     }
 }
 
-/// The schedules of `torch.optim.lr_scheduler`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    /// StepLR: multiplied by --gamma after every --step-size epochs
-    Step,
-    /// CosineAnnealingLR: down to 0 over all epochs, once an epoch
-    Cosine,
-    /// OneCycleLR: up to --lr over the first 30 % of the steps, then down, once a step
-    OneCycle,
-    /// The same rate throughout
-    Constant,
-}
-
-/// Whose kernels are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KernelsChoice {
-    /// fused on a CPU, torch on CUDA
-    Auto,
-    /// libtorch's, one operation a layer: the same bits as PyTorch
-    Torch,
-    /// This program's for the CPU, one operation a block: several times faster
-    Fused,
-}
-
-/// How precisely convolutions multiply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// float32 throughout
-    Float32,
-    /// CUDA only: float32 rounded to TF32 before it is multiplied, PyTorch's default
-    Tf32,
-    /// CUDA only: training steps under autocast to bfloat16; the test in float32
-    Bf16,
-}
-
-/// Whether a step on CUDA is launched as one graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CudaGraph {
-    /// Where it is possible
-    Auto,
-    /// Never: one kernel at a time
-    Off,
-}
-
-/// Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum DeviceChoice {
-    /// The first GPU when there is one, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The GPU of this index.
-    Cuda(usize),
-}
-
-impl std::str::FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<DeviceChoice, String> {
-        match text {
-            "auto" => Ok(DeviceChoice::Auto),
-            "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" => Ok(DeviceChoice::Cuda(0)),
-            _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
-                Some(index) => Ok(DeviceChoice::Cuda(index)),
-                None => Err(format!("expected auto, cpu, cuda or cuda:N, not {text}")),
-            },
-        }
-    }
-}
-
-impl TryFrom<String> for DeviceChoice {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<DeviceChoice, String> {
-        text.parse()
-    }
-}
-
-impl From<DeviceChoice> for String {
-    fn from(device: DeviceChoice) -> String {
-        match device {
-            DeviceChoice::Auto => "auto".into(),
-            DeviceChoice::Cpu => "cpu".into(),
-            DeviceChoice::Cuda(index) => format!("cuda:{index}"),
-        }
-    }
-}
-
 impl Config {
-    /// Merges the defaults, then the file at `path`, then `flags` (the settings that were given as flags).
+    /// Merges the defaults, then the file at `path`, then `flags` (the settings that were given as flags). Where the file
+    /// or the flags name a recipe, its settings come right before their other ones.
     ///
     /// # Errors
     ///
     /// One sentence that names the file and the key when the file cannot be read, has a key that does not exist or a
-    /// value of the wrong type; a [`UsageError`] when a value is out of its range.
+    /// value of the wrong type; a [`UsageError`](crate::cli::UsageError) when a value is out of its range.
     pub fn resolve(path: Option<&Path>, flags: toml::Table) -> Result<Config> {
-        let mut table = toml::Table::new();
+        let mut file = toml::Table::new();
         if let Some(path) = path {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
             // Parsed on its own first, so that a message speaks of the file and not of a flag.
             toml::from_str::<Config>(&text).map_err(|error| anyhow::anyhow!(file_sentence(path, &text, &error)))?;
-            table = toml::from_str(&text)?;
+            file = toml::from_str(&text)?;
         }
-        table.extend(flags);
+        Config::merge([file, flags])
+    }
+
+    /// The same of tables, the later one wins.
+    ///
+    /// # Errors
+    ///
+    /// When a key does not exist, or a value is of the wrong type or out of its range.
+    pub fn merge(layers: impl IntoIterator<Item = toml::Table>) -> Result<Config> {
+        let mut table = toml::Table::new();
+        for layer in layers {
+            if let Some(recipe) = layer.get("recipe") {
+                table.extend(recipe.clone().try_into::<Recipe>()?.settings());
+            }
+            table.extend(layer);
+        }
         let config: Config = table.try_into()?;
         config.check()?;
         Ok(config)
-    }
-
-    /// Refuses values that no run can have.
-    fn check(&self) -> Result<(), UsageError> {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        let at_least_0 = |x: f64| x.is_finite() && x >= 0.0;
-        let checks: [(bool, &str, &str, String); 16] = [
-            ((1..=MOST).contains(&self.epochs), "epochs", "a whole number from 1 to 1000000", self.epochs.to_string()),
-            (
-                (1..=MOST).contains(&self.batch_size),
-                "batch-size",
-                "a whole number from 1 to 1000000",
-                self.batch_size.to_string(),
-            ),
-            (positive(self.lr), "lr", "a number above 0", self.lr.to_string()),
-            (
-                at_least_0(self.momentum) && self.momentum < 1.0,
-                "momentum",
-                "a number from 0 to below 1",
-                self.momentum.to_string(),
-            ),
-            (at_least_0(self.weight_decay), "weight-decay", "a number from 0 up", self.weight_decay.to_string()),
-            (!self.nesterov || self.momentum > 0.0, "nesterov", "a --momentum above 0 with it", "0".into()),
-            (self.step_size >= 1, "step-size", "a whole number of epochs from 1 up", self.step_size.to_string()),
-            (positive(self.gamma), "gamma", "a number above 0", self.gamma.to_string()),
-            (
-                at_least_0(self.dropout) && self.dropout < 1.0,
-                "dropout",
-                "a share from 0 to below 1",
-                self.dropout.to_string(),
-            ),
-            (self.seed >= 0, "seed", "a whole number from 0 up", self.seed.to_string()),
-            (self.threads >= 0, "threads", "a whole number from 0 up", self.threads.to_string()),
-            (self.limit_train >= 0, "limit-train", "a whole number from 0 up", self.limit_train.to_string()),
-            (self.limit_test >= 0, "limit-test", "a whole number from 0 up", self.limit_test.to_string()),
-            (self.validation >= 0, "validation", "a whole number of images from 0 up", self.validation.to_string()),
-            (
-                at_least_0(self.target_accuracy) && self.target_accuracy <= 100.0,
-                "target-accuracy",
-                "a percentage from 0 to 100",
-                self.target_accuracy.to_string(),
-            ),
-            (
-                self.checkpoint_every >= 0,
-                "checkpoint-every",
-                "a whole number of steps from 0 up",
-                self.checkpoint_every.to_string(),
-            ),
-        ];
-        match checks.into_iter().find(|(holds, ..)| !holds) {
-            Some((_, flag, expected, value)) => Err(UsageError(format!("--{flag} takes {expected}, not {value}"))),
-            None => Ok(()),
-        }
     }
 
     /// The text of `config.toml`.
@@ -314,6 +218,20 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_the_defaults() {
         let config = resolve("lr = 0.2\nmomentum = 0.8\n").unwrap();
         assert_eq!((config.lr, config.momentum, config.gamma), (0.5, 0.8, 0.1));
+    }
+
+    #[test]
+    fn a_recipe_comes_before_what_stands_beside_it_and_after_what_is_below() {
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        let merged = |file, flags| Config::merge([table(file), table(flags)]).unwrap();
+        let best = merged("", "recipe = 'best'");
+        assert_ne!(best, Config { recipe: Recipe::Best, ..Config::default() });
+        assert_eq!(merged("epochs = 99", "recipe = 'best'"), best);
+        assert_eq!(merged("epochs = 99\nrecipe = 'best'", ""), Config { epochs: 99, ..best.clone() });
+        assert_eq!(merged("recipe = 'best'", "epochs = 99"), Config { epochs: 99, ..best.clone() });
+        assert_eq!(merged("recipe = 'speed'", "recipe = 'best'"), best);
+        assert_eq!(merged("recipe = 'best'", "recipe = 'original'"), Config::default());
+        assert_eq!(merged(&best.to_toml(), ""), best);
     }
 
     #[test]

@@ -1,0 +1,22 @@
+"""The machine that something is measured on: its name, and how busy it is."""
+
+import platform
+from pathlib import Path
+
+
+def name(device: str) -> str:
+    """The processor's name, or the GPU's."""
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return models[0].split(":")[1].strip() if models else platform.machine()
+
+
+def ticks() -> tuple[int, int]:
+    """Clock ticks that all cores were busy (or stolen), and that they had in all."""
+    with open("/proc/stat") as file:
+        user, nice, system, idle, iowait, irq, soft, steal = map(int, file.readline().split()[1:9])
+    busy = user + nice + system + irq + soft + steal
+    return busy, busy + idle + iowait
