@@ -2,15 +2,14 @@
 
     python scripts/ablate.py docs/ablations.toml --recipe best --jobs 2
 
-FILE.toml holds a table for each recipe, `[best.variants]` say, of names and the settings that each variant changes; a
-variant without any is the recipe itself. Each run holds `validation` training images out, other ones for each seed, and
-is measured on them after its last epoch; the test images have no part in it. Finished runs are kept in --out, so that
-the same command goes on where it was stopped.
+In FILE.toml a table of a recipe, as [best."no average"], names a variant and holds the settings that it changes; the
+first one, empty, is the recipe itself. Each run holds --validation training images out, other ones for each seed, and
+is measured on them after its last epoch; the test images have no part in it. Finished runs are kept in --out under all
+their settings, so that the same command goes on where it was stopped, and nothing stale is taken for new.
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -18,52 +17,48 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from common import PROGRAM, ROOT, need_program, spread, write_json
+from sweeping.space import flags
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
+
+def config(settings: dict, seed: int, args: argparse.Namespace) -> str:
+    """Everything that a run depends on, as its config.toml; the program checks it."""
+    own = {"recipe": args.recipe, **settings, "seed": seed, "validation": args.validation, "tta": True}
+    own |= {"limit_train": args.limit_train, "threads": args.threads, "report": False, "tensorboard": False}
+    line = [PROGRAM, "train", "--print-config", f"--data={args.data}", *flags(own)]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: the settings {settings} were refused (the reason is above)")
+    return done.stdout
 
 
-def flags(settings: dict) -> list[str]:
-    """Settings as flags of `train`."""
-    text = {True: "true", False: "false"}
-    return [f"--{key.replace('_', '-')}={text.get(value, value) if isinstance(value, bool) else value}"
-            for key, value in settings.items()]  # fmt: skip
-
-
-def train(settings: dict, seed: int, args: argparse.Namespace) -> dict:
-    """One run: its accuracies on the images held out, plain and with TTA, and the seconds of its epochs."""
-    with tempfile.TemporaryDirectory() as out:
-        line = [PROGRAM, "train", "-q", "--log-format=json", "--tta", "--report=false", "--tensorboard=false"]
-        line += [f"--recipe={args.recipe}", *flags(settings), f"--seed={seed}", f"--validation={args.validation}"]
-        line += [f"--threads={args.threads}", f"--limit-train={args.limit_train}", f"--data={args.data}"]
-        done = subprocess.run([*line, f"--out={out}/run"], stdout=subprocess.PIPE, text=True)
+def train(settings: str) -> dict:
+    """The last line of a run: its accuracy on the images held out among it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.toml")
+        file.write_text(settings)
+        line = [PROGRAM, "train", "-q", "--log-format=json", f"--config={file}", f"--out={folder}/run"]
+        done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"error: a training ended with the exit code {done.returncode} (its own words are above)")
-    last = json.loads(done.stdout.splitlines()[-1])
-    names = {"accuracy": "validation_accuracy", "loss": "validation_loss", "tta_accuracy": "tta_validation_accuracy"}
-    return {name: last[key] for name, key in names.items()}
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def error(values: list[float]) -> float:
-    """The standard error of a mean."""
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-
-
-def table(results: dict[str, dict], seeds: list[int]) -> str:
+def table(results: dict[str, list[dict]]) -> str:
     """The variants in Markdown; differences are those to the first one, seed by seed."""
     lines = ["| variant | n | accuracy, % | difference, points | with TTA, % |", "|---|---|---|---|---|"]
-    base = next(iter(results.values()))
+    base = [run["validation_accuracy"] for run in next(iter(results.values()))]
     for name, runs in results.items():
-        values = [runs[str(seed)]["accuracy"] for seed in seeds]
-        views = [runs[str(seed)]["tta_accuracy"] for seed in seeds]
-        differences = [runs[str(seed)]["accuracy"] - base[str(seed)]["accuracy"] for seed in seeds]
-        difference = f"{statistics.mean(differences):+.3f} ± {error(differences):.3f}" if runs is not base else "-"
-        accuracy = f"{statistics.mean(values):.3f} ± {error(values):.3f}"
-        lines.append(f"| {name} | {len(seeds)} | {accuracy} | {difference} | {statistics.mean(views):.3f} |")
+        values = [run["validation_accuracy"] for run in runs]
+        differences = [value - its_base for value, its_base in zip(values, base, strict=True)]
+        difference = spread(differences, "+.3f") if values is not base and any(differences) else "-"
+        tta = statistics.mean(run["tta_validation_accuracy"] for run in runs)
+        lines.append(f"| {name} | {len(runs)} | {spread(values, '.3f')} | {difference} | {tta:.3f} |")
     return "\n".join(lines)
 
 
@@ -82,6 +77,7 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.jobs < 1 or args.validation < 1:
         parser.error("--jobs and --validation take whole numbers from 1 up")
+    need_program()
     return args
 
 
@@ -90,25 +86,21 @@ def main() -> None:
     args = arguments()
     variants = tomllib.loads(args.file.read_text()).get(args.recipe)
     if not variants:
-        sys.exit(f"error: {args.file} has no table [{args.recipe}]")
+        sys.exit(f"error: {args.file} has no table [{args.recipe}.NAME]")
     known = json.loads(args.out.read_text()) if args.out.exists() else {}
-    results = {name: known.get(name, {}) for name in variants}
-    todo = [(name, seed) for seed in args.seeds for name in variants if str(seed) not in results[name]]
-
+    configs = {(name, seed): config(variants[name], seed, args) for name in variants for seed in args.seeds}
     with ThreadPoolExecutor(args.jobs) as pool:
-        jobs = {pool.submit(train, variants[name], seed, args): (name, seed) for name, seed in todo}
+        jobs = {pool.submit(train, text): key for key, text in configs.items() if text not in known}
         try:
             for job in as_completed(jobs):
                 name, seed = jobs[job]
-                results[name][str(seed)] = job.result()
-                temporary = args.out.with_name(f".{args.out.name}.tmp")
-                temporary.write_text(json.dumps(results, indent=1) + "\n")
-                temporary.replace(args.out)
-                print(f"{name}, seed {seed}: {job.result()['accuracy']:.2f} %", file=sys.stderr)
+                known[configs[name, seed]] = job.result()
+                write_json(args.out, known)
+                print(f"{name}, seed {seed}: {job.result()['validation_accuracy']:.2f} %", file=sys.stderr)
         finally:
             # After a failure, runs that have not begun do not begin.
             pool.shutdown(cancel_futures=True)
-    print(table(results, args.seeds))
+    print(table({name: [known[configs[name, seed]] for seed in args.seeds] for name in variants}))
 
 
 if __name__ == "__main__":

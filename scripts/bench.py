@@ -21,11 +21,8 @@ from pathlib import Path
 
 import machine
 import time_to_accuracy
+from common import PROGRAM, ROOT, need_program, write_json
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
-# Above this share of the machine, other processes decide what is measured.
-QUIET = 0.05
 ON_CPU = ["eager", "channels-last", "compile", "torch", "fused"]
 ON_CUDA = ["eager", "channels-last", "compile", "reduce-overhead", "cuda-graph", "torch", "captured"]
 # What each contender is in the tables.
@@ -173,8 +170,7 @@ def table(result: dict, args: argparse.Namespace) -> str:
     if "others" in result:
         share, most = result["others"], result["others_most"]
         lines.append(f"\nOther processes took {share:.1%} of the machine (at most {most:.1%} in a round).")
-        if share > QUIET:
-            lines.append("NOT TO BE TRUSTED: the machine was not quiet; run it again alone.")
+        lines.extend(machine.verdict(share))
     return "\n".join(lines)
 
 
@@ -201,8 +197,7 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 1 or args.batch_size < 1 or args.threads < 0:
         parser.error("--rounds, --steps and --batch-size take whole numbers from 1 up, --threads from 0 up")
-    if not PROGRAM.exists():
-        sys.exit(f"error: {PROGRAM} is missing: run scripts/setup")
+    need_program()
     return args
 
 
@@ -226,10 +221,7 @@ def main() -> None:
         results.append(result)
         print("\n" + table(result, args), flush=True)
     if args.out:
-        text = json.dumps({"machine": measured_on, "settings": vars(args), "results": results}, default=str, indent=1)
-        temporary = args.out.with_name(f".{args.out.name}.tmp")
-        temporary.write_text(text + "\n")
-        temporary.replace(args.out)
+        write_json(args.out, {"machine": measured_on, "settings": vars(args), "results": results})
 
 
 if __name__ == "__main__":

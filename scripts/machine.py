@@ -3,6 +3,9 @@
 import platform
 from pathlib import Path
 
+# Above this share of the machine, other processes decide what is measured.
+QUIET = 0.05
+
 
 def name(device: str) -> str:
     """The processor's name, or the GPU's."""
@@ -20,3 +23,8 @@ def ticks() -> tuple[int, int]:
         user, nice, system, idle, iowait, irq, soft, steal = map(int, file.readline().split()[1:9])
     busy = user + nice + system + irq + soft + steal
     return busy, busy + idle + iowait
+
+
+def verdict(share: float) -> list[str]:
+    """A line that says so when others took too large a share of the machine."""
+    return ["NOT TO BE TRUSTED: the machine was not quiet; run it again alone."] if share > QUIET else []

@@ -99,7 +99,9 @@ def schedule(args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -
             return lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs)
         case "one-cycle":
             total = args.epochs * steps
-            return lr_scheduler.OneCycleLR(optimizer, max_lr=args.lr, total_steps=total, cycle_momentum=False)
+            return lr_scheduler.OneCycleLR(
+                optimizer, max_lr=args.lr, total_steps=total, pct_start=args.pct_start, cycle_momentum=False
+            )
         case _:
             return lr_scheduler.ConstantLR(optimizer, factor=1)
 
@@ -118,6 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--schedule", choices=["step", "cosine", "one-cycle", "constant"], default="step")
     parser.add_argument("--step-size", type=int, default=6)
     parser.add_argument("--gamma", type=float, default=0.1)
+    parser.add_argument("--pct-start", type=float, default=0.3)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

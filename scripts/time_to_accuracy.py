@@ -19,9 +19,8 @@ import time
 from pathlib import Path
 
 import machine
+from common import PROGRAM, ROOT, need_program, spread, write_json
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
 PYTORCH = "original in PyTorch"
 
 
@@ -60,14 +59,6 @@ def command(name: str, seed: int, args: argparse.Namespace, out: Path) -> list[o
     return [PROGRAM, "train", *own, *shared]
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Mean and standard error."""
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    error = statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
-
-
 def table(runs: dict[str, list[dict]]) -> str:
     """The contenders in Markdown; factors are ratios of mean seconds."""
     head = "| recipe | epochs | seeds | test accuracy, % | seconds | with start-up | times faster |"
@@ -77,8 +68,8 @@ def table(runs: dict[str, list[dict]]) -> str:
         values = {key: [run[key] for run in rows] for key in rows[0]}
         factor = f"{mean[PYTORCH] / mean[name]:.1f}" if PYTORCH in mean else "-"
         lines.append(
-            f"| {name} | {values['epochs'][0]} | {len(rows)} | {spread(values['test_accuracy'], 3)} "
-            f"| {spread(values['seconds'], 2)} | {spread(values['seconds_with_start_up'], 2)} | {factor} |"
+            f"| {name} | {values['epochs'][0]} | {len(rows)} | {spread(values['test_accuracy'], '.3f')} "
+            f"| {spread(values['seconds'], '.2f')} | {spread(values['seconds_with_start_up'], '.2f')} | {factor} |"
         )
     return "\n".join(lines)
 
@@ -100,8 +91,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.seeds < 1 or args.pytorch_seeds < 0 or args.threads < 0 or args.limit_train < 0:
         parser.error("--seeds takes a whole number from 1 up; --pytorch-seeds, --threads and --limit-train from 0 up")
-    if not PROGRAM.exists():
-        sys.exit(f"error: {PROGRAM} is missing: run scripts/setup")
+    need_program()
     return args
 
 
@@ -123,9 +113,8 @@ def main(argv: list[str]) -> None:
                 print(f"{name}, seed {seed}: {accuracy:.2f} % in {seconds:.2f} s, others {others:.1%}", file=sys.stderr)
     print("\n" + table(runs))
     most = max(run["others"] for rows in runs.values() for run in rows)
-    print(f"\nOther processes took at most {most:.1%} of the machine during a run.")
+    print(
+        "\n".join([f"\nOther processes took at most {most:.1%} of the machine during a run.", *machine.verdict(most)])
+    )
     if args.out:
-        text = json.dumps({"machine": about, "settings": vars(args), "runs": runs}, default=str, indent=1)
-        temporary = args.out.with_name(f".{args.out.name}.tmp")
-        temporary.write_text(text + "\n")
-        temporary.replace(args.out)
+        write_json(args.out, {"machine": about, "settings": vars(args), "runs": runs})

@@ -42,9 +42,8 @@ impl Evaluation {
     pub fn tta_line(&self) -> String {
         let Evaluation { loss, correct, total, .. } = self;
         let accuracy = self.accuracy();
-        format!(
-            "With TTA, the average over {TTA_VIEWS} translations: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({accuracy:.2}%)"
-        )
+        let figures = format!("Average loss: {loss:.4}, Accuracy: {correct}/{total} ({accuracy:.2}%)");
+        format!("With TTA, the average over {TTA_VIEWS} translations: {figures}")
     }
 
     /// The share of each label's images that are correct, in percent; `None` for a label without images.
@@ -84,18 +83,14 @@ pub fn evaluate(
     evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, between)
 }
 
-/// The same by test-time augmentation: see [`forward_tta`].
+/// The same by test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved by
+/// one pixel to each side, up, down and along the diagonals.
 ///
 /// # Errors
 ///
 /// When libtorch fails, as for want of memory.
-pub fn evaluate_tta(
-    net: &Net,
-    split: &Split,
-    batches: &[Tensor],
-    between: impl FnMut() -> bool,
-) -> Result<Option<Evaluation>> {
-    evaluate_by(|images| forward_tta(net, images), split, batches, between)
+pub fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
+    Ok(evaluate_by(|images| forward_tta(net, images), split, batches, || true)?.expect("nothing stops it"))
 }
 
 /// The same by any function from images [B, 1, 28, 28] to log-probabilities [B, 10].
@@ -129,16 +124,11 @@ fn evaluate_by(
     Ok(Some(Evaluation { part: split.part, loss: f64::try_from(loss)? / total as f64, correct, total, confusion }))
 }
 
-/// How many pictures [`forward_tta`] makes of one.
-pub const TTA_VIEWS: i64 = 9;
+/// How many pictures test-time augmentation makes of one.
+const TTA_VIEWS: i64 = 9;
 
-/// Test-time augmentation: log-probabilities [N, 10] of images [N, 1, 28, 28] from the mean of the net's over each image
-/// where it is and moved by one pixel to each side, up, down and along the diagonals.
-///
-/// # Errors
-///
-/// When libtorch fails, as for want of memory.
-pub fn forward_tta(net: &Net, images: &Tensor) -> Result<Tensor> {
+/// Log-probabilities [N, 10] of images [N, 1, 28, 28] over [`TTA_VIEWS`] translations of each.
+fn forward_tta(net: &Net, images: &Tensor) -> Result<Tensor> {
     let (height, width) = (images.size()[2], images.size()[3]);
     let padded = images.f_pad([1, 1, 1, 1], "constant", f64::from(BLACK))?;
     let mut sum = Tensor::f_zeros([images.size()[0], CLASSES], (Kind::Float, images.device()))?;

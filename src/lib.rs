@@ -6,13 +6,13 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`cli`] | every flag and its help text, one file a command; errors and exit codes |
-//! | [`config`] | the settings of a run: defaults, then a TOML file, then flags |
+//! | [`config`] | the settings of a run: defaults, then a TOML file, then flags; recipes |
 //! | [`model`] | the net, layer by layer, named as in PyTorch |
 //! | [`summary`] | the torchsummary-style table |
-//! | [`data`] | IDX files checked, fetched and put on a device; shuffled batches |
+//! | [`data`] | IDX files checked, fetched and put on a device; augmentation |
 //! | [`digit`] | any picture of a digit as MNIST would have it |
 //! | [`device`] | where to compute, and why |
-//! | [`train`] | the loop, SGD, schedules, checkpoints |
+//! | [`train`] | the loop, a step, SGD, schedules, the average, checkpoints |
 //! | [`evaluate`] | loss, accuracy, confusion |
 //! | [`weights`] | TorchScript, state_dict and safetensors files, read and written |
 //! | [`backprop`] | Part 1: a 2-2-2 network by hand |

@@ -108,6 +108,11 @@ impl Net {
         Net { device, dropout, kernels, sequentials, entries }
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Another net with the same weights. Libtorch's default generator is left as it is.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ const EPOCHS: &str = "3";
 fn settings(kernels: &str) -> Vec<&str> {
     let mut args = vec!["--limit-train", "1280", "--limit-test", "256", "--batch-size", "64", "--epochs", EPOCHS];
     args.extend(["--checkpoint-every", "2", "--schedule", "one-cycle", "--kernels", kernels]);
+    args.extend(["--ema-decay", "0.9", "--rotate", "10"]);
     args
 }
 

@@ -64,7 +64,7 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let indices = Tensor::f_arange(test.len(), (Kind::Int64, compute.device))?;
     let batches = indices.f_split(args.batch_size, 0)?;
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
-    let tta = if args.tta { evaluate_tta(&net, &test, &batches, || true)? } else { None };
+    let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;
     if let Some(path) = &args.log_probabilities {
         let all = log_probabilities(&net, &test, &batches)?;
         let tensors =

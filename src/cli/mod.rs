@@ -46,7 +46,7 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Say which digit a picture shows
     Predict(predict::Args),
-    /// Print the layers, their output shapes and parameters
+    /// Print the layers, their output shapes and parameters; with --recipe its settings too
     Summary(summary::Args),
     /// Turn a weights file into another format
     Export(export::Args),

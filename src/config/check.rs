@@ -24,7 +24,12 @@ impl Config {
                 self.momentum.to_string(),
             ),
             (at_least_0(self.weight_decay), "weight-decay", "a number from 0 up", self.weight_decay.to_string()),
-            (!self.nesterov || self.momentum > 0.0, "nesterov", "a --momentum above 0 with it", "0".into()),
+            (
+                !self.nesterov || self.momentum > 0.0,
+                "nesterov",
+                "a --momentum above 0 beside it",
+                "0: give one, or --nesterov=false".into(),
+            ),
             (self.step_size >= 1, "step-size", "a whole number of epochs from 1 up", self.step_size.to_string()),
             (
                 self.pct_start > 0.0 && self.pct_start < 1.0,

@@ -49,7 +49,7 @@ pub struct Config {
     pub pct_start: f64,
     /// The share of the target's probability that is spread over all classes; 0 for none.
     pub label_smoothing: f64,
-    /// Of the exponential moving average of the weights, a step; 0 for no average.
+    /// How much of the weights' exponential moving average a step keeps; 0 for no average.
     pub ema_decay: f64,
     /// Training images are turned by up to so many degrees.
     pub rotate: f64,

@@ -19,41 +19,41 @@ pub enum Recipe {
 /// The settings of [`Recipe::Best`].
 const BEST: &str = "
 epochs = 15
-batch_size = 128
-lr = 0.1
+batch_size = 32
+lr = 0.15
 momentum = 0.9
 weight_decay = 0.0001
 weight_decay_norm = false
 nesterov = true
 schedule = 'one-cycle'
-pct_start = 0.3
+pct_start = 0.2
 dropout = 0.0
-label_smoothing = 0.02
+label_smoothing = 0.0
 ema_decay = 0.998
 rotate = 10.0
-translate = 2.0
+translate = 1.0
 scale = 0.1
 shear = 5.0
 ";
 
 /// The settings of [`Recipe::Speed`].
 const SPEED: &str = "
-epochs = 4
-batch_size = 128
-lr = 0.1
+epochs = 6
+batch_size = 64
+lr = 0.25
 momentum = 0.9
 weight_decay = 0.0001
 weight_decay_norm = false
 nesterov = true
 schedule = 'one-cycle'
-pct_start = 0.3
+pct_start = 0.2
 dropout = 0.0
 label_smoothing = 0.0
 ema_decay = 0.99
-rotate = 0.0
-translate = 0.0
-scale = 0.0
-shear = 0.0
+rotate = 10.0
+translate = 1.0
+scale = 0.1
+shear = 5.0
 ";
 
 impl Recipe {

@@ -1,8 +1,9 @@
 //! Augmentation: each training image turned, moved, scaled and sheared at random, every time it is its turn.
 //!
-//! A batch is sampled at once, on its device, as `torchvision.transforms.RandomAffine` samples one image. The random
-//! numbers are the device's default generator's, so that a seed gives them again and a CUDA graph draws new ones each time
-//! that it is replayed.
+//! A batch is sampled at once, on its device, by the matrices of `torchvision.transforms.RandomAffine`; bicubically, where
+//! that takes the nearest pixel by default, and moved by parts of a pixel too. Bilinear sampling blurs: the net would learn
+//! from softer digits than those it is tested on. The random numbers are the device's default generator's, so that a seed
+//! gives them again and a CUDA graph draws new ones each time that it is replayed.
 
 use super::BLACK;
 use crate::config::Config;
@@ -18,7 +19,7 @@ pub struct RandomAffine {
     pub translate: f64,
     /// The most that its size differs from 1.
     pub scale: f64,
-    /// The most that it is sheared along its rows, in degrees.
+    /// The most that it is sheared along its rows, before it is turned, in degrees.
     pub shear: f64,
 }
 
@@ -51,21 +52,19 @@ impl RandomAffine {
         let shear = share(1)?.f_mul_scalar(self.shear.to_radians())?.f_tan()?;
         let zoom = share(2)?.f_mul_scalar(self.scale)?.f_add_scalar(1.0)?.f_reciprocal()?;
         let (cos, sin) = (angle.f_cos()?.f_mul(&zoom)?, angle.f_sin()?.f_mul(&zoom)?);
+        // The inverse of turning what was sheared along its rows: both scaled by zoom.
+        let matrix =
+            [cos.f_sub(&sin.f_mul(&shear)?)?, sin.f_add(&cos.f_mul(&shear)?)?, sin.f_neg()?, cos.shallow_clone()];
         // grid_sample asks where in the input a pixel of the output comes from, in halves of the image's side.
         let half = images.size()[3] as f64 / 2.0;
-        let rows = [
-            cos.shallow_clone(),
-            cos.f_mul(&shear)?.f_sub(&sin)?,
-            share(3)?.f_mul_scalar(self.translate / half)?,
-            sin.shallow_clone(),
-            sin.f_mul(&shear)?.f_add(&cos)?,
-            share(4)?.f_mul_scalar(self.translate / half)?,
-        ];
-        let theta = Tensor::f_stack(&rows, 1)?.f_view([-1, 2, 3])?;
+        let (x, y) = (share(3)?.f_mul_scalar(-self.translate / half)?, share(4)?.f_mul_scalar(-self.translate / half)?);
+        let origin = |a: &Tensor, b: &Tensor| -> Result<Tensor> { Ok(a.f_mul(&x)?.f_add(&b.f_mul(&y)?)?) };
+        let [a, b, c, d] = &matrix;
+        let theta = Tensor::f_stack(&[a, b, &origin(a, b)?, c, d, &origin(c, d)?], 1)?.f_view([-1, 2, 3])?;
         let grid = Tensor::f_affine_grid_generator(&theta, images.size(), false)?;
-        // Bilinear (0), with zeros around (0): so black is 0 while it samples.
+        // Bicubic (2), with zeros around (0): so black is 0 while it samples.
         let black = f64::from(BLACK);
-        Ok(images.f_sub_scalar(black)?.f_grid_sampler(&grid, 0, 0, false)?.f_add_scalar(black)?)
+        Ok(images.f_sub_scalar(black)?.f_grid_sampler(&grid, 2, 0, false)?.f_add_scalar(black)?)
     }
 }
 
@@ -103,25 +102,26 @@ mod tests {
     fn a_pixel_is_a_pixel_and_outside_is_black() {
         let images = images();
         let moved = furthest(RandomAffine { translate: 3.0, ..NONE }, &images);
-        assert_close(&moved.slice(2, 0, 25, 1).slice(3, 0, 25, 1), &images.slice(2, 3, 28, 1).slice(3, 3, 28, 1));
-        let black = pixel_table().double_value(&[0]);
-        assert_close(&moved.slice(2, 25, 28, 1), &Tensor::from(black));
-        assert_close(&moved.slice(3, 25, 28, 1), &Tensor::from(black));
+        assert_close(&moved.slice(2, 3, 28, 1).slice(3, 3, 28, 1), &images.slice(2, 0, 25, 1).slice(3, 0, 25, 1));
+        let black = Tensor::from(pixel_table().double_value(&[0]));
+        assert_close(&moved.slice(2, 0, 3, 1), &black);
+        assert_close(&moved.slice(3, 0, 3, 1), &black);
     }
 
     #[test]
     fn a_quarter_turn_is_a_quarter_turn() {
         let images = images();
-        assert_close(&furthest(RandomAffine { rotate: 90.0, ..NONE }, &images), &images.rot90(1, [2, 3]));
+        assert_close(&furthest(RandomAffine { rotate: 90.0, ..NONE }, &images), &images.rot90(3, [2, 3]));
+    }
+
+    /// Black but for a white square of `side` pixels in the middle; black is 0 here.
+    fn square(side: i64) -> Tensor {
+        let edge = (28 - side) / 2;
+        Tensor::ones([1, 1, side, side], (Kind::Float, Device::Cpu)).constant_pad_nd([edge, edge, edge, edge])
     }
 
     #[test]
     fn scale_is_that_of_what_is_seen() {
-        // A square of 8x8 in the middle becomes one of 12x12.
-        let square = |side: i64| {
-            let edge = (28 - side) / 2;
-            Tensor::ones([1, 1, side, side], (Kind::Float, Device::Cpu)).constant_pad_nd([edge, edge, edge, edge])
-        };
         let black = f64::from(BLACK);
         let scaled = furthest(RandomAffine { scale: 0.5, ..NONE }, &(square(8) + black)) - black;
         let area = scaled.sum(Kind::Float).double_value(&[]);
@@ -131,22 +131,50 @@ mod tests {
     #[test]
     fn a_shear_moves_rows_along_themselves() {
         let images = images();
-        // Rows that lie y + 1/2 below the middle are moved by as much.
-        let sheared = furthest(RandomAffine { shear: 45.0, ..NONE }, &images);
-        let between = (images.select(2, 15).slice(2, 1, 28, 1) + images.select(2, 15).slice(2, 0, 27, 1)) / 2;
-        let between_next = between.slice(2, 1, 27, 1);
-        assert_close(&sheared.select(2, 15).slice(2, 0, 26, 1), &between_next);
+        // The row that lies half a pixel below the middle is moved by half a pixel to the left, in between its neighbours:
+        // 19/32 of either and -3/32 of the next ones make the cubic of PyTorch (a = -0.75) there.
+        let row = furthest(RandomAffine { shear: 45.0, ..NONE }, &images).select(2, 14);
+        let at = |first: i64| images.select(2, 14).slice(2, first, first + 25, 1);
+        let between = (at(1) + at(2)) * (19.0 / 32.0) - (at(0) + at(3)) * (3.0 / 32.0);
+        assert_close(&row.slice(2, 1, 26, 1), &between);
+    }
+
+    /// Where the light of an image [1, 28, 28] is, in pixels right of and below the middle.
+    fn centre(image: &Tensor) -> (f64, f64) {
+        let light = image.view([28, 28]) - f64::from(BLACK);
+        let place = Tensor::arange(28, (Kind::Float, Device::Cpu)) - 13.5;
+        let along = |dimension: i64| {
+            let profile = light.sum_dim_intlist([dimension].as_slice(), false, Kind::Float);
+            ((&profile * &place).sum(Kind::Double) / profile.sum(Kind::Double)).double_value(&[])
+        };
+        (along(0), along(1))
+    }
+
+    #[test]
+    fn a_translation_is_in_pixels_whatever_else_is_done() {
+        let image = square(4) + f64::from(BLACK);
+        for affine in [
+            RandomAffine { translate: 3.0, ..NONE },
+            RandomAffine { rotate: 40.0, translate: 3.0, scale: 0.5, shear: 20.0 },
+        ] {
+            let (x, y) = centre(&furthest(affine, &image));
+            assert!((x - 3.0).abs() < 0.1 && (y - 3.0).abs() < 0.1, "{x}, {y}: {affine:?}");
+        }
     }
 
     #[test]
     fn each_image_is_distorted_in_its_own_way_within_the_most() {
-        let one = images().slice(0, 0, 1, 1);
-        let many = one.repeat([64, 1, 1, 1]);
+        let many = (square(4) + f64::from(BLACK)).repeat([256, 1, 1, 1]);
         let moved = RandomAffine { rotate: 5.0, translate: 1.0, scale: 0.1, shear: 5.0 }.apply(&many).unwrap();
         assert_eq!(moved.size(), many.size());
-        for i in 1..64 {
+        let (mut left, mut right) = (0.0f64, 0.0f64);
+        for i in 1..256 {
             assert!(!moved.get(i).equal(&moved.get(0)));
+            let (x, y) = centre(&moved.get(i));
+            assert!(x.abs() < 1.1 && y.abs() < 1.1, "{x}, {y}");
+            (left, right) = (left.min(x), right.max(x));
         }
+        assert!(left < -0.8 && right > 0.8, "{left} to {right}");
         assert_eq!(RandomAffine::of(&Config::default()), None);
     }
 }

@@ -22,6 +22,8 @@ pub fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, String)]) 
         figures.push((format!("{measured} accuracy"), format!("{last:.2} %")));
         figures.push((format!("best, at epoch {epoch}"), format!("{best:.2} %")));
     }
+    let tta = run.done.as_ref().and_then(|done| done.get(&format!("tta_{measured}_accuracy"))?.as_f64());
+    figures.extend(tta.map(|tta| (format!("{measured} accuracy with TTA"), format!("{tta:.2} %"))));
     let tested: i64 = findings.confusion.iter().flatten().sum();
     figures.push((format!("of {tested} {measured} images wrong"), findings.mistakes.len().to_string()));
     figures.push(("epochs".into(), run.epochs.len().to_string()));

@@ -25,6 +25,8 @@ pub fn run(folder: &Path, findings: &Findings, data: &Data) -> Result<PathBuf> {
     pictures.extend(of_findings(findings, data.measured())?);
     pictures.push(("training_images", grid::training_images(&data.train)?));
     if let Some(augment) = RandomAffine::of(&run.config) {
+        // So that `report` draws again what `train` drew.
+        tch::manual_seed(run.config.seed);
         pictures.push(("augmented_images", grid::augmented_images(&data.train, &augment)?));
     }
     plots(&folder.join("plots"), &pictures)?;

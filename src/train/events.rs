@@ -31,7 +31,7 @@ pub enum Event<'a> {
         steps: &'a [StepRecord],
         /// The test after the last epoch.
         test: &'a Evaluation,
-        /// The net as it is now.
+        /// The net that is measured: where the weights are averaged, the average.
         net: &'a Net,
         /// The gradient of each parameter in the epoch's last step; none when that step was another process's.
         gradients: &'a [(String, Tensor)],
@@ -52,9 +52,9 @@ pub struct EpochRecord {
     pub epoch: i64,
     /// The learning rate of the epoch's first step.
     pub lr: f64,
-    /// The mean over the images of the loss when it was their turn, in nats.
+    /// The mean over the images of the loss when it was their turn (smoothed with `label_smoothing`), in nats.
     pub train_loss: f64,
-    /// The share of images that were classified right when it was their turn (with dropout), in percent.
+    /// The share of images that were classified right when it was their turn (with dropout, augmented), in percent.
     pub train_accuracy: f64,
     /// What the net did after it on the test images, or on those that are held out.
     #[serde(flatten)]
@@ -127,7 +127,7 @@ pub struct StepRecord {
     pub epoch: i64,
     /// The learning rate of the step.
     pub lr: f64,
-    /// The mean loss over the batch, in nats.
+    /// The mean loss over the batch, in nats; with `label_smoothing` the smoothed one.
     pub loss: f32,
 }
 

@@ -1,4 +1,5 @@
-//! One training step: gather, augment, forward, loss, backward, SGD, average; operation by operation, or on a GPU as one CUDA graph.
+//! One training step: gather, augment, forward, loss, backward, SGD, average; operation by operation, or on a GPU as one
+//! CUDA graph.
 //!
 //! A step of this net is more than a hundred small kernels; launched one by one, a GPU waits for the host most of the
 //! time. A [`Graph`] launches them in one call. What it replays is fixed: the kernels, the memory that they read and
@@ -98,7 +99,7 @@ impl<'a> Stepper<'a> {
             augment: RandomAffine::of(config),
             label_smoothing: config.label_smoothing,
             sgd: Sgd::new(net, config),
-            average: (config.ema_decay > 0.0).then(|| Average::of(net, config.ema_decay, device)).transpose()?,
+            average: (config.ema_decay > 0.0).then(|| Average::of(net, config.ema_decay)).transpose()?,
             losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
             gradients: Vec::new(),
@@ -288,7 +289,7 @@ mod tests {
     }
 
     fn stepper<'a>(net: &'a Net, data: &'a Data) -> Stepper<'a> {
-        let config = Config { batch_size: 8, ..Config::default() };
+        let config = Config { batch_size: 8, ema_decay: 0.9, ..Config::default() };
         Stepper::new(net, &data.train, Device::Cpu, &config, 3).unwrap()
     }
 

@@ -48,3 +48,31 @@ def test_time_to_accuracy_trains_whole_recipes(tmp_path: Path) -> None:
             assert 0 < row["seconds"] < row["seconds_with_start_up"]
             assert 5 < row["test_accuracy"] < 100
     assert runs["original"][0]["epochs"] == runs["original in PyTorch"][0]["epochs"] == 15
+
+
+def test_ablations_are_measured_once(tmp_path: Path) -> None:
+    variants, out = tmp_path / "variants.toml", tmp_path / "ablations.json"
+    variants.write_text('[best."the recipe"]\nepochs = 1\n[best."no average"]\nepochs = 1\nema_decay = 0\n')
+    sizes = ["--seeds", 1, 2, "--validation", 200, "--limit-train", 840, "--jobs", 2]
+    printed = script("ablate.py", variants, *sizes, "--out", out)
+    assert printed.count("| 2 |") == 2
+    known = json.loads(out.read_text())
+    assert len(known) == 4
+    assert all("validation = 200\n" in config and run["status"] == "done" for config, run in known.items())
+    # The same again trains nothing; another setting is another run.
+    assert script("ablate.py", variants, *sizes, "--out", out) == printed
+    assert json.loads(out.read_text()) == known
+    variants.write_text(variants.read_text() + '[best."no Nesterov"]\nepochs = 1\nnesterov = false\n')
+    script("ablate.py", variants, *sizes, "--out", out)
+    assert len(json.loads(out.read_text())) == 6
+
+
+def test_a_variant_that_the_program_refuses_ends_it(tmp_path: Path) -> None:
+    variants = tmp_path / "variants.toml"
+    variants.write_text('[best."too much"]\nrotate = 1000\n')
+    command = [sys.executable, ROOT / "scripts/ablate.py", variants, "--out", tmp_path / "out.json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "--rotate takes degrees from 0 to 180" in done.stderr
+    assert "{'rotate': 1000} were refused" in done.stderr
+    assert not (tmp_path / "out.json").exists()

@@ -43,7 +43,7 @@ def test_original_settings(tmp_path: Path, seed: int, threads: int) -> None:
     "options",
     [
         ["--schedule", "cosine", "--weight-decay", 0.001],
-        ["--schedule", "one-cycle", "--nesterov", "--lr", 0.05],
+        ["--schedule", "one-cycle", "--pct-start", 0.2, "--nesterov", "--lr", 0.05],
         ["--schedule", "constant", "--momentum", 0, "--dropout", 0],
         ["--step-size", 1, "--gamma", 0.3, "--batch-size", 100, "--nesterov", "--weight-decay", 0.01],
     ],

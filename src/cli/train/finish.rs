@@ -88,6 +88,12 @@ impl Finish<'_> {
         tracing::info!("next: tch-mnist predict --weights {out}/model.pt IMAGE");
     }
 
+    /// The last test once more, by test-time augmentation. The run is done by then: what goes wrong here is a warning.
+    pub fn test_tta(&self, run: &Run) -> Option<Evaluation> {
+        let tested = without_panic(|| run.test_tta());
+        tested.inspect_err(|error| tracing::warn!("--tta was not measured: {}", sentence(error))).ok()
+    }
+
     /// The plots, the page and TensorBoard's pictures. The run is done by then: what goes wrong here is a warning.
     pub fn look(&self, net: &Net, data: &Data, tensorboard: Option<&mut TensorBoard>) {
         let began = Instant::now();

@@ -28,7 +28,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The flags of `train`. A setting that is not given comes from `--config`, and else from the original.
+/// The flags of `train`. A setting that is not given comes from `--recipe`, else from `--config`, else from the original.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -169,7 +169,7 @@ fn start(args: &Args, verbosity: Verbosity, begun: &mut Option<PathBuf>) -> Resu
     let ended = ended.and_then(|ending| {
         if ending != Ending::Interrupted {
             finish.write_weights(&run)?;
-            finish.tta = config.tta.then(|| without_panic(|| run.test_tta())).transpose()?;
+            finish.tta = if config.tta { finish.test_tta(&run) } else { None };
         }
         Ok(ending)
     });

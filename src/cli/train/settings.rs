@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// The settings of [`Config`](crate::config::Config) as flags: those that were given are the keys of a TOML table.
 #[derive(clap::Args, Serialize)]
 pub struct Settings {
-    /// A preset of settings; flags beside it win over it [default: original]
+    /// A preset of settings; it wins over --config, and other flags win over it [default: original]
     #[arg(long, value_enum, value_name = "NAME")]
     recipe: Option<Recipe>,
     /// Which dataset [default: mnist]
@@ -50,7 +50,7 @@ pub struct Settings {
     /// one-cycle: the share of the steps over which the rate rises [default: 0.3]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pct_start: Option<f64>,
-    /// The share of the target's probability that is spread over all classes [default: 0]
+    /// The share of the target's probability that is spread over all classes; 0: none [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     label_smoothing: Option<f64>,
     /// Measure and save an exponential moving average of the weights, of this decay a step; 0: none [default: 0]

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `step/loss`, `step/lr` | of the run | every training step |
 //! | `loss/*`, `accuracy/*`, `lr`, ... | epoch | the line of `metrics.jsonl` |
-//! | `weights/*`, `gradients/*` | epoch | histograms; the gradients are those of the epoch's last step |
+//! | `weights/*`, `gradients/*` | epoch | histograms; the weights are those that are measured, the gradients those of the epoch's last step |
 //! | `misclassified`, `confusion` | the last epoch | the report's pictures |
 //!
 //! The settings are there for the HParams page. A resumed run begins a new file with those events of the old one that
@@ -193,7 +193,7 @@ fn histogram(tag: &str, tensor: &Tensor) -> Result<Value> {
 /// The settings, as the HParams page shows and compares them, and the metrics that it puts beside them.
 fn settings(config: &Config) -> Result<Vec<Event>> {
     // What changes no result is left out.
-    let left_out = ["data", "device", "threads", "checkpoint_every", "report", "tensorboard"];
+    let left_out = ["data", "device", "threads", "checkpoint_every", "report", "tensorboard", "tta"];
     let mut start = SessionStartInfo { start_time_secs: now(), ..SessionStartInfo::default() };
     let mut experiment = Experiment::default();
     for (name, value) in toml::Table::try_from(config)?.into_iter().filter(|(name, _)| !left_out.contains(&&name[..])) {
