@@ -39,8 +39,8 @@ shear = 5.0
 /// The settings of [`Recipe::Speed`].
 const SPEED: &str = "
 epochs = 6
-batch_size = 64
-lr = 0.25
+batch_size = 32
+lr = 0.15
 momentum = 0.9
 weight_decay = 0.0001
 weight_decay_norm = false
