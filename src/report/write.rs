@@ -24,7 +24,7 @@ pub fn run(folder: &Path, findings: &Findings, data: &Data) -> Result<PathBuf> {
     let mut pictures = curves::of_run(&run)?;
     pictures.extend(of_findings(findings, data.measured())?);
     pictures.push(("training_images", grid::training_images(&data.train)?));
-    if let Some(augment) = RandomAffine::of(&run.config) {
+    if let Some(augment) = RandomAffine::of(&run.config, data.train.images.device())? {
         // So that `report` draws again what `train` drew.
         tch::manual_seed(run.config.seed);
         pictures.push(("augmented_images", grid::augmented_images(&data.train, &augment)?));

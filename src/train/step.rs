@@ -96,7 +96,7 @@ impl<'a> Stepper<'a> {
             device,
             precision: config.precision,
             batch_size: config.batch_size,
-            augment: RandomAffine::of(config),
+            augment: RandomAffine::of(config, device)?,
             label_smoothing: config.label_smoothing,
             sgd: Sgd::new(net, config),
             average: (config.ema_decay > 0.0).then(|| Average::of(net, config.ema_decay)).transpose()?,
