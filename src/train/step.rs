@@ -341,7 +341,7 @@ mod tests {
             let mut stepper = Stepper::new(&net, &data.train, Device::Cpu, &config, 1).unwrap();
             // Without a gradient of its own a parameter is left alone: zeros make the penalty all there is.
             let before: Vec<_> = net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect();
-            net.parameters().for_each(|(_, tensor)| (tensor.sum(Kind::Float) * 0).backward());
+            net.parameters().for_each(|(_, tensor)| (tensor * tensor.zeros_like()).sum(Kind::Float).backward());
             stepper.sgd.step(0.1).unwrap();
             let factors = net.parameters().zip(before).map(|((name, after), before)| {
                 let factor = after.detach().sum(Kind::Double) / before.sum(Kind::Double);
