@@ -36,24 +36,10 @@ scale = 0.1
 shear = 5.0
 ";
 
-/// The settings of [`Recipe::Speed`].
+/// What [`Recipe::Speed`] does otherwise.
 const SPEED: &str = "
 epochs = 6
-batch_size = 32
-lr = 0.15
-momentum = 0.9
-weight_decay = 0.0001
-weight_decay_norm = false
-nesterov = true
-schedule = 'one-cycle'
-pct_start = 0.2
-dropout = 0.0
-label_smoothing = 0.0
 ema_decay = 0.99
-rotate = 10.0
-translate = 1.0
-scale = 0.1
-shear = 5.0
 ";
 
 impl Recipe {
@@ -71,7 +57,7 @@ impl Recipe {
         let parsed = |text: &str| text.parse::<toml::Table>().expect("the recipes are TOML");
         match self {
             Recipe::Best => parsed(BEST),
-            Recipe::Speed => parsed(SPEED),
+            Recipe::Speed => parsed(BEST).into_iter().chain(parsed(SPEED)).collect(),
             Recipe::Original => {
                 let defaults = toml::Table::try_from(Config::default()).expect("a Config is a table");
                 let keys = parsed(BEST);

@@ -37,7 +37,7 @@ def test_wrong_flags_are_usage_errors() -> None:
 
 def test_time_to_accuracy_trains_whole_recipes(tmp_path: Path) -> None:
     out = tmp_path / "runs.json"
-    sizes = ["--recipes", "speed", "original", "--seeds", 2, "--limit-train", 512, "--threads", 1]
+    sizes = ["--recipes", "speed", "original", "--seeds", 2, "--limit-train", 256, "--threads", 1]
     printed = script("bench.py", "time-to-accuracy", *sizes, "--out", out)
     runs = json.loads(out.read_text())["runs"]
     assert {name: len(rows) for name, rows in runs.items()} == {"speed": 2, "original": 2, "original in PyTorch": 1}
