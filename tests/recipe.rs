@@ -128,7 +128,7 @@ fn what_is_measured_and_saved_is_the_average() {
     assert_eq!(tensor(&checkpoint, "average_updates").double_value(&[]), 20.0);
     let evaluated = ["evaluate", "--weights", model.to_str().unwrap(), "--data", DATA, "--device", "cpu"];
     let evaluated =
-        stdout(tch_mnist(&evaluated).args(["--limit-test", "500", "--log-format", "json", "--batch-size", "128"]));
+        stdout(tch_mnist(&evaluated).args(["--limit-test", "500", "--log-format", "json", "--kernels", "torch"]));
     let evaluated = &json_lines(&evaluated)[0];
     assert_eq!(evaluated["correct"], metrics(&out)[1]["correct"]);
 }
