@@ -179,8 +179,7 @@ impl Findings {
     ///
     /// When libtorch fails, as for want of memory.
     pub fn of(net: &Net, split: &Split) -> Result<Findings> {
-        let indices = Tensor::f_arange(split.len(), (Kind::Int64, split.labels.device()))?;
-        let outputs = log_probabilities(net, split, &indices.f_split(250, 0)?)?;
+        let outputs = log_probabilities(net, split, &split.batches(250)?)?;
         let (highest, predicted) = outputs.f_max_dim(1, false)?;
         let confidences = Vec::<f32>::try_from(highest.f_exp()?)?;
         let (labels, predicted) = (Vec::<i64>::try_from(&split.labels)?, Vec::<i64>::try_from(predicted)?);

@@ -12,7 +12,6 @@ use anyhow::Result;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
 
 /// The flags of `evaluate`.
 #[derive(clap::Args)]
@@ -61,8 +60,7 @@ pub fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     weights::load(&args.weights, &net)?;
     let limit = (args.limit_test > 0).then_some(args.limit_test);
     let test = data::load(&args.data, args.dataset, compute.device, Some(1), limit)?.test;
-    let indices = Tensor::f_arange(test.len(), (Kind::Int64, compute.device))?;
-    let batches = indices.f_split(args.batch_size, 0)?;
+    let batches = test.batches(args.batch_size)?;
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
     let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;
     if let Some(path) = &args.log_probabilities {

@@ -109,6 +109,15 @@ impl Split {
         self.len() == 0
     }
 
+    /// All indices in order, int64 `[batch_size]` each and the last one shorter, on the split's device.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails.
+    pub fn batches(&self, batch_size: i64) -> Result<Vec<Tensor>> {
+        Ok(Tensor::f_arange(self.len(), (Kind::Int64, self.labels.device()))?.f_split(batch_size, 0)?)
+    }
+
     /// The images at `indices` (int64 `[B]`) alone, as `part`.
     fn select(&self, indices: &Tensor, part: Part) -> Result<Split> {
         let indices = indices.f_to_device(self.labels.device())?;

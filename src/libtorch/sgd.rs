@@ -54,7 +54,8 @@ pub fn step(
     assert!(parameters.len() == buffers.len() && parameters.len() == weight_decays.len());
     let mut parameters: Vec<_> = parameters.iter_mut().map(Tensor::as_mut_ptr).collect();
     let mut buffers: Vec<_> = buffers.iter_mut().map(Tensor::as_mut_ptr).collect();
-    // SAFETY: two arrays hold `count` pointers to tensors that are borrowed mutably for the call, the third `count` numbers.
+    // SAFETY: two arrays hold `count` pointers to tensors that are borrowed mutably for the call, the third `count`
+    // numbers.
     unsafe {
         check(tm_sgd_step(
             parameters.as_mut_ptr(),
@@ -84,7 +85,8 @@ pub fn static_step(
     assert!(parameters.len() == buffers.len() && parameters.len() == weight_decays.len());
     let mut parameters: Vec<_> = parameters.iter_mut().map(Tensor::as_mut_ptr).collect();
     let mut buffers: Vec<_> = buffers.iter_mut().map(Tensor::as_mut_ptr).collect();
-    // SAFETY: two arrays hold `count` pointers to tensors that are borrowed mutably for the call, the third `count` numbers; `lr` outlives it.
+    // SAFETY: two arrays hold `count` pointers to tensors that are borrowed mutably for the call, the third `count`
+    // numbers; `lr` outlives it.
     unsafe {
         check(tm_sgd_static_step(
             parameters.as_mut_ptr(),

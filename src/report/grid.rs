@@ -1,4 +1,5 @@
-//! Grids of digits with their labels: the first training images, as they are and augmented, and the test images that a net gets worst.
+//! Grids of digits with their labels: the first training images, as they are and augmented, and the test images that a
+//! net gets worst.
 
 use super::picture::svg;
 use super::style::{COLOURS, GREY, INK, drawing, text};

@@ -167,7 +167,9 @@ impl Checkpoint {
                 config.data.display()
             );
         }
-        self.load(net)?;
+        // Where the weights are averaged, the net that goes on is the raw one.
+        let own = if config.ema_decay > 0.0 { "raw" } else { "model" };
+        net.load_state_dict(&self.state_dict(own, net)?)?;
         let stretched = matches!(config.schedule, ScheduleKind::OneCycle | ScheduleKind::Cosine);
         if stretched && config.epochs != state.config.epochs && !state.epochs.is_empty() {
             let schedule = config.schedule.to_possible_value();
@@ -205,7 +207,6 @@ impl Checkpoint {
             }
         }
         if let Some(average) = &run.stepper.average {
-            net.load_state_dict(&self.state_dict("raw", net)?)?;
             self.load(average.net())?;
             average.updates().shallow_clone().f_copy_(self.tensor("average_updates")?)?;
         }

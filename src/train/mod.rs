@@ -23,7 +23,7 @@ use crate::model::Net;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// How long the progress bar may show an old loss on CUDA, where reading one makes the host wait for the device.
 const READ_LOSS_EVERY: Duration = Duration::from_millis(200);
@@ -197,9 +197,7 @@ impl<'a> Run<'a> {
     /// When libtorch fails, as for want of memory.
     pub fn test_tta(&self) -> Result<Evaluation> {
         let split = self.data.measured();
-        let indices = Tensor::f_arange(split.len(), (Kind::Int64, self.device))?;
-        let batches = indices.f_split(self.config.batch_size, 0)?;
-        evaluate_tta(self.trained(), split, &batches)
+        evaluate_tta(self.trained(), split, &split.batches(self.config.batch_size)?)
     }
 
     /// Notes the epoch under way as done, and gets ready for the next.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `step/loss`, `step/lr` | of the run | every training step |
 //! | `loss/*`, `accuracy/*`, `lr`, ... | epoch | the line of `metrics.jsonl` |
-//! | `weights/*`, `gradients/*` | epoch | histograms; the weights are those that are measured, the gradients those of the epoch's last step |
+//! | `weights/*`, `gradients/*` | epoch | histograms of what is measured, and of the gradients of the last step |
 //! | `misclassified`, `confusion` | the last epoch | the report's pictures |
 //!
 //! The settings are there for the HParams page. A resumed run begins a new file with those events of the old one that
