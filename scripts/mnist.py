@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SPLITS = ["train", "t10k"]
+KINDS = ["images-idx3", "labels-idx1"]
+
 
 def load_split(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
     """Reads the images, uint8 [N, 28, 28], and the labels, int64 [N], of a split from `folder`."""
-    prefix = "train" if train else "t10k"
-    images = read_idx(folder / f"{prefix}-images-idx3-ubyte", header=16)
-    labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte", header=8)
+    images, labels = (folder / f"{SPLITS[0 if train else 1]}-{kind}-ubyte" for kind in KINDS)
+    images, labels = read_idx(images, header=16), read_idx(labels, header=8)
     return images.view(-1, 28, 28), labels.long()
 
 
@@ -30,5 +32,6 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def locate(folder: Path, dataset: str) -> Path:
-    """The folder that holds the four files: `folder` itself, or the one below it named after the dataset."""
-    return folder / dataset if (folder / dataset).is_dir() else folder
+    """The folder with the four files, by the program's rule: `folder` if it holds one, else the dataset's below it."""
+    names = [f"{split}-{kind}-ubyte{gz}" for split in SPLITS for kind in KINDS for gz in ["", ".gz"]]
+    return folder if any((folder / name).exists() for name in names) else folder / dataset

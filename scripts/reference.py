@@ -90,41 +90,36 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> dict:
     return {"test_loss": test_loss / count, "test_accuracy": 100 * correct / count, "correct": correct}
 
 
-def schedule(args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """The learning rate schedule that `--schedule` names."""
-    match args.schedule:
-        case "step":
-            return lr_scheduler.StepLR(optimizer, step_size=args.step_size, gamma=args.gamma)
-        case "cosine":
-            return lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs)
-        case "one-cycle":
-            total = args.epochs * steps
-            return lr_scheduler.OneCycleLR(
-                optimizer, max_lr=args.lr, total_steps=total, pct_start=args.pct_start, cycle_momentum=False
-            )
-        case _:
-            return lr_scheduler.ConstantLR(optimizer, factor=1)
+# The schedules by name: the arguments, the optimizer and the steps per epoch to a scheduler.
+SCHEDULES = {
+    "step": lambda args, optimizer, _: lr_scheduler.StepLR(optimizer, step_size=args.step_size, gamma=args.gamma),
+    "cosine": lambda args, optimizer, _: lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs),
+    "one-cycle": lambda args, optimizer, steps: lr_scheduler.OneCycleLR(
+        optimizer, args.lr, total_steps=args.epochs * steps, pct_start=args.pct_start, cycle_momentum=False
+    ),
+    "constant": lambda _args, optimizer, _: lr_scheduler.ConstantLR(optimizer, factor=1),
+}
 
 
 def arguments() -> argparse.Namespace:
     """The flags, named and set by default as those of `tch-mnist train`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--dataset", choices=["mnist", "fashion-mnist", "kmnist"], default="mnist")
+    parser.add_argument("--dataset", default="mnist", help="as tch-mnist train --help lists them")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--momentum", type=float, default=0.9)
     parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--nesterov", action="store_true")
-    parser.add_argument("--schedule", choices=["step", "cosine", "one-cycle", "constant"], default="step")
+    parser.add_argument("--schedule", choices=SCHEDULES, default="step")
     parser.add_argument("--step-size", type=int, default=6)
     parser.add_argument("--gamma", type=float, default=0.1)
     parser.add_argument("--pct-start", type=float, default=0.3)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one per core")
     parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")
     parser.add_argument("--limit-test", type=int, default=0, help="the first N test images only; 0: all")
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
@@ -155,7 +150,7 @@ def main() -> None:
     optimizer = optim.SGD(
         net.parameters(), args.lr, args.momentum, weight_decay=args.weight_decay, nesterov=args.nesterov
     )
-    scheduler = schedule(args, optimizer, len(train_loader))
+    scheduler = SCHEDULES[args.schedule](args, optimizer, len(train_loader))
 
     started = time.perf_counter()
     losses: list[tuple[float, float]] = []

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import optuna
+from common import PROGRAM
 from optuna.trial import FrozenTrial
 from sweeping import results, space, study, winner
 from sweeping.places import Place, Threads, cores
 from sweeping.space import UsageError, flags
 from sweeping.study import Sweep, SweepFailed
 from tqdm import tqdm
-
-PROGRAM = Path(__file__).resolve().parent.parent / "target/release/tch-mnist"
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,7 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="the folder of the datasets (default: data)")
     add("--program", type=Path, default=PROGRAM, metavar="PATH", help="default: target/release/tch-mnist")
     add("--ray", metavar="ADDRESS", help="run the trials on this Ray cluster (auto, HOST:PORT), or local for one here")
-    add("--cpus-per-trial", type=count, metavar="N", help="threads a trial (default: cores / jobs; with --ray 1)")
+    add("--cpus-per-trial", type=count, metavar="N", help="threads per trial (default: cores / jobs; with --ray 1)")
     add(
         "--gpus-per-trial",
         type=amount,

@@ -2,19 +2,22 @@
 
 use crate::data::{BLACK, Part, Split};
 use crate::model::Net;
+use crate::shape;
 use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
+
+const CLASSES: i64 = shape::CLASSES as i64;
 
 /// What a net does on a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Which images.
+    /// The part of the dataset.
     pub part: Part,
     /// The mean negative log-likelihood over the images, in nats.
     pub loss: f64,
     /// Images whose most probable class is their label.
     pub correct: i64,
-    /// Images in all.
+    /// All images.
     pub total: i64,
     /// Images by label (row) and predicted class (column).
     pub confusion: Vec<Vec<i64>>,
@@ -26,8 +29,7 @@ impl Evaluation {
         percent(self.correct, self.total)
     }
 
-    /// The original's line: `Test set: Average loss: 0.0189, Accuracy: 9942/10000 (99.42%)`; `Validation set: ...` of
-    /// images that are held out.
+    /// The original's line: `Test set: Average loss: 0.0189, Accuracy: 9942/10000 (99.42%)`, or `Validation set: ...`.
     pub fn line(&self) -> String {
         let Evaluation { loss, correct, total, .. } = self;
         let part = match self.part {
@@ -38,7 +40,7 @@ impl Evaluation {
         format!("{part} set: Average loss: {loss:.4}, Accuracy: {correct}/{total} ({:.2}%)", self.accuracy())
     }
 
-    /// What is said of a result of [`evaluate_tta`]: `With TTA, the average over 9 translations: ...`.
+    /// The line for a result of [`evaluate_tta`]: `With TTA, the average over 9 translations: ...`.
     pub fn tta_line(&self) -> String {
         let Evaluation { loss, correct, total, .. } = self;
         let accuracy = self.accuracy();
@@ -58,22 +60,27 @@ impl Evaluation {
 }
 
 /// `100 * part / whole`
-pub fn percent(part: i64, whole: i64) -> f64 {
+pub(crate) fn percent(part: i64, whole: i64) -> f64 {
     100.0 * part as f64 / whole as f64
 }
-
-/// How many classes each of the datasets has.
-pub const CLASSES: i64 = 10;
 
 /// Runs `net` in evaluation mode over the batches of `split` that `batches` index (int64 [B] each).
 ///
 /// The loss is summed as the original's test function sums it: each batch in float32, the batches in double. Nothing
-/// waits for the device before the last batch. Calls `between` before each batch; when it returns false the
-/// evaluation is given up.
+/// waits for the device before the last batch. `between` is called before each batch; if it returns false, the evaluation
+/// ends with `None`.
 ///
-/// # Errors
-///
-/// When libtorch fails, as for want of memory.
+/// ```
+/// # use tch::{Device, Kind, Tensor};
+/// # use tch_mnist::{Data, Dataset, Kernels, Net, evaluate};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+/// let test = Data::load(folder.as_ref(), Dataset::Mnist, Device::Cpu, 1, 100)?.test;
+/// let net = Net::new(Device::Cpu, 0.0, Kernels::Fused);
+/// let all = [Tensor::arange(100, (Kind::Int64, Device::Cpu))];
+/// let evaluation = evaluate(&net, &test, &all, || true)?.unwrap();
+/// assert_eq!(evaluation.total, 100);
+/// # anyhow::Ok(())
+/// ```
 pub fn evaluate(
     net: &Net,
     split: &Split,
@@ -83,17 +90,13 @@ pub fn evaluate(
     evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, between)
 }
 
-/// The same by test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved by
-/// one pixel to each side, up, down and along the diagonals.
-///
-/// # Errors
-///
-/// When libtorch fails, as for want of memory.
-pub fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
+/// The same with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved by
+/// one pixel in each of eight directions.
+pub(crate) fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
     Ok(evaluate_by(|images| forward_tta(net, images), split, batches, || true)?.expect("nothing stops it"))
 }
 
-/// The same by any function from images [B, 1, 28, 28] to log-probabilities [B, 10].
+/// The same with any function from images [B, 1, 28, 28] to log-probabilities [B, 10].
 fn evaluate_by(
     forward: impl Fn(&Tensor) -> Result<Tensor>,
     split: &Split,
@@ -124,7 +127,7 @@ fn evaluate_by(
     Ok(Some(Evaluation { part: split.part, loss: f64::try_from(loss)? / total as f64, correct, total, confusion }))
 }
 
-/// How many pictures test-time augmentation makes of one.
+/// The number of images that test-time augmentation makes of one.
 const TTA_VIEWS: i64 = 9;
 
 /// Log-probabilities [N, 10] of images [N, 1, 28, 28] over [`TTA_VIEWS`] translations of each.
@@ -140,11 +143,7 @@ fn forward_tta(net: &Net, images: &Tensor) -> Result<Tensor> {
 }
 
 /// The log-probabilities [N, 10] of the images of `split` that `batches` index, in their order.
-///
-/// # Errors
-///
-/// When libtorch fails, as for want of memory.
-pub fn log_probabilities(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Tensor> {
+pub(crate) fn log_probabilities(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let outputs = batches.iter().map(|indices| Ok(net.forward_t(&split.batch(indices)?.0, false)));
     Ok(Tensor::f_cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?)
@@ -152,33 +151,28 @@ pub fn log_probabilities(net: &Net, split: &Split, batches: &[Tensor]) -> Result
 
 /// An image that a net gets wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mistake {
+pub(crate) struct Mistake {
     /// Its place in the split, from 0.
     pub index: i64,
-    /// What it is.
     pub label: i64,
-    /// What the net takes it for.
+    /// The class that the net predicts.
     pub predicted: i64,
-    /// The probability that the net gives to that, 0 to 1.
+    /// The probability that the net gives to the predicted class, 0 to 1.
     pub confidence: f64,
 }
 
 /// What a net gets right and wrong, image by image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Images by label (row) and predicted class (column).
     pub confusion: Vec<Vec<i64>>,
-    /// The images it gets wrong, those first where it is most sure.
+    /// The images it gets wrong, the most confident mistakes first.
     pub mistakes: Vec<Mistake>,
 }
 
 impl Findings {
     /// Runs `net` in evaluation mode over `split` in its order.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails, as for want of memory.
-    pub fn of(net: &Net, split: &Split) -> Result<Findings> {
+    pub(crate) fn of(net: &Net, split: &Split) -> Result<Findings> {
         let outputs = log_probabilities(net, split, &split.batches(250)?)?;
         let (highest, predicted) = outputs.f_max_dim(1, false)?;
         let confidences = Vec::<f32>::try_from(highest.f_exp()?)?;

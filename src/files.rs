@@ -15,7 +15,7 @@ const TEMPORARY: &str = ".tch-mnist.tmp";
 /// # Errors
 ///
 /// What `write` returns, or one sentence that names `path`: a missing or read-only folder, a full disk.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = folder_of(path);
     let cannot = || format!("{} cannot be written", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -39,7 +39,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
 /// # Errors
 ///
 /// When the folder cannot be read or written.
-pub fn remove_temporaries(folder: &Path) -> Result<()> {
+pub(crate) fn remove_temporaries(folder: &Path) -> Result<()> {
     let cannot = || format!("{} cannot be cleared of temporary files", folder.display());
     for entry in std::fs::read_dir(folder).with_context(cannot)? {
         let entry = entry.with_context(cannot)?;
@@ -53,7 +53,7 @@ pub fn remove_temporaries(folder: &Path) -> Result<()> {
 }
 
 /// The folder that holds `path`: `.` for a bare file name.
-pub fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

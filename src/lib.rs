@@ -1,36 +1,53 @@
 //! A PyTorch MNIST net, layer for layer in Rust on libtorch. This page is the map.
 //!
-//! Data flows one way: [`cli`] makes a [`config`], [`data`] makes tensors, [`train`] turns both into a
-//! [`model::Net`] and a stream of events, [`weights`] and [`report`] write files.
+//! A module uses only modules below it in this table; `tests/layers.rs` checks that.
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`cli`] | every flag and its help text, one file a command; errors and exit codes |
-//! | [`config`] | the settings of a run: defaults, then a TOML file, then flags; recipes |
-//! | [`model`] | the net, layer by layer, named as in PyTorch |
-//! | [`summary`] | the torchsummary-style table |
-//! | [`data`] | IDX files checked, fetched and put on a device; augmentation |
+//! | `commands` | one file per command: flags in, exit code out |
+//! | `report` | pictures and pages of a run that has ended |
+//! | `observe` | who watches a run: progress bar, JSON lines, log, TensorBoard |
+//! | `run_folder` | every file name and schema of a run's folder |
+//! | `train` | the loop, a step, what a step changes; optimizers, schedules, augmentations |
+//! | `settings` | every setting, declared once: flag, key, default, range, help |
+//! | `evaluate` | loss, accuracy, confusion |
+//! | [`weights`] | weights files of several formats, read and written |
+//! | `data` | datasets: files fetched, checked, put on a device |
 //! | [`digit`] | any picture of a digit as MNIST would have it |
-//! | [`device`] | where to compute, and why |
-//! | [`train`] | the loop, a step, SGD, schedules, the average, checkpoints |
-//! | [`evaluate`] | loss, accuracy, confusion |
-//! | [`weights`] | TorchScript, state_dict and safetensors files, read and written |
-//! | [`backprop`] | Part 1: a 2-2-2 network by hand |
-//! | [`report`] | who listens to a run: progress bar, JSON lines, log, TensorBoard; pictures and a page of it |
-//! | [`files`] | files that are never half-written |
-//! | [`libtorch`] | the few libtorch calls that tch lacks; the only `unsafe` |
+//! | `backprop` | backpropagation by hand on a 2-2-2 network |
+//! | `model` | the net, layer by layer, named as in PyTorch |
+//! | `canvas` | drawing: SVG and PNG |
+//! | [`libtorch`] | the libtorch calls that tch lacks; the only `unsafe` and C++ |
+//! | `error` | what an error looks like: one sentence |
+//! | `shape` | 28x28 pixels, ten classes |
+//! | `files` | files that are never half-written |
 
-pub mod backprop;
-pub mod cli;
-pub mod config;
-pub mod data;
-pub mod device;
+#![deny(unreachable_pub)]
+
+mod backprop;
+mod canvas;
+mod commands;
+mod data;
 pub mod digit;
-pub mod evaluate;
-pub mod files;
+mod error;
+mod evaluate;
+mod files;
 pub mod libtorch;
-pub mod model;
-pub mod report;
-pub mod summary;
-pub mod train;
+mod model;
+mod observe;
+mod report;
+mod run_folder;
+mod settings;
+mod shape;
+mod train;
 pub mod weights;
+
+pub use commands::main;
+pub use data::{Data, Dataset, Part, Split};
+pub use evaluate::{Evaluation, evaluate};
+pub use model::{Block, Kernels, Layer, Net, StateDict, blocks};
+pub use settings::Settings;
+pub use train::{
+    Ending, EpochRecord, Event, History, Measured, Observer, Run, Schedule, Shuffle, State, StaticInputs, StepRecord,
+    Stepper,
+};

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tch_mnist::cli::main()
+    tch_mnist::main()
 }

@@ -163,7 +163,7 @@ fn no_line_is_wider_than_a_terminal() {
             assert!(line.chars().count() <= 100, "{line}");
         }
     }
-    assert!(stdout(&awkward).contains("Note: t1 = -2 is never reached"));
+    assert!(stdout(&awkward).contains("Note: t1 = -2 cannot be reached"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ const SLICE: [&str; 9] = ["bench", "--data", DATA, "--device", "cpu", "--batch-s
 #[test]
 fn every_measure_prints_its_rounds() {
     for (what, unit) in
-        [("steps", " ms a step ("), ("epoch", " s an epoch with its test ("), ("evaluate", " ms an evaluation (")]
+        [("steps", " ms per step ("), ("epoch", " s per epoch with its test ("), ("evaluate", " ms per evaluation (")]
     {
         let args = ["--limit-test", "100", "--rounds", "3", "--steps", "4", "--what", what];
         let text = stdout(tch_mnist(&SLICE).args(args));
@@ -40,7 +40,7 @@ fn a_round_waits_for_its_request() {
     let mut stdin = child.stdin.take().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().contains("ready"));
-    // Two rounds fit into an epoch of 25 steps, 12 of which warm up: the third is of the next one.
+    // Two rounds fit into an epoch of 25 steps, the first 12 warm up: the third is in the next one.
     for _ in 0..3 {
         writeln!(stdin).unwrap();
         assert!(lines.next().unwrap().contains("round"));
@@ -56,7 +56,7 @@ fn rounds_that_fit_into_no_epoch_are_refused() {
     let (sentence, code) = failure(tch_mnist(&SLICE).args(["--steps", "14"]));
     assert_eq!(
         (sentence.as_str(), code),
-        ("error: --steps takes at most 13 of an epoch of 25 steps, 12 of which warm up, not 14", 2)
+        ("error: --steps takes at most 13, not 14: an epoch has 25 steps, and the first 12 warm up", 2)
     );
     assert_eq!(failure(tch_mnist(&SLICE).args(["--rounds", "0"])).1, 2);
 }

@@ -6,8 +6,7 @@ use common::{failure, names, stdout, tch_mnist};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, Kind, Tensor};
-use tch_mnist::model::{Kernels, Net};
-use tch_mnist::weights::{self, StateDict};
+use tch_mnist::{Kernels, Net, StateDict, weights};
 
 const FORMATS: [&str; 3] = ["pt", "pth", "safetensors"];
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 use tch_mnist::libtorch::fused::{self, ConvBlock};
-use tch_mnist::model::{Kernels, Layer, Net, blocks};
+use tch_mnist::{Kernels, Layer, Net, blocks};
 
 /// The generator's seed and the number of threads belong to the whole process: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {

@@ -6,12 +6,9 @@ use common::*;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use tch::{Cuda, Device, Tensor};
-use tch_mnist::config::{Config, CudaGraph, ScheduleKind};
-use tch_mnist::data::{self, Data, Dataset};
 use tch_mnist::libtorch::graph::Graph;
-use tch_mnist::libtorch::{generator, precision};
-use tch_mnist::model::{Kernels, Net};
-use tch_mnist::train::{Average, Schedule, Shuffle, Stepper};
+use tch_mnist::libtorch::precision;
+use tch_mnist::{Data, Dataset, Kernels, Net, Schedule, Settings, Shuffle, State, Stepper};
 
 /// 5 epochs of 9 batches of 16 images and one of 12.
 const EPOCHS: i64 = 5;
@@ -24,32 +21,45 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn load(device: Device) -> Data {
-    data::load(Path::new(DATA), Dataset::Mnist, device, Some(IMAGES), Some(1)).unwrap()
+    Data::load(Path::new(DATA), Dataset::Mnist, device, IMAGES, 1).unwrap()
 }
 
-/// The first GPU; none, with a word of why, where the test is to be skipped.
+/// The first GPU; `None`, after saying so, if the test has to be skipped.
 fn gpu(test: &str) -> Option<Device> {
     let found = Cuda::is_available().then_some(Device::Cuda(0));
     if found.is_none() {
-        eprintln!("{test}: skipped, for there is no GPU here");
+        eprintln!("{test}: skipped: this machine has no GPU");
     }
     found
 }
 
 /// The settings of a run of 50 steps.
-fn config(schedule: ScheduleKind, momentum: f64, weight_decay: f64, nesterov: bool) -> Config {
-    let settings = Config { momentum, weight_decay, nesterov, schedule, ..Config::default() };
-    Config { epochs: EPOCHS, batch_size: 16, step_size: 2, lr: 0.02, ..settings }
+fn settings(flags: &[&str]) -> Settings {
+    let common = ["--epochs=5", "--batch-size=16", "--step-size=2", "--lr=0.02"];
+    Settings::from_flags([&common, flags].concat()).unwrap()
 }
 
-/// The same with all that a recipe can turn on.
-fn everything() -> Config {
-    let plain = config(ScheduleKind::OneCycle, 0.9, 0.001, true);
-    let augmented = Config { rotate: 10.0, translate: 2.0, scale: 0.1, shear: 5.0, ..plain };
-    Config { ema_decay: 0.9, label_smoothing: 0.1, weight_decay_norm: false, ..augmented }
-}
+/// The plain recipe, and one with weight decay and Nesterov momentum.
+const STEP: &[&str] = &["--schedule=step", "--momentum=0.9"];
+const ONE_CYCLE: &[&str] = &["--schedule=one-cycle", "--momentum=0.9", "--weight-decay=0.001", "--nesterov=true"];
+const NO_MOMENTUM: &[&str] = &["--schedule=one-cycle", "--momentum=0", "--weight-decay=0.01"];
 
-/// How the steps of [`train_50`] are made, but for the last of each epoch, which is always eager.
+/// Everything that a recipe can turn on.
+const EVERYTHING: &[&str] = &[
+    "--schedule=one-cycle",
+    "--momentum=0.9",
+    "--weight-decay=0.001",
+    "--nesterov=true",
+    "--rotate=10",
+    "--translate=2",
+    "--scale=0.1",
+    "--shear=5",
+    "--ema-decay=0.9",
+    "--label-smoothing=0.1",
+    "--weight-decay-norm=false",
+];
+
+/// How the steps of [`train_50`] are made, except for the last of each epoch, which is always eager.
 #[derive(Clone, Copy, PartialEq)]
 enum Steps {
     /// By [`Stepper::step`], as the program makes them.
@@ -61,40 +71,32 @@ enum Steps {
 }
 
 /// Trains 50 steps; returns everything that they leave behind, under its name.
-fn train_50(config: &Config, data: &Data, kernels: Kernels, steps: Steps) -> Vec<(String, Tensor)> {
+fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) -> Vec<(String, Tensor)> {
     let device = data.train.labels.device();
-    tch::manual_seed(config.seed);
-    let net = Net::new(device, config.dropout, kernels);
-    let mut stepper = Stepper::new(&net, &data.train, device, config, 50).unwrap();
-    let mut schedule = Schedule::new(config, 10);
-    let first_lr = schedule.lr();
+    tch::manual_seed(settings.training.seed);
+    let net = Net::new(device, settings.training.net.dropout, kernels);
+    let mut state = State::new(net, settings, 10).unwrap();
+    let mut stepper = Stepper::new(&data.train, settings).unwrap();
+    let schedule = Schedule::new(settings, 10);
     let mut inputs = (steps != Steps::AsConfigured).then(|| stepper.static_inputs().unwrap());
-    for epoch in 0..config.epochs {
-        let batches = Shuffle::draw().unwrap().batches(IMAGES, config.batch_size, device).unwrap();
+    for epoch in 0..EPOCHS {
+        let batches = Shuffle::draw().unwrap().batches(IMAGES, 16, device).unwrap();
         for (step, indices) in (0..).zip(&batches) {
-            let number = 10 * epoch + step;
-            if step == 9 {
-                let _ = stepper.eager_step(indices, number, schedule.lr()).unwrap();
-            } else if let Some(inputs) = &mut inputs {
-                let lr = if steps == Steps::Stale { first_lr } else { schedule.lr() };
-                inputs.set(indices, number, lr).unwrap();
-                stepper.static_step(inputs).unwrap();
-            } else {
-                let _ = stepper.step(indices, number, schedule.lr()).unwrap();
+            let lr = schedule.lr(if steps == Steps::Stale { 0 } else { 10 * epoch + step });
+            match &mut inputs {
+                _ if step == 9 => drop(stepper.eager_step(&mut state, indices, lr).unwrap()),
+                None => drop(stepper.step(&mut state, indices, lr).unwrap()),
+                Some(inputs) => {
+                    inputs.set(&state, indices, lr).unwrap();
+                    stepper.static_step(&mut state, inputs).unwrap();
+                }
             }
-            schedule.step_taken();
         }
-        schedule.epoch_trained();
+        if epoch + 1 < EPOCHS {
+            state.end_epoch().unwrap();
+        }
     }
-    let mut left = net.state_dict().0;
-    left.extend(stepper.sgd.momentum_buffers().map(|(name, buffer)| (format!("momentum of {name}"), buffer.copy())));
-    if let Some(average) = &stepper.average {
-        left.extend(
-            average.net().state_dict().0.into_iter().map(|(name, tensor)| (format!("average of {name}"), tensor)),
-        );
-    }
-    left.extend([("losses".into(), stepper.losses.copy()), ("correct".into(), stepper.correct.copy())]);
-    left
+    state.tensors().into_iter().map(|(name, tensor)| (name, tensor.detach().copy())).collect()
 }
 
 /// The largest difference of any number in two results of [`train_50`].
@@ -112,32 +114,21 @@ fn difference(one: &[(String, Tensor)], other: &[(String, Tensor)]) -> f64 {
 #[test]
 fn a_step_over_static_buffers_is_the_eager_step() {
     let _alone = alone();
-    // One thread, for a second one is of no use on batches of 16.
+    // One thread: a second one does not help on batches of 16.
     tch::set_num_threads(1);
     let data = load(Device::Cpu);
-    for (config, kernels) in [
-        (config(ScheduleKind::Step, 0.9, 0.0, false), Kernels::Torch),
-        (config(ScheduleKind::OneCycle, 0.9, 0.001, true), Kernels::Torch),
-        (config(ScheduleKind::OneCycle, 0.0, 0.01, false), Kernels::Fused),
-        (everything(), Kernels::Fused),
+    for (flags, kernels) in [
+        (STEP, Kernels::Torch),
+        (ONE_CYCLE, Kernels::Torch),
+        (NO_MOMENTUM, Kernels::Fused),
+        (EVERYTHING, Kernels::Fused),
     ] {
-        let eager = train_50(&config, &data, kernels, Steps::AsConfigured);
-        let over_static_buffers = train_50(&config, &data, kernels, Steps::Static);
+        let settings = settings(flags);
+        let eager = train_50(&settings, &data, kernels, Steps::AsConfigured);
+        let over_static_buffers = train_50(&settings, &data, kernels, Steps::Static);
         let difference = difference(&eager, &over_static_buffers);
-        eprintln!("{:?}, momentum {}: {difference:e}", config.schedule, config.momentum);
-        assert!(difference <= 1e-6, "{difference:e} with {config:?}");
-    }
-}
-
-#[test]
-fn making_an_average_draws_nothing() {
-    let _alone = alone();
-    let net = Net::new(Device::Cpu, 0.0, Kernels::Torch);
-    let before = generator::state(Device::Cpu).unwrap();
-    let average = Average::of(&net, 0.5).unwrap();
-    assert!(before.equal(&generator::state(Device::Cpu).unwrap()));
-    for ((name, one), (_, other)) in net.state_dict().0.into_iter().zip(average.net().state_dict().0) {
-        assert!(one.equal(&other), "{name}");
+        eprintln!("{flags:?}: {difference:e}");
+        assert!(difference <= 1e-6, "{difference:e} with {flags:?}");
     }
 }
 
@@ -146,9 +137,9 @@ fn a_learning_rate_that_stays_as_it_was_would_show() {
     let _alone = alone();
     tch::set_num_threads(1);
     let data = load(Device::Cpu);
-    let config = config(ScheduleKind::OneCycle, 0.9, 0.0, false);
-    let eager = train_50(&config, &data, Kernels::Fused, Steps::AsConfigured);
-    let stale = train_50(&config, &data, Kernels::Fused, Steps::Stale);
+    let settings = settings(ONE_CYCLE);
+    let eager = train_50(&settings, &data, Kernels::Fused, Steps::AsConfigured);
+    let stale = train_50(&settings, &data, Kernels::Fused, Steps::Stale);
     assert!(difference(&eager, &stale) > 1e-3);
 }
 
@@ -184,13 +175,12 @@ fn captured_steps_are_the_eager_ones() {
     precision::deterministic_cudnn().unwrap();
     precision::allow_tf32(false).unwrap();
     let data = load(device);
-    let plain = [ScheduleKind::Step, ScheduleKind::OneCycle].map(|schedule| config(schedule, 0.9, 0.001, true));
-    for captured in plain.into_iter().chain([everything()]) {
-        let eager = Config { cuda_graph: CudaGraph::Off, ..captured.clone() };
-        let results = [&captured, &eager].map(|config| train_50(config, &data, Kernels::Torch, Steps::AsConfigured));
+    for flags in [STEP, ONE_CYCLE, EVERYTHING] {
+        let results = [&[][..], &["--cuda-graph=off"]]
+            .map(|graph| train_50(&settings(&[flags, graph].concat()), &data, Kernels::Torch, Steps::AsConfigured));
         let difference = difference(&results[0], &results[1]);
-        eprintln!("{:?}, ema_decay {}: {difference:e}", captured.schedule, captured.ema_decay);
-        assert!(difference <= 1e-6, "{difference:e} with {captured:?}");
+        eprintln!("{flags:?}: {difference:e}");
+        assert!(difference <= 1e-6, "{difference:e} with {flags:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 /// # Errors
 ///
 /// When libtorch fails.
-pub fn gradients(problem: &Problem, weights: &[[f64; 8]]) -> Result<Vec<[f64; 8]>> {
+pub(crate) fn gradients(problem: &Problem, weights: &[[f64; 8]]) -> Result<Vec<[f64; 8]>> {
     let gradient = sum_backward(problem, weights).context("libtorch's autograd failed on the 2-2-2 network")?;
     Ok(gradient.as_chunks::<8>().0.to_vec())
 }

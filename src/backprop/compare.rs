@@ -6,13 +6,13 @@ use serde::Serialize;
 
 /// The largest absolute difference of any dE_dw at any step of any learning rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Differences {
+pub(crate) struct Differences {
     /// Hand-derived equations against libtorch's autograd.
-    pub hand_autograd: f64,
+    pub(crate) hand_autograd: f64,
     /// Hand-derived equations against central finite differences.
-    pub hand_finite_difference: f64,
+    pub(crate) hand_finite_difference: f64,
     /// libtorch's autograd against central finite differences.
-    pub autograd_finite_difference: f64,
+    pub(crate) autograd_finite_difference: f64,
 }
 
 impl Differences {
@@ -21,7 +21,7 @@ impl Differences {
     /// # Errors
     ///
     /// When libtorch fails.
-    pub fn of(problem: &Problem, runs: &[Run]) -> Result<Self> {
+    pub(crate) fn of(problem: &Problem, runs: &[Run]) -> Result<Self> {
         let rows = || runs.iter().flat_map(|run| &run.rows);
         let weights: Vec<[f64; 8]> = rows().map(|row| row.weights()).collect();
         let by_autograd = autograd::gradients(problem, &weights)?;

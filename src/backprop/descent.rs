@@ -6,21 +6,21 @@ use anyhow::{Result, bail};
 
 /// The table of one learning rate.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// The learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// One row a step; row 0 holds the weights that were given.
-    pub rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Run {
     /// The first row.
-    pub fn first(&self) -> &Row {
+    pub(crate) fn first(&self) -> &Row {
         &self.rows[0]
     }
 
     /// The last row.
-    pub fn last(&self) -> &Row {
+    pub(crate) fn last(&self) -> &Row {
         &self.rows[self.rows.len() - 1]
     }
 }
@@ -33,7 +33,7 @@ impl Run {
 /// When the problem itself is too large for float64, or when `lr` diverges. The sigmoids bound the error, so a
 /// learning rate shows that it is far too large in one of two ways: a value overflows, or a step throws the weights
 /// so far that the sigmoids are flat there and nothing can be learned any more (see [`is_stranded`]).
-pub fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
+pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     let mut problem = *problem;
     let mut rows: Vec<Row> = Vec::with_capacity(steps);
     for step in 0..steps.max(1) {

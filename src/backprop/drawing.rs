@@ -11,7 +11,7 @@ const LOWER: usize = 12;
 const ROWS: usize = 15;
 
 /// The network at `row`, a line of text a line, with the value of every weight and neuron.
-pub fn network(row: &Row) -> Vec<String> {
+pub(crate) fn network(row: &Row) -> Vec<String> {
     let mut canvas = Canvas(vec![vec![' '; 100]; ROWS]);
     let weights = row.weights();
     for (layer, gap) in BOXES.windows(2).enumerate() {

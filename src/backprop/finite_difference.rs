@@ -7,7 +7,7 @@ use super::{Problem, Row};
 /// The formula is off by about h² times the third derivative, and by about ε / h because E_total is rounded to a
 /// relative ε = 2.2e-16. Both are small at h = ∛ε = 6e-6: about 1e-11 where weights and E_total are near 1.
 /// As h² grows with the weight's size, so does h.
-pub fn gradient(problem: &Problem) -> [f64; 8] {
+pub(crate) fn gradient(problem: &Problem) -> [f64; 8] {
     std::array::from_fn(|k| {
         let w = problem.weights[k];
         let h = f64::EPSILON.cbrt() * w.abs().max(1.0);

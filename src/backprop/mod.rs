@@ -17,18 +17,18 @@
 //! | [`pictures`] | the network and E_total over the steps as SVG |
 //! | [`number`] | how a number is written for people |
 
-pub mod autograd;
-pub mod chart;
-pub mod compare;
-pub mod descent;
-pub mod drawing;
-pub mod explain;
-pub mod finite_difference;
-pub mod network;
-pub mod number;
-pub mod pictures;
-pub mod table;
+pub(crate) mod autograd;
+pub(crate) mod chart;
+pub(crate) mod compare;
+pub(crate) mod descent;
+pub(crate) mod drawing;
+pub(crate) mod explain;
+pub(crate) mod finite_difference;
+pub(crate) mod network;
+pub(crate) mod number;
+pub(crate) mod pictures;
+pub(crate) mod table;
 
-pub use compare::Differences;
-pub use descent::{Run, descend};
-pub use network::{Problem, Row};
+pub(crate) use compare::Differences;
+pub(crate) use descent::{Run, descend};
+pub(crate) use network::{Problem, Row};

@@ -2,8 +2,8 @@
 
 use super::number::number;
 use super::{Row, Run};
-use crate::report::picture::{FONT, svg};
-use crate::report::style::{Area, GRID, INK, drawing, text};
+use crate::canvas::style::{Area, GRID, INK, drawing, text};
+use crate::canvas::{FONT, svg};
 use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -20,7 +20,7 @@ const LAYERS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBC
 /// # Errors
 ///
 /// When plotters cannot draw it.
-pub fn e_total(runs: &[Run]) -> Result<String> {
+pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
     const LEGEND: i32 = 330;
     let highest = runs.iter().flat_map(|run| &run.rows).map(|row| row.e_total).fold(0.0, f64::max);
     let last_step = runs.iter().map(|run| run.rows.len() - 1).max().unwrap_or(0).max(1);
@@ -91,7 +91,7 @@ const BOX: (i32, i32) = (190, 100);
 /// # Errors
 ///
 /// When plotters cannot draw it.
-pub fn network(row: &Row) -> Result<String> {
+pub(crate) fn network(row: &Row) -> Result<String> {
     svg(SIZE, |area| {
         area.fill(&WHITE)?;
         text(area, &format!("The 2-2-2 network at step {}", row.step), 72, INK, HPos::Center, (1200, 80))?;

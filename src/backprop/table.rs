@@ -13,7 +13,7 @@ const ENDS: usize = 3;
 /// # Errors
 ///
 /// When the file cannot be written.
-pub fn write_csv(run: &Run, path: &Path) -> Result<()> {
+pub(crate) fn write_csv(run: &Run, path: &Path) -> Result<()> {
     crate::files::write_atomically(path, |path| {
         let mut writer = csv::Writer::from_path(path)?;
         for row in &run.rows {
@@ -24,7 +24,7 @@ pub fn write_csv(run: &Run, path: &Path) -> Result<()> {
 }
 
 /// The first and the last rows: the weights, the outputs and the error.
-pub fn ends(run: &Run) -> Vec<String> {
+pub(crate) fn ends(run: &Run) -> Vec<String> {
     let names = ["w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "a_o1", "a_o2", "E_total"];
     let mut lines = vec![format!("{:>6}", "step") + &names.map(|name| format!("{name:>8}")).concat()];
     let rows = &run.rows;

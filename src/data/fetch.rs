@@ -1,9 +1,9 @@
 //! Files from the web: from the first mirror that serves the right bytes, never half-written.
 
 use super::Dataset;
+use super::datasets::Checksum;
 use super::folder::{Found, Place};
 use super::idx::{self, FILES, Fault, IdxFile};
-use super::sources::Checksum;
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use ureq::Agent;
 
 /// How long a mirror has to accept a connection, TLS included.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a mirror may send nothing, unless `--timeout` says otherwise.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Fetches the files that are missing. What is there is the user's: a file that cannot be right is named, not
 /// replaced, and a sound one is left alone whatever its checksum. Asks nobody when all four are there.
@@ -26,7 +26,7 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// # Errors
 ///
 /// One sentence on a file that cannot be used, a folder that cannot be written, or why no mirror helped.
-pub fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, progress: bool) -> Result<()> {
+pub(crate) fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
     let mut missing = Vec::new();
     for (index, file) in FILES.iter().enumerate() {
@@ -44,7 +44,7 @@ pub fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, progress: b
 }
 
 /// Fetches the files of one dataset.
-pub struct Fetcher<'a> {
+pub(crate) struct Fetcher<'a> {
     place: &'a Place<'a>,
     agent: Agent,
     /// Addresses that end in `/`. The one that served the last file comes first.
@@ -54,7 +54,7 @@ pub struct Fetcher<'a> {
 }
 
 /// What was fetched.
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// The mirror that served it.
     pub mirror: String,
     /// Its length in bytes, unpacked.
@@ -68,7 +68,7 @@ impl<'a> Fetcher<'a> {
     /// # Errors
     ///
     /// When the folder cannot be made.
-    pub fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
+    pub(crate) fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
         let folder = place.folder.display();
         std::fs::create_dir_all(&place.folder).with_context(|| format!("the folder {folder} cannot be made"))?;
         let agent = Agent::config_builder()
@@ -80,7 +80,7 @@ impl<'a> Fetcher<'a> {
             .build()
             .into();
         let mirrors = match mirrors {
-            [] => place.dataset.mirrors().iter().map(|mirror| mirror.to_string()).collect(),
+            [] => place.dataset.facts().mirrors.iter().map(|mirror| mirror.to_string()).collect(),
             given => given.iter().map(|mirror| format!("{}/", mirror.trim_end_matches('/'))).collect(),
         };
         Ok(Self { place, agent, mirrors, stall_timeout, progress })
@@ -91,7 +91,7 @@ impl<'a> Fetcher<'a> {
     /// # Errors
     ///
     /// One sentence with what each mirror did wrong, or why the file cannot be written.
-    pub fn fetch(&mut self, index: usize) -> Result<Fetched> {
+    pub(crate) fn fetch(&mut self, index: usize) -> Result<Fetched> {
         let file = FILES[index];
         let path = self.place.folder.join(file.name);
         let mut reasons = Vec::new();
@@ -182,9 +182,9 @@ impl<'a> Fetcher<'a> {
 
     fn give_up(&self, file: &IdxFile, reasons: &[String]) -> anyhow::Error {
         let dataset = self.place.dataset;
-        let other_source = match dataset {
-            Dataset::Mnist | Dataset::FashionMnist => "run scripts/train, which has another source for them, or ",
-            Dataset::Kmnist => "",
+        let other_source = match dataset.facts().setup_has_a_package {
+            true => "run scripts/setup, which has another source for them, or ",
+            false => "",
         };
         anyhow!(
             "{} of {dataset} could not be fetched from {}; {other_source}put the four files, gzipped or not, into {} by \

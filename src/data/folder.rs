@@ -1,8 +1,8 @@
 //! The four files of a dataset in a folder: found, gzipped or not, checked, and made ready for tch's loader.
 
 use super::Dataset;
+use super::datasets::Checksum;
 use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
-use super::sources::Checksum;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Where the four files are: `folder` itself when it holds one of them, gzipped or not, else `folder/<dataset>`.
-pub fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
+pub(crate) fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
     let here = FILES.iter().any(|file| Found::find(folder, file).is_some());
-    if here { folder.to_path_buf() } else { folder.join(dataset.name()) }
+    if here { folder.to_path_buf() } else { folder.join(dataset.to_string()) }
 }
 
 /// One file as it lies in a folder.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     file: IdxFile,
     /// Its path, with `.gz` when only the gzipped one is there.
     pub path: PathBuf,
@@ -26,7 +26,7 @@ pub struct Found {
 
 impl Found {
     /// Looks for `file` in `folder`: the unpacked one first. A link to nowhere is no file.
-    pub fn find(folder: &Path, file: &IdxFile) -> Option<Found> {
+    pub(crate) fn find(folder: &Path, file: &IdxFile) -> Option<Found> {
         [(file.name.to_string(), false), (format!("{}.gz", file.name), true)].into_iter().find_map(|(name, gzipped)| {
             let path = folder.join(name);
             let absent = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
@@ -43,7 +43,7 @@ impl Found {
     /// # Errors
     ///
     /// A [`Fault`] that names what is wrong.
-    pub fn glance(&self) -> Result<Header, Fault> {
+    pub(crate) fn glance(&self) -> Result<Header, Fault> {
         Ok(idx::open(&self.path, self.file.content, self.gzipped)?.1)
     }
 
@@ -52,7 +52,7 @@ impl Found {
     /// # Errors
     ///
     /// A [`Fault`] that names what is wrong.
-    pub fn read(&self, output: &mut impl Write) -> Result<Digest, Fault> {
+    pub(crate) fn read(&self, output: &mut impl Write) -> Result<Digest, Fault> {
         let (input, _) = idx::open(&self.path, self.file.content, self.gzipped)?;
         if self.gzipped {
             idx::unpack_checked(input, self.file.content, output)
@@ -62,7 +62,7 @@ impl Found {
     }
 
     /// One sentence: which file, what is wrong with it, what to do.
-    pub fn refuse(&self, fault: &Fault, place: &Place) -> anyhow::Error {
+    pub(crate) fn refuse(&self, fault: &Fault, place: &Place) -> anyhow::Error {
         let path = self.path.display();
         match fault {
             Fault::Content(_) => anyhow!("{path} {fault}: delete it and run `{}`", place.download_command()),
@@ -73,7 +73,7 @@ impl Found {
 }
 
 /// Where a dataset is looked for.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// What the user gave.
     pub given: &'a Path,
     pub dataset: Dataset,
@@ -82,12 +82,12 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub fn new(given: &'a Path, dataset: Dataset) -> Self {
+    pub(crate) fn new(given: &'a Path, dataset: Dataset) -> Self {
         Self { given, dataset, folder: locate(given, dataset) }
     }
 
     /// What a user types to get the files.
-    pub fn download_command(&self) -> String {
+    pub(crate) fn download_command(&self) -> String {
         format!("tch-mnist download --dataset {} --data {}", self.dataset, self.given.display())
     }
 
@@ -96,7 +96,7 @@ impl<'a> Place<'a> {
     /// # Errors
     ///
     /// One sentence on the first file that is missing or cannot be right, or on images and labels of different counts.
-    pub fn glance(&self) -> Result<Vec<Found>> {
+    pub(crate) fn glance(&self) -> Result<Vec<Found>> {
         let mut counts = Vec::new();
         let mut found = Vec::new();
         for file in &FILES {
@@ -127,7 +127,7 @@ impl<'a> Place<'a> {
     /// # Errors
     ///
     /// One sentence when `checksum` says so.
-    pub fn refuse_other(&self, path: &Path, checksum: &Checksum) -> Result<()> {
+    pub(crate) fn refuse_other(&self, path: &Path, checksum: &Checksum) -> Result<()> {
         match checksum {
             Checksum::Of(other) => bail!(
                 "{} is the file of {other}, not of {}: give --dataset {other}, or another folder by --data",
@@ -141,7 +141,7 @@ impl<'a> Place<'a> {
 
 /// What is known of one file.
 #[derive(Clone, Debug)]
-pub struct FileReport {
+pub(crate) struct FileReport {
     /// The published name, without `.gz`.
     pub name: &'static str,
     /// Where it was found: with `.gz` when only the gzipped one is there.
@@ -155,13 +155,13 @@ pub struct FileReport {
 }
 
 /// Reads and checks each of the four files: what a person needs to see when the data is not what they think.
-pub fn inspect(folder: &Path, dataset: Dataset) -> Vec<FileReport> {
+pub(crate) fn inspect(folder: &Path, dataset: Dataset) -> Vec<FileReport> {
     let folder = locate(folder, dataset);
     (0..FILES.len()).map(|index| inspect_file(&folder, dataset, index)).collect()
 }
 
 /// As [`inspect`], of the file `FILES[index]` in exactly this folder.
-pub fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> FileReport {
+pub(crate) fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> FileReport {
     let found = Found::find(folder, &FILES[index]);
     let (bytes, count, checksum) = match found.as_ref().map(|found| found.read(&mut io::sink())) {
         None => (0, 0, Checksum::Missing),
@@ -172,7 +172,7 @@ pub fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> FileReport
 }
 
 /// Four checked files, unpacked and together in one folder, as tch's loader wants them.
-pub struct Ready {
+pub(super) struct Ready {
     /// The folder to load from.
     pub folder: PathBuf,
     /// In the order of [`FILES`].
@@ -188,7 +188,7 @@ impl Ready {
     /// # Errors
     ///
     /// One sentence on the first file that is missing or wrong, or a full disk.
-    pub fn new(place: &Place) -> Result<Ready> {
+    pub(super) fn new(place: &Place) -> Result<Ready> {
         let found = place.glance()?;
         let writable = found.iter().all(|one| !one.gzipped) || tempfile::tempfile_in(&place.folder).is_ok();
         let temporary = match writable {

@@ -1,41 +1,14 @@
-//! `--validation N`: images held out of the training split, so that settings can be chosen without a look at the test.
+//! Images held out of the training set, so that settings can be chosen without a look at the test set.
 
-use super::{Data, Part};
-use crate::cli::UsageError;
-use crate::evaluate::CLASSES;
 use crate::libtorch::generator;
+use crate::shape::CLASSES;
 use anyhow::Result;
-use tch::Tensor;
 
-impl Data {
-    /// Moves `count` training images into [`Data::validation`]; with 0 nothing changes.
-    ///
-    /// Each label gives its share (stratified), and `seed` chooses which of its images. Both parts keep the order of
-    /// the file.
-    ///
-    /// # Errors
-    ///
-    /// A [`UsageError`] when no image would be left to train on.
-    pub fn hold_out(self, count: i64, seed: i64) -> Result<Data> {
-        if count == 0 {
-            return Ok(self);
-        }
-        if count >= self.train.len() {
-            let message = format!("--validation {count} leaves no image to train on: there are {}", self.train.len());
-            return Err(UsageError(message).into());
-        }
-        let labels = Vec::<i64>::try_from(&self.train.labels)?;
-        let (train, held) = split(&labels, count, seed)?;
-        let select = |indices: &[i64], part| self.train.select(&Tensor::from_slice(indices), part);
-        let validation = Some(select(&held, Part::Validation)?);
-        Ok(Data { train: select(&train, Part::Train)?, validation, ..self })
-    }
-}
-
-/// The indices to train on and the `count` to hold out, both ascending.
+/// The indices to train on and the `count` indices to hold out, both ascending.
 ///
-/// The order comes from a generator of its own, so that a run without a holdout draws the same numbers as ever.
-fn split(labels: &[i64], count: i64, seed: i64) -> Result<(Vec<i64>, Vec<i64>)> {
+/// Each label gives its share (stratified), and `seed` chooses its images, with a generator of its own: the default
+/// generator draws the same numbers as in a run that holds nothing out.
+pub(super) fn split(labels: &[i64], count: i64, seed: i64) -> Result<(Vec<i64>, Vec<i64>)> {
     let mut wanted = quotas(labels, count);
     let mut is_held = vec![false; labels.len()];
     for index in Vec::<i64>::try_from(generator::randperm(labels.len() as i64, seed as u64)?)? {
@@ -47,11 +20,11 @@ fn split(labels: &[i64], count: i64, seed: i64) -> Result<(Vec<i64>, Vec<i64>)> 
     Ok((train, held))
 }
 
-/// How many of the `count` images each label gives: its share rounded down, and one more where the remainder is largest
-/// (of equal ones the lower label's), until they are `count`.
+/// How many of the `count` images each label gives: its share rounded down, and one more for those with the largest
+/// remainders (the lower label first), until there are `count`.
 fn quotas(labels: &[i64], count: i64) -> Vec<i64> {
     let total = labels.len() as i64;
-    let mut images = vec![0; CLASSES as usize];
+    let mut images = [0; CLASSES];
     for &label in labels {
         images[label as usize] += 1;
     }
@@ -71,7 +44,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn counts(labels: &[i64], indices: &[i64]) -> Vec<i64> {
-        (0..CLASSES).map(|label| indices.iter().filter(|&&i| labels[i as usize] == label).count() as i64).collect()
+        (0..CLASSES as i64)
+            .map(|label| indices.iter().filter(|&&i| labels[i as usize] == label).count() as i64)
+            .collect()
     }
 
     #[test]
@@ -104,7 +79,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_parts_are_the_whole_and_stratified(
-            labels in prop::collection::vec(0i64..CLASSES, 2..400), share in 0.0..1.0f64, seed in 0i64..1000,
+            labels in prop::collection::vec(0..CLASSES as i64, 2..400), share in 0.0..1.0f64, seed in 0i64..1000,
         ) {
             let total = labels.len() as i64;
             let count = (1 + (share * (total - 1) as f64) as i64).min(total - 1);

@@ -3,6 +3,7 @@
 //! The format is that of <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the count,
 //! for images also rows and columns), then one byte a pixel or label.
 
+use crate::shape::{CLASSES, PIXELS, SIDE};
 use flate2::read::GzDecoder;
 use sha2::{Digest as _, Sha256};
 use std::fmt::{self, Display};
@@ -12,7 +13,7 @@ use std::path::Path;
 
 /// One of the four files of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdxFile {
+pub(crate) struct IdxFile {
     /// The published name, without `.gz`.
     pub name: &'static str,
     /// What it holds.
@@ -21,7 +22,7 @@ pub struct IdxFile {
 
 /// What an IDX file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// Magic 2051, count, rows, columns; then 28x28 bytes an image.
     Images,
     /// Magic 2049, count; then a byte from 0 to 9 a label.
@@ -29,7 +30,7 @@ pub enum Content {
 }
 
 /// The four files: images and labels of the training split, then of the test split.
-pub const FILES: [IdxFile; 4] = [
+pub(crate) const FILES: [IdxFile; 4] = [
     IdxFile { name: "train-images-idx3-ubyte", content: Content::Images },
     IdxFile { name: "train-labels-idx1-ubyte", content: Content::Labels },
     IdxFile { name: "t10k-images-idx3-ubyte", content: Content::Images },
@@ -38,13 +39,7 @@ pub const FILES: [IdxFile; 4] = [
 
 /// The most items a file may announce. It bounds time, disk and memory; the largest set in this format that people
 /// train on, EMNIST, has 814,255.
-pub const MAX_COUNT: u64 = 1_000_000;
-
-/// Height and width of an image in pixels.
-pub const SIDE: u64 = 28;
-
-/// How many classes there are: labels are 0 to 9.
-pub const CLASSES: u8 = 10;
+pub(super) const MAX_COUNT: u64 = 1_000_000;
 
 impl Content {
     fn magic(self) -> u32 {
@@ -55,7 +50,7 @@ impl Content {
     }
 
     /// Bytes before the first item.
-    pub fn header_length(self) -> usize {
+    pub(crate) fn header_length(self) -> usize {
         match self {
             Content::Images => 16,
             Content::Labels => 8,
@@ -64,7 +59,7 @@ impl Content {
 
     fn item_length(self) -> u64 {
         match self {
-            Content::Images => SIDE * SIDE,
+            Content::Images => PIXELS as u64,
             Content::Labels => 1,
         }
     }
@@ -79,7 +74,7 @@ impl Content {
 
 /// What the first bytes of a file say, found to make sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// How many images or labels follow: 1 to [`MAX_COUNT`].
     pub count: u64,
     /// How long the whole file is then, in bytes.
@@ -88,7 +83,7 @@ pub struct Header {
 
 /// Why a file cannot be used. Reads on from the file's name: "t10k-labels-idx1-ubyte ...".
 #[derive(Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Its bytes are not those of a file that can be used.
     Content(String),
     /// It cannot be read.
@@ -114,7 +109,7 @@ impl std::error::Error for Fault {}
 /// # Errors
 ///
 /// [`Fault::Content`]: a short header, a wrong magic number, no items or too many, images of another size.
-pub fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fault> {
+pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fault> {
     let fault = |reason: String| Err(Fault::Content(reason));
     let number = |index: usize| {
         let bytes = bytes.get(4 * index..4 * index + 4)?;
@@ -150,7 +145,7 @@ pub fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fault> {
     }
     if content == Content::Images {
         let (rows, columns) = (number(2).unwrap_or_default(), number(3).unwrap_or_default());
-        if (u64::from(rows), u64::from(columns)) != (SIDE, SIDE) {
+        if (rows as usize, columns as usize) != (SIDE, SIDE) {
             return fault(format!("announces images of {rows}x{columns} pixels; {SIDE}x{SIDE} are expected"));
         }
     }
@@ -164,7 +159,7 @@ pub fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fault> {
 /// # Errors
 ///
 /// A [`Fault`] that names what is wrong.
-pub fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File, Header), Fault> {
+pub(super) fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File, Header), Fault> {
     // Before opening it: to open a pipe is to wait for its writer.
     let metadata = std::fs::metadata(path).map_err(Fault::Read)?;
     if !metadata.is_file() {
@@ -194,7 +189,7 @@ pub fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File, Heade
 
 /// What was seen of a file that was read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digest {
+pub(crate) struct Digest {
     /// SHA-256 of the IDX bytes, in hexadecimal.
     pub sha256: String,
     /// SHA-256 of the gzipped bytes that held them, where there were any.
@@ -212,7 +207,7 @@ pub struct Digest {
 /// # Errors
 ///
 /// A [`Fault`] that names what is wrong.
-pub fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
+pub(super) fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
     let mut buffer = vec![0; 1 << 16];
     let header_length = content.header_length();
     let length = read_full(&mut input, &mut buffer[..header_length]).map_err(Fault::Read)?;
@@ -233,7 +228,7 @@ pub fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Wr
             Err(error) => return Err(Fault::Read(error)),
         };
         if content == Content::Labels
-            && let Some(wrong) = chunk.iter().position(|&label| label >= CLASSES)
+            && let Some(wrong) = chunk.iter().position(|&label| usize::from(label) >= CLASSES)
         {
             let number = done - header_length as u64 + wrong as u64;
             return Err(Fault::Content(format!(
@@ -258,7 +253,7 @@ pub fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Wr
 /// # Errors
 ///
 /// A [`Fault`] that names what is wrong.
-pub fn unpack_checked(input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
+pub(super) fn unpack_checked(input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
     let mut packed = Hashing { input, hash: Sha256::new() };
     let digest = copy_checked(GzDecoder::new(&mut packed), content, output).map_err(|fault| match fault {
         Fault::Read(error) => gzip_fault(error),

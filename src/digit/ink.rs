@@ -11,7 +11,7 @@ const LEAST_CONTRAST: f32 = 12.0;
 const SPECK: f32 = 0.06;
 
 /// The ink of a digit.
-pub struct Ink {
+pub(super) struct Ink {
     /// 0 for paper to 1 for ink.
     pub pixels: Grey,
     /// Left, top, width and height of the ink.
@@ -25,7 +25,7 @@ pub struct Ink {
 /// # Errors
 ///
 /// When it is all of one colour.
-pub fn find(grey: &Grey) -> Result<Ink> {
+pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let (width, height) = grey.dimensions();
     let (mut relief, noise) = without_paper(grey);
     // Ink is what lies on one side of the paper's shade, and far from it.
@@ -49,7 +49,7 @@ pub fn find(grey: &Grey) -> Result<Ink> {
 
 impl Ink {
     /// The same with lines that are wider by `radius` pixels on each side.
-    pub fn thicker(&self, radius: i32) -> Ink {
+    pub(super) fn thicker(&self, radius: i32) -> Ink {
         let (left, top, width, height) = self.bounds;
         // Room for what grows.
         let (wide, high) = (width as i32 + 2 * radius, height as i32 + 2 * radius);

@@ -7,13 +7,11 @@
 mod ink;
 mod picture;
 
+use crate::shape::{PIXELS, SIDE};
 use anyhow::{Result, ensure};
 use image::imageops::{FilterType, crop_imm, resize};
 use image::{ImageBuffer, Luma};
 use ink::Ink;
-
-/// The side of the square, in pixels.
-pub const SIDE: usize = 28;
 
 /// The longest side of a digit in it.
 const LONGEST: u32 = 20;
@@ -22,7 +20,7 @@ const LONGEST: u32 = 20;
 const THINNEST: f32 = 2.2;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
-pub type Digit = [u8; SIDE * SIDE];
+pub type Digit = [u8; PIXELS];
 
 /// The digit in the picture file `bytes`: PNG, JPEG, BMP or GIF.
 ///

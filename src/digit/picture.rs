@@ -1,6 +1,7 @@
 //! Picture files: decoded within limits, put on paper, made grey.
 
-use super::{Digit, SIDE};
+use super::Digit;
+use crate::shape::SIDE;
 use anyhow::{Context, Result, ensure};
 use image::imageops::thumbnail;
 use image::{
@@ -16,10 +17,10 @@ const MAX_SIDE: u32 = 1 << 16;
 const WORKING_SIDE: u32 = 256;
 
 /// One channel: the shades of a picture, 0 to 255 or so, light or dark ink.
-pub type Grey = ImageBuffer<Luma<f32>, Vec<f32>>;
+pub(super) type Grey = ImageBuffer<Luma<f32>, Vec<f32>>;
 
 /// A decoded picture.
-pub struct Picture(RgbaImage);
+pub(super) struct Picture(RgbaImage);
 
 /// Decodes the bytes of a file: PNG, JPEG, BMP or GIF, of an animation the first frame, turned upright as its EXIF
 /// data say.
@@ -27,7 +28,7 @@ pub struct Picture(RgbaImage);
 /// # Errors
 ///
 /// One sentence when it is none of these, damaged, or larger than any camera's.
-pub fn decode(bytes: &[u8]) -> Result<Picture> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     ensure!(!bytes.is_empty(), "it is empty");
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Gif];
@@ -49,12 +50,12 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
 
 impl Picture {
     /// Its width and height, in pixels.
-    pub fn size(&self) -> (u32, u32) {
+    pub(super) fn size(&self) -> (u32, u32) {
         self.0.dimensions()
     }
 
     /// Its bytes when it is opaque, grey and 28x28.
-    pub fn as_it_is(&self) -> Option<Digit> {
+    pub(super) fn as_it_is(&self) -> Option<Digit> {
         let mut digit = [0; SIDE * SIDE];
         if self.size() != (SIDE as u32, SIDE as u32) {
             return None;
@@ -70,7 +71,7 @@ impl Picture {
     }
 
     /// The brightness of the first 784 pixels, what is transparent counted as black.
-    pub fn luma(&self) -> Digit {
+    pub(super) fn luma(&self) -> Digit {
         let mut digit = [0; SIDE * SIDE];
         for (byte, pixel) in digit.iter_mut().zip(self.0.pixels()) {
             *byte = (luma(pixel.0) * f32::from(pixel.0[3]) / 255.0).round() as u8;
@@ -79,7 +80,7 @@ impl Picture {
     }
 
     /// The picture on paper, at most 256 pixels wide or high, in the one channel in which it varies most.
-    pub fn grey(&self) -> Grey {
+    pub(super) fn grey(&self) -> Grey {
         let opaque = self.on_paper();
         let (width, height) = opaque.dimensions();
         let scale = (WORKING_SIDE as f32 / width.max(height) as f32).min(1.0);
@@ -147,7 +148,7 @@ fn strongest_channel(image: &RgbImage) -> Grey {
 }
 
 /// The middle one of `values`; 0 of none.
-pub fn median(mut values: Vec<f32>) -> f32 {
+pub(super) fn median(mut values: Vec<f32>) -> f32 {
     if values.is_empty() {
         return 0.0;
     }

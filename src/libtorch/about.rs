@@ -16,7 +16,7 @@ unsafe extern "C" {
 /// # Errors
 ///
 /// None are known.
-pub fn version() -> Result<String> {
+pub(crate) fn version() -> Result<String> {
     let mut version = 0;
     // SAFETY: `tm_version` only writes the number.
     unsafe { check(tm_version(&mut version))? };
@@ -29,7 +29,7 @@ pub fn version() -> Result<String> {
 /// # Errors
 ///
 /// When the system's loader does not tell.
-pub fn library() -> Result<PathBuf> {
+pub(crate) fn library() -> Result<PathBuf> {
     // SAFETY: `tm_library` stores a string from `strdup` when it returns null.
     unsafe { string(|out| tm_library(out)) }.map(PathBuf::from)
 }
@@ -39,7 +39,7 @@ pub fn library() -> Result<PathBuf> {
 /// # Errors
 ///
 /// None are known.
-pub fn cpu_capability() -> Result<String> {
+pub(crate) fn cpu_capability() -> Result<String> {
     // SAFETY: `tm_cpu_capability` stores a string from `strdup` when it returns null.
     unsafe { string(|out| tm_cpu_capability(out)) }
 }

@@ -9,7 +9,7 @@
 ///
 /// Call it once the data are loaded, so that what loading them took is returned, and before the first step. It changes no
 /// result. Elsewhere than on glibc it does nothing.
-pub fn keep_freed_memory() {
+pub(crate) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt takes the allocator's own lock and only sets two numbers in it.
     unsafe {

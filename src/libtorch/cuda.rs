@@ -4,6 +4,7 @@ use super::{about, check};
 use anyhow::Result;
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::Display;
+use tch::Device;
 
 /// `struct tm_Driver` of `cuda.cpp`.
 #[repr(C)]
@@ -32,7 +33,7 @@ unsafe extern "C" {
 
 /// A version as CUDA counts it: 1000 * major + 10 * minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CudaVersion(pub i64);
+pub(crate) struct CudaVersion(pub i64);
 
 impl CudaVersion {
     fn major(self) -> i64 {
@@ -48,7 +49,7 @@ impl Display for CudaVersion {
 
 /// A GPU that the driver offers.
 #[derive(Clone, Debug)]
-pub struct CudaDevice {
+pub(crate) struct CudaDevice {
     /// The number behind `cuda:`.
     pub index: usize,
     /// Such as `NVIDIA H200`.
@@ -61,7 +62,7 @@ pub struct CudaDevice {
 
 /// What there is of CUDA, from libtorch down to the devices.
 #[derive(Clone, Debug)]
-pub struct Cuda {
+pub(crate) struct Cuda {
     /// The CUDA that libtorch_cuda was built for; none when libtorch_cuda is not loaded.
     pub runtime: Option<CudaVersion>,
     /// The cuDNN that is loaded, such as `9.19.0`.
@@ -76,7 +77,7 @@ pub struct Cuda {
 
 /// Why CUDA cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// libtorch has no CUDA half.
     CpuBuild,
     /// libtorch_cuda lies beside libtorch, but this program does not load it.
@@ -119,7 +120,7 @@ impl Display for Fault {
 
 impl Fault {
     /// What a person can do about it, in one sentence.
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         match self {
             Fault::CpuBuild => "to use a GPU, unset LIBTORCH and run scripts/setup (its libtorch has CUDA), or set \
                  LIBTORCH to a libtorch 2.11.0 with CUDA, then build again"
@@ -156,7 +157,7 @@ impl Fault {
 }
 
 /// Looks at everything between this program and a GPU. Where there is a driver, it is initialised; no device is.
-pub fn look() -> Cuda {
+pub(crate) fn look() -> Cuda {
     let mut cuda = Cuda { runtime: None, cudnn: None, driver: None, devices: Vec::new(), fault: None };
     cuda.fault = look_into(&mut cuda).unwrap_or_else(|error| Some(Fault::Other(format!("{error:#}"))));
     cuda
@@ -208,12 +209,19 @@ fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
 const CUDA_ERROR_NO_DEVICE: c_int = 100;
 
 /// The devices that the driver offers: none where there is no driver.
-pub fn devices() -> Vec<CudaDevice> {
+pub(crate) fn devices() -> Vec<CudaDevice> {
     look().devices
 }
 
+/// `cpu`, or the GPU and its name, such as `cuda:0, NVIDIA H200`.
+pub(crate) fn name(device: Device) -> String {
+    let Device::Cuda(index) = device else { return "cpu".into() };
+    let known = devices().into_iter().find(|device| device.index == index);
+    format!("cuda:{index}, {}", known.map(|device| device.name).unwrap_or_default())
+}
+
 /// Why CUDA cannot be used, in one clause without a full stop; `usable` when it can.
-pub fn why_not() -> String {
+pub(crate) fn why_not() -> String {
     look().fault.map_or_else(|| "usable".into(), |fault| fault.to_string())
 }
 

@@ -20,7 +20,7 @@ unsafe extern "C" {
 /// # Errors
 ///
 /// When libtorch fails, as for two tensors of different shapes.
-pub fn update(averages: &mut [Tensor], tensors: &mut [Tensor], weight: &Tensor) -> Result<()> {
+pub(crate) fn update(averages: &mut [Tensor], tensors: &mut [Tensor], weight: &Tensor) -> Result<()> {
     assert_eq!(averages.len(), tensors.len());
     let mut averages: Vec<_> = averages.iter_mut().map(Tensor::as_mut_ptr).collect();
     let mut tensors: Vec<_> = tensors.iter_mut().map(Tensor::as_mut_ptr).collect();

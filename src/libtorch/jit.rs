@@ -41,7 +41,7 @@ unsafe extern "C" {
 }
 
 /// A module of a tree: a node of what `print(module)` shows.
-pub struct Module {
+pub(crate) struct Module {
     /// The index of its parent, which comes before it; none for the root, which comes first.
     pub parent: Option<usize>,
     /// Its name in its parent.
@@ -56,7 +56,7 @@ pub struct Module {
 
 /// Whether a tensor is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TensorKind {
+pub(crate) enum TensorKind {
     /// `register_parameter`
     Parameter,
     /// `register_buffer`
@@ -68,7 +68,7 @@ pub enum TensorKind {
 /// # Errors
 ///
 /// When `modules` is no tree with its root first, or a source does not compile.
-pub fn saved(modules: &[Module]) -> Result<Vec<u8>> {
+pub(crate) fn saved(modules: &[Module]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let mut module_specs = Vec::new();
     let mut tensor_specs = Vec::new();
@@ -104,7 +104,7 @@ pub fn saved(modules: &[Module]) -> Result<Vec<u8>> {
 /// # Errors
 ///
 /// When a name holds a NUL.
-pub fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
+pub(crate) fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let names = dict.iter().map(|(name, _)| strings.pointer(name)).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<*const C_tensor> = dict.iter().map(|(_, tensor)| tensor.as_ptr()).collect();

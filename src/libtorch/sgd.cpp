@@ -7,7 +7,14 @@
 #include <utility>
 #include <vector>
 
-// grads += decay * params, together for the parameters of the same decay: those of a parameter group.
+// As declared in sgd.rs.
+struct tm_SgdParameter {
+    at::Tensor *tensor;
+    at::Tensor *momentum_buffer; // begins as zeros; undefined without momentum
+    double weight_decay;
+};
+
+// grads += decay * params, for all parameters of the same decay (a parameter group) together.
 static void add_weight_decay(std::vector<at::Tensor> &grads, const std::vector<at::Tensor> &params,
                              const std::vector<double> &decays) {
     for (double decay : std::set<double>(decays.begin(), decays.end())) {
@@ -27,56 +34,50 @@ static void add_weight_decay(std::vector<at::Tensor> &grads, const std::vector<a
 extern "C" {
 
 // The arithmetic, in the order of torch/optim/sgd.py (dampening 0), so that every bit is PyTorch's:
-//   grad += weight_decay * param; buffer = momentum * buffer + grad (the first time: a copy of grad);
+//   grad += weight_decay * param; buffer = momentum * buffer + grad;
 //   grad = buffer, or grad + momentum * buffer for Nesterov; param -= lr * grad
-// and optimizer.zero_grad() after it. A parameter without a gradient is left alone. An undefined buffer is the first time.
-char *tm_sgd_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, double lr, double momentum,
-                  const double *weight_decays, bool nesterov) {
+// then optimizer.zero_grad(). PyTorch's first buffer is a copy of grad, which is what zeros become here. A parameter without a
+// gradient is left alone. This is the reference for tm_sgd_static_step.
+char *tm_sgd_step(const tm_SgdParameter *parameters, int64_t count, double lr, double momentum, bool nesterov) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
         for (int64_t i = 0; i < count; ++i) {
-            at::Tensor &parameter = *parameters[i];
-            at::Tensor &buffer = *buffers[i];
-            at::Tensor grad = parameter.grad();
+            const auto &[tensor, buffer, weight_decay] = parameters[i];
+            at::Tensor grad = tensor->grad();
             if (!grad.defined()) continue;
-            if (weight_decays[i] != 0) grad = grad.add(parameter, weight_decays[i]);
+            if (weight_decay != 0) grad = grad.add(*tensor, weight_decay);
             if (momentum != 0) {
-                if (buffer.defined())
-                    buffer.mul_(momentum).add_(grad);
-                else
-                    buffer = grad.detach().clone();
-                grad = nesterov ? grad.add(buffer, momentum) : buffer;
+                buffer->mul_(momentum).add_(grad);
+                grad = nesterov ? grad.add(*buffer, momentum) : *buffer;
             }
-            parameter.add_(grad, -lr);
-            parameter.mutable_grad().reset();
+            tensor->add_(grad, -lr);
+            tensor->mutable_grad().reset();
         }
     });
 }
 
-// The same with the learning rate in device memory, a float32 scalar, and buffers that begin as zeros, which the first
-// time makes the same copy of grad: nothing of it comes from the host, so a CUDA graph of it replays with whatever lr
-// then holds. A few kernels for all parameters together. Every rounding is the one of above but for a product that the
-// fused kernel keeps in double on CUDA, where the last bit of a parameter differs once in hundreds of millions.
-char *tm_sgd_static_step(at::Tensor **parameters, at::Tensor **buffers, int64_t count, const at::Tensor *lr,
-                         double momentum, const double *weight_decays, bool nesterov) {
+// The same with the learning rate in device memory, a float32 scalar: nothing comes from the host, so a CUDA graph of it replays
+// with whatever lr then holds. A few kernels for all parameters together. It rounds as the step above, except that the fused kernel
+// keeps one product in double on CUDA: the last bit of a parameter differs once in hundreds of millions.
+char *tm_sgd_static_step(const tm_SgdParameter *parameters, int64_t count, const at::Tensor *lr, double momentum,
+                         bool nesterov) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
-        std::vector<at::Tensor> params, grads, bufs;
+        std::vector<at::Tensor> params, grads, buffers;
         std::vector<double> decays;
         for (int64_t i = 0; i < count; ++i) {
-            if (!parameters[i]->grad().defined()) continue;
-            params.push_back(*parameters[i]);
-            grads.push_back(std::exchange(parameters[i]->mutable_grad(), {}));
-            decays.push_back(weight_decays[i]);
-            if (momentum == 0) continue;
-            TORCH_CHECK(buffers[i]->defined(), "a momentum buffer is missing");
-            bufs.push_back(*buffers[i]);
+            const auto &[tensor, buffer, weight_decay] = parameters[i];
+            if (!tensor->grad().defined()) continue;
+            params.push_back(*tensor);
+            grads.push_back(std::exchange(tensor->mutable_grad(), {}));
+            decays.push_back(weight_decay);
+            if (momentum != 0) buffers.push_back(*buffer);
         }
         add_weight_decay(grads, params, decays);
         if (momentum != 0) {
-            at::_foreach_mul_(bufs, momentum);
-            at::_foreach_add_(bufs, grads);
-            grads = nesterov ? at::_foreach_add(grads, bufs, momentum) : bufs;
+            at::_foreach_mul_(buffers, momentum);
+            at::_foreach_add_(buffers, grads);
+            grads = nesterov ? at::_foreach_add(grads, buffers, momentum) : buffers;
         }
         at::_fused_sgd_(params, grads, {}, 0, 0, *lr, 0, false, false, false);
     });

@@ -1,7 +1,7 @@
 //! The confusion matrix, with its counts.
 
-use super::picture::svg;
-use super::style::{COLOURS, GREY, GRID, INK, drawing, text};
+use crate::canvas::style::{COLOURS, GREY, GRID, INK, drawing, text};
+use crate::canvas::svg;
 use crate::evaluate::percent;
 use anyhow::Result;
 use plotters::prelude::*;
@@ -17,7 +17,7 @@ const TOP: i32 = 210;
 /// # Errors
 ///
 /// When plotters cannot draw it.
-pub fn draw(confusion: &[Vec<i64>]) -> Result<String> {
+pub(super) fn draw(confusion: &[Vec<i64>]) -> Result<String> {
     let classes = confusion.len() as i32;
     let (right, bottom) = (LEFT + classes * CELL, TOP + classes * CELL);
     let most_mistaken = confusion.iter().enumerate().flat_map(|(label, row)| {

@@ -1,8 +1,9 @@
 //! Curves: loss, accuracy and learning rate over epochs and steps, of one run or of several.
 
-use super::picture::{FONT, svg};
-use super::run::{RunFiles, Step};
-use super::style::{COLOURS, GREY, GRID, INK, colour, drawing, text};
+use crate::canvas::style::{Area, COLOURS, GREY, GRID, INK, colour, drawing, text};
+use crate::canvas::{FONT, svg};
+use crate::run_folder::RunFiles;
+use crate::train::{EpochRecord, StepRecord};
 use anyhow::Result;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;
@@ -36,33 +37,29 @@ struct Chart<'a> {
 }
 
 /// The pictures of one run by the names of their files.
-///
-/// # Errors
-///
-/// When plotters cannot draw one.
-pub fn of_run(run: &RunFiles) -> Result<Vec<(&'static str, String)>> {
-    let measured = run.measured_on();
-    let pair = |what: &str| {
-        let curve = |(split, colour): (&str, _)| {
-            let points = run.series(&format!("{split}_{what}"));
-            Curve { name: split.to_string(), points, colour, width: 7 }
-        };
-        [("train", COLOURS[1]), (measured, COLOURS[0])].map(curve).into()
-    };
-    let lr = Curve {
-        name: String::new(),
-        points: columns(run.steps.iter().map(|step| (step.step, step.lr))),
-        colour: COLOURS[2],
+pub(super) fn of_run(run: &RunFiles) -> Result<Vec<(&'static str, String)>> {
+    let measured = run.part().to_string();
+    let curve = |name: &str, colour: RGBColor, value: &dyn Fn(&EpochRecord) -> f64| Curve {
+        name: name.to_string(),
+        points: by_epoch(run, value),
+        colour,
         width: 7,
     };
+    let loss = vec![
+        curve("train", COLOURS[1], &|epoch| epoch.train_loss),
+        curve(&measured, COLOURS[0], &|epoch| epoch.measured.loss),
+    ];
+    let accuracy = vec![
+        curve("train", COLOURS[1], &|epoch| epoch.train_accuracy),
+        curve(&measured, COLOURS[0], &|epoch| epoch.measured.accuracy),
+    ];
+    let points = columns(run.steps.iter().map(|step| (step.step as f64, step.lr)));
+    let lr = vec![Curve { name: String::new(), points, colour: COLOURS[2], width: 7 }];
     [
-        ("loss", Chart { title: "Loss", x: "epoch", logarithmic: true, curves: pair("loss") }),
-        ("accuracy", Chart { title: "Accuracy, %", x: "epoch", logarithmic: false, curves: pair("accuracy") }),
-        (
-            "loss_by_step",
-            Chart { title: "Training loss", x: "step", logarithmic: true, curves: by_step(&run.steps).into() },
-        ),
-        ("lr", Chart { title: "Learning rate", x: "step", logarithmic: false, curves: vec![lr] }),
+        ("loss", Chart { title: "Loss", x: "epoch", logarithmic: true, curves: loss }),
+        ("accuracy", Chart { title: "Accuracy, %", x: "epoch", logarithmic: false, curves: accuracy }),
+        ("loss_by_step", Chart { title: "Training loss", x: "step", logarithmic: true, curves: by_step(&run.steps) }),
+        ("lr", Chart { title: "Learning rate", x: "step", logarithmic: false, curves: lr }),
     ]
     .into_iter()
     .map(|(name, chart)| Ok((name, chart.draw()?)))
@@ -70,53 +67,51 @@ pub fn of_run(run: &RunFiles) -> Result<Vec<(&'static str, String)>> {
 }
 
 /// The pictures that compare several runs.
-///
-/// # Errors
-///
-/// When plotters cannot draw one.
-pub fn of_runs(runs: &[RunFiles]) -> Result<Vec<String>> {
-    let over_epochs = |title: &str, logarithmic: bool, key: &dyn Fn(&RunFiles) -> String| {
-        // No names: the page's table of runs has the colours.
+pub(super) fn of_runs(runs: &[RunFiles]) -> Result<Vec<String>> {
+    let over_epochs = |title: &str, logarithmic: bool, value: &dyn Fn(&EpochRecord) -> f64| {
+        // Without names: the colours are in the page's table of runs.
         let curve = |(k, run): (usize, &RunFiles)| Curve {
             name: String::new(),
-            points: run.series(&key(run)),
+            points: by_epoch(run, value),
             colour: colour(k, runs.len()),
             width: 6,
         };
         let curves = runs.iter().enumerate().map(curve).collect();
         Chart { title, x: "epoch", logarithmic, curves }.draw()
     };
-    // Runs of both kinds are compared on what each has.
-    let measured = runs[0].measured_on();
-    let measured = if runs.iter().all(|run| run.measured_on() == measured) { measured } else { "test or validation" };
-    let title = |what: &str| format!("{}{} {what}", measured[..1].to_uppercase(), &measured[1..]);
+    // Runs that were measured on different parts are compared all the same.
+    let part = runs[0].part();
+    let part = if runs.iter().all(|run| run.part() == part) { part.to_string() } else { "test or validation".into() };
+    let title = |what: &str| format!("{}{} {what}", part[..1].to_uppercase(), &part[1..]);
     Ok(vec![
-        over_epochs(&title("accuracy, %"), false, &|run| format!("{}_accuracy", run.measured_on()))?,
-        over_epochs(&title("loss"), true, &|run| format!("{}_loss", run.measured_on()))?,
-        over_epochs("Training loss", true, &|_| "train_loss".into())?,
-        over_epochs("Learning rate", false, &|_| "lr".into())?,
+        over_epochs(&title("accuracy, %"), false, &|epoch| epoch.measured.accuracy)?,
+        over_epochs(&title("loss"), true, &|epoch| epoch.measured.loss)?,
+        over_epochs("Training loss", true, &|epoch| epoch.train_loss)?,
+        over_epochs("Learning rate", false, &|epoch| epoch.lr)?,
     ])
+}
+
+/// The epochs, from 0, with their values.
+fn by_epoch(run: &RunFiles, value: &dyn Fn(&EpochRecord) -> f64) -> Vec<(f64, f64)> {
+    run.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect()
 }
 
 /// The loss of every step, pale, and smoothed as TensorBoard does: an exponential average without the bias of its
 /// start.
-fn by_step(steps: &[Step]) -> [Curve; 2] {
+fn by_step(steps: &[StepRecord]) -> Vec<Curve> {
+    let points: Vec<(f64, f64)> = steps.iter().map(|step| (step.step as f64, f64::from(step.loss))).collect();
     let (mut average, mut weight) = (0.0, 0.0);
     let new = 1.0 / (SMOOTHED_OVER.0 * steps.len() as f64).max(SMOOTHED_OVER.1);
-    let smoothed = steps.iter().map(|step| {
-        average += new * (step.loss - average);
+    let smooth = |&(step, loss): &(f64, f64)| {
+        average += new * (loss - average);
         weight += new * (1.0 - weight);
-        (step.step, average / weight)
-    });
-    let smoothed = columns(smoothed.collect::<Vec<_>>().into_iter());
-    [
-        Curve {
-            name: "each step".into(),
-            points: columns(steps.iter().map(|step| (step.step, step.loss))),
-            colour: RGBColor(249, 208, 180),
-            width: 2,
-        },
-        Curve { name: "smoothed".into(), points: smoothed, colour: COLOURS[1], width: 6 },
+        (step, average / weight)
+    };
+    let smoothed: Vec<_> = points.iter().map(smooth).collect();
+    let pale = RGBColor(249, 208, 180);
+    vec![
+        Curve { name: "each step".into(), points: columns(points.into_iter()), colour: pale, width: 2 },
+        Curve { name: "smoothed".into(), points: columns(smoothed.into_iter()), colour: COLOURS[1], width: 6 },
     ]
 }
 
@@ -174,7 +169,7 @@ impl Chart<'_> {
         ((0.0, last), y)
     }
 
-    fn legend(&self, area: &super::style::Area) -> Result<()> {
+    fn legend(&self, area: &Area) -> Result<()> {
         let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
         let mut right = SIZE.0 as i32 - 50;
         for curve in named.collect::<Vec<_>>().into_iter().rev() {
@@ -227,7 +222,7 @@ fn log_ticks((low, high): (f64, f64)) -> Vec<f64> {
 }
 
 /// A number on an axis: as short as it can be, and without the last digits of a binary fraction.
-pub fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
     rounded.to_string()
 }

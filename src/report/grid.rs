@@ -1,11 +1,12 @@
 //! Grids of digits with their labels: the first training images, as they are and augmented, and the test images that a
 //! net gets worst.
 
-use super::picture::svg;
-use super::style::{COLOURS, GREY, INK, drawing, text};
-use crate::data::augment::RandomAffine;
+use crate::canvas::style::{COLOURS, GREY, INK, drawing, text};
+use crate::canvas::svg;
 use crate::data::{MEAN, STD, Split};
 use crate::evaluate::Mistake;
+use crate::shape::{PIXELS, SIDE};
+use crate::train::{Augmentation, augment};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,13 +16,11 @@ use plotters::style::text_anchor::HPos;
 use std::io::Cursor;
 use tch::{Device, Kind, Tensor};
 
-const SIDE: usize = crate::data::idx::SIDE as usize;
-
 /// How many training images the first figure of the original shows.
-pub const TRAINING_IMAGES: i64 = 128;
+const TRAINING_IMAGES: i64 = 128;
 
 /// How many misclassified images are shown.
-pub const WORST: usize = 20;
+const WORST: usize = 20;
 
 const MARGIN: i32 = 40;
 const TITLE: i32 = 130;
@@ -37,25 +36,17 @@ struct Layout {
 }
 
 /// The first images of the training split with their labels, as the original's first figure shows them.
-///
-/// # Errors
-///
-/// When plotters cannot draw it.
-pub fn training_images(split: &Split) -> Result<String> {
+pub(super) fn training_images(split: &Split) -> Result<String> {
     let count = TRAINING_IMAGES.min(split.len());
     let images = images(split, &(0..count).collect::<Vec<_>>())?;
     labelled(&format!("The first {count} training images"), split, &images)
 }
 
 /// The same images as the net sees them, each distorted anew.
-///
-/// # Errors
-///
-/// When libtorch fails, or plotters cannot draw it.
-pub fn augmented_images(split: &Split, augment: &RandomAffine) -> Result<String> {
+pub(super) fn augmented_images(split: &Split, augmentations: &[Box<dyn Augmentation>]) -> Result<String> {
     let count = TRAINING_IMAGES.min(split.len());
-    let (images, _) = split.batch(&Tensor::f_arange(count, (Kind::Int64, split.images.device()))?)?;
-    let pixels = augment.apply(&images)?.f_mul_scalar(f64::from(STD))?.f_add_scalar(f64::from(MEAN))?;
+    let (images, _) = split.batch(&Tensor::f_arange(count, (Kind::Int64, split.device()))?)?;
+    let pixels = augment(augmentations, images)?.f_mul_scalar(f64::from(STD))?.f_add_scalar(f64::from(MEAN))?;
     let bytes = pixels.f_mul_scalar(255.0)?.f_round()?.f_clamp(0, 255)?.f_to_kind(Kind::Uint8)?;
     labelled("The same images as a step might see them", split, &pictures(&bytes)?)
 }
@@ -68,11 +59,7 @@ fn labelled(title: &str, split: &Split, images: &[GrayImage]) -> Result<String> 
 }
 
 /// The mistakes that the net is most sure of, with label, prediction and confidence; `mistakes` are sorted.
-///
-/// # Errors
-///
-/// When plotters cannot draw it.
-pub fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
+pub(super) fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
     let shown = &mistakes[..mistakes.len().min(WORST)];
     let images = images(split, &shown.iter().map(|mistake| mistake.index).collect::<Vec<_>>())?;
     let caption = |mistake: &Mistake| {
@@ -91,7 +78,7 @@ pub fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
 
 /// The images at `indices` of a split.
 fn images(split: &Split, indices: &[i64]) -> Result<Vec<GrayImage>> {
-    let indices = Tensor::from_slice(indices).to_device(split.images.device());
+    let indices = Tensor::from_slice(indices).to_device(split.device());
     pictures(&split.images.f_index_select(0, &indices)?)
 }
 
@@ -100,7 +87,7 @@ fn pictures(bytes: &Tensor) -> Result<Vec<GrayImage>> {
     let mut bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_view([-1])?)?;
     bytes.iter_mut().for_each(|byte| *byte = 255 - *byte);
     let image = |bytes: &[u8]| GrayImage::from_raw(SIDE as u32, SIDE as u32, bytes.to_vec());
-    bytes.chunks(SIDE * SIDE).map(|bytes| image(bytes).context("28x28 pixels make an image")).collect()
+    bytes.chunks(PIXELS).map(|bytes| image(bytes).context("28x28 pixels make an image")).collect()
 }
 
 fn draw(title: &str, images: &[GrayImage], captions: &[Vec<(String, RGBColor)>], layout: &Layout) -> Result<String> {

@@ -1,16 +1,10 @@
-//! Who listens to a run: the console, the JSON lines, the files of its folder, the log; and what there is to look at
-//! when it is over: pictures and a page.
+//! What there is to look at when a run is over: pictures, a page, a page that compares runs.
 
-pub mod confusion;
-pub mod console;
-pub mod curves;
-pub mod environment;
-pub mod folder;
-pub mod grid;
-pub mod html;
-pub mod log;
-pub mod picture;
-pub mod run;
-pub mod style;
-pub mod tensorboard;
-pub mod write;
+mod confusion;
+mod curves;
+mod grid;
+mod html;
+mod write;
+
+pub(crate) use html::duration;
+pub(crate) use write::{comparison, pictures_of, write_plots, write_run};

@@ -1,32 +1,29 @@
-//! An exponential moving average of a net over its steps: what `torch.optim.swa_utils.AveragedModel` keeps with
-//! `get_ema_multi_avg_fn(decay)` and `use_buffers=True`, but for its first steps ([`Average::update`]) and for
-//! `num_batches_tracked`, which is a count and is copied.
+//! An exponential moving average of a net over its steps.
+//!
+//! `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and `use_buffers=True` keeps the same, with two
+//! differences: the first steps ([`Average::update`]), and `num_batches_tracked`, which is a count and is copied.
 
 use crate::libtorch::ema;
 use crate::model::Net;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// The average, a net of its own: weights and BatchNorm statistics are averages of the other's.
-pub struct Average {
+/// The average, a net of its own.
+pub(crate) struct Average {
     net: Net,
     decay: f64,
-    /// What is averaged, float32: the average's tensors and, in the same order, those of the net that is trained.
+    /// The average's float32 tensors, weights and BatchNorm statistics, and in the same order those of the net.
     averages: Vec<Tensor>,
     tensors: Vec<Tensor>,
-    /// What is copied: the counts of BatchNorm's batches, of the average and of the net.
+    /// The average's counts of batches, and the net's.
     counts: Vec<(Tensor, Tensor)>,
-    /// How many updates there were, a float32 scalar in device memory, as all that an update reads.
+    /// The number of updates, a float32 scalar in device memory.
     updates: Tensor,
 }
 
 impl Average {
     /// The average of `net` as it is now.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails, as for want of memory.
-    pub fn of(net: &Net, decay: f64) -> Result<Average> {
+    pub(crate) fn of(net: &Net, decay: f64) -> Result<Average> {
         let average = net.copy()?;
         let pairs = average.state_dict().0.into_iter().zip(net.state_dict().0);
         let pairs = pairs.map(|((_, average), (_, tensor))| (average, tensor));
@@ -36,16 +33,12 @@ impl Average {
         Ok(Average { net: average, decay, averages, tensors, counts, updates })
     }
 
-    /// Takes the net as it is after a step into the average.
+    /// Updates the average with the net as it is after a step.
     ///
-    /// The first updates count for more than 1 - decay, or a short run's average would be where it began: the decay is
-    /// min(decay, (1 + n) / (10 + n)) after n updates, as in `tf.train.ExponentialMovingAverage(decay, num_updates)`.
-    /// Nothing here comes from the host, so that a CUDA graph may hold it.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails.
-    pub fn update(&mut self) -> Result<()> {
+    /// After n updates the decay is min(decay, (1 + n) / (10 + n)), as in
+    /// `tf.train.ExponentialMovingAverage(decay, num_updates)`: otherwise the average of a short run would still be near
+    /// the weights that it began with. Nothing here comes from the host, so that a CUDA graph may hold it.
+    pub(crate) fn update(&mut self) -> Result<()> {
         // 1 - (1 + n) / (10 + n) = 9 / (10 + n)
         let weight = self.updates.f_add_scalar(10.0)?.f_reciprocal()?.f_mul_scalar(9.0)?;
         let weight = weight.f_clamp_min(1.0 - self.decay)?;
@@ -57,14 +50,14 @@ impl Average {
         Ok(())
     }
 
-    /// The average.
-    pub fn net(&self) -> &Net {
+    /// The averaged net.
+    pub(crate) fn net(&self) -> &Net {
         &self.net
     }
 
-    /// How many updates there were, a float32 scalar.
-    pub fn updates(&self) -> &Tensor {
-        &self.updates
+    /// The number of updates, a float32 scalar that shares the average's memory.
+    pub(crate) fn updates(&self) -> Tensor {
+        self.updates.shallow_clone()
     }
 }
 
@@ -94,5 +87,15 @@ mod tests {
         assert!((averaged[0].1.double_value(&[0, 0, 0, 0]) - expected.0).abs() < 1e-5);
         assert!((averaged[3].1.double_value(&[0]) - expected.1).abs() < 1e-5);
         assert_eq!(averaged[5].1.int64_value(&[]), 12);
+    }
+
+    #[test]
+    fn an_average_begins_as_the_net() {
+        let net = Net::new(Device::Cpu, 0.0, Kernels::Torch);
+        for ((name, one), (_, other)) in
+            net.state_dict().0.into_iter().zip(Average::of(&net, 0.5).unwrap().net().state_dict().0)
+        {
+            assert!(one.equal(&other), "{name}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a run tells its observers.
+//! What a run tells those who watch it: events, and the records of its epochs and steps.
 
 use crate::data::Part;
 use crate::evaluate::Evaluation;
@@ -7,42 +7,50 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Somebody who follows a run: the progress bar, the lines on stdout, the files of the run's folder.
+/// Somebody who watches a run: the progress bar, the lines on stdout, the files of the run's folder.
 pub trait Observer {
     /// Takes note of `event`. An error ends the run.
-    ///
-    /// # Errors
-    ///
-    /// When the observer cannot do its work, as when its file's disk is full.
     fn event(&mut self, event: &Event) -> Result<()>;
+}
+
+/// Several observers as one.
+impl Observer for Vec<&mut dyn Observer> {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.event(event))
+    }
 }
 
 /// Something that happened in a run.
 pub enum Event<'a> {
     /// An epoch begins, or goes on after `done` of its steps.
     EpochStarted { epoch: i64, steps: i64, done: i64 },
-    /// A step is done, the `step`th of its epoch, from 1. Its loss, where reading it costs no wait.
+    /// A step is done, number `step` of its epoch, from 1. `loss` is `None` if reading it would wait for the device.
     Step { step: i64, loss: Option<f64> },
     /// An epoch and its test are done.
     EpochEnded {
-        /// All epochs of the run so far.
-        epochs: &'a [EpochRecord],
-        /// All steps of the run so far.
-        steps: &'a [StepRecord],
-        /// The test after the last epoch.
-        test: &'a Evaluation,
-        /// The net that is measured: where the weights are averaged, the average.
+        /// The history of the run so far.
+        history: &'a History,
+        /// The net that was measured.
         net: &'a Net,
-        /// The gradient of each parameter in the epoch's last step; none when that step was another process's.
+        /// The gradient of each parameter in the epoch's last step; empty if another process made that step.
         gradients: &'a [(String, Tensor)],
     },
-    /// The checkpoint of an epoch that ended is written: it can be announced.
+    /// The checkpoint after an epoch is written: the epoch can be announced.
     EpochSaved {
         /// The epoch.
         record: &'a EpochRecord,
         /// Its test.
         test: &'a Evaluation,
     },
+}
+
+/// The epochs that are done, and their steps.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The epochs, in order.
+    pub epochs: Vec<EpochRecord>,
+    /// The steps of all these epochs, in order.
+    pub steps: Vec<StepRecord>,
 }
 
 /// One epoch: a line of `metrics.jsonl`.
@@ -52,31 +60,31 @@ pub struct EpochRecord {
     pub epoch: i64,
     /// The learning rate of the epoch's first step.
     pub lr: f64,
-    /// The mean over the images of the loss when it was their turn (smoothed with `label_smoothing`), in nats.
+    /// The mean over the training images of their loss in this epoch's steps (with label smoothing if it is on), in nats.
     pub train_loss: f64,
-    /// The share of images that were classified right when it was their turn (with dropout, augmented), in percent.
+    /// The share of training images that were classified correctly in this epoch's steps (augmented, with dropout), in percent.
     pub train_accuracy: f64,
-    /// What the net did after it on the test images, or on those that are held out.
+    /// The test after the epoch, on the test set or on the images that are held out.
     #[serde(flatten)]
     pub measured: Measured,
-    /// How long the epoch took with its test; after a resume, what was left of it.
+    /// How long the epoch took with its test; after a resume, the rest of the epoch.
     pub seconds: f64,
-    /// Training images a second, the test not counted.
+    /// Training images per second, without the test.
     pub images_per_second: f64,
 }
 
-/// An [`Evaluation`] in short. Its JSON keys say what was measured: `test_loss`, `test_accuracy` and `correct`, or
-/// `validation_loss`, `validation_accuracy` and `correct`.
+/// An [`Evaluation`] in short. Its JSON keys name the part that was measured: `test_loss`, `test_accuracy` and `correct`,
+/// or `validation_loss`, `validation_accuracy` and `correct`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "MeasuredKeys", from = "MeasuredKeys")]
 pub struct Measured {
-    /// Of the test images, or of those that are held out.
+    /// The part of the dataset.
     pub part: Part,
     /// The mean loss over the images, in nats.
     pub loss: f64,
-    /// The share of images that are classified right, in percent.
+    /// The share of images that are classified correctly, in percent.
     pub accuracy: f64,
-    /// The number of images that are classified right.
+    /// The number of images that are classified correctly.
     pub correct: i64,
 }
 
@@ -119,26 +127,25 @@ impl From<MeasuredKeys> for Measured {
 }
 
 /// One step: a line of `losses.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Of the run, from 0.
+    /// The step's number in the run, from 0.
     pub step: i64,
     /// From 0.
     pub epoch: i64,
     /// The learning rate of the step.
     pub lr: f64,
-    /// The mean loss over the batch, in nats; with `label_smoothing` the smoothed one.
+    /// The mean loss over the batch, in nats (with label smoothing if it is on).
     pub loss: f32,
 }
 
 /// How a run ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// All epochs are done.
     Done,
     /// An epoch's accuracy reached `target_accuracy`.
     TargetReached,
-    /// A signal asked for it; the checkpoint is written.
+    /// It was asked to stop; the checkpoint is written.
     Interrupted,
 }

@@ -2,32 +2,25 @@
 
 use crate::libtorch::generator;
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// One epoch's order of one split, named by the seed that it follows from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One epoch's order of one split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shuffle {
-    /// The seed of the generator that the permutation comes from.
-    pub seed: i64,
+    /// The seed of the generator that draws the permutation.
+    seed: i64,
 }
 
 impl Shuffle {
-    /// Draws an order from libtorch's default generator, as one iteration of a DataLoader does: an int64 when its
-    /// iterator is made (the workers' base seed, unused here) and one for `RandomSampler`'s own generator.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails.
+    /// Draws an order from libtorch's default generator as a DataLoader does: one int64 when its iterator is made (the
+    /// workers' base seed, unused here), one as the seed of `RandomSampler`'s own generator.
     pub fn draw() -> Result<Shuffle> {
         draw()?;
         Ok(Shuffle { seed: draw()? })
     }
 
     /// The indices of the epoch's batches, int64 [`batch_size`] each and the last one shorter, on `device`.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails.
     pub fn batches(self, images: i64, batch_size: i64, device: Device) -> Result<Vec<Tensor>> {
         let order = generator::randperm(images, self.seed as u64)?;
         Ok(order.f_to_device(device)?.f_split(batch_size, 0)?)

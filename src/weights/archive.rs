@@ -5,7 +5,8 @@
 //! modules with the tensors as attributes. Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.h`.
 
 use super::pickle::{Graph, Id, Node, Storage, TensorView, parse};
-use super::{MAX_BYTES, StateDict, tensor};
+use super::{MAX_BYTES, tensor};
+use crate::model::StateDict;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -37,7 +38,7 @@ const WRAPPERS: [&str; 3] = ["model", "state_dict", "model_state_dict"];
 /// # Errors
 ///
 /// When the archive is damaged, or holds no state_dict and no TorchScript module.
-pub fn read(bytes: &[u8]) -> Result<StateDict> {
+pub(super) fn read(bytes: &[u8]) -> Result<StateDict> {
     let mut archive = Archive::open(bytes)?;
     let pickle = archive.record("data.pkl", MAX_PICKLE)?;
     let (graph, root) = parse(&pickle).context("its pickle is refused")?;

@@ -10,17 +10,13 @@ mod torchscript;
 
 use crate::files::write_atomically;
 use crate::libtorch::jit;
-use crate::model::Net;
+use crate::model::{Net, StateDict};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-/// The tensors of a net by name, in PyTorch's order: what `Net().state_dict()` returns there.
-#[derive(Debug)]
-pub struct StateDict(pub Vec<(String, Tensor)>);
 
 /// The largest file that is read as weights, in bytes. The net's take 60 KB, in double precision and with an
 /// optimizer's state beside them 300 KB.

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 
 /// The index of a value in a [`Graph`]. Values refer to each other by index, so that a pickle that nests deeply, or
 /// that contains itself, costs no stack and leaks nothing.
-pub type Id = usize;
+pub(super) type Id = usize;
 
 /// What a pickle holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Node<'a> {
+pub(super) enum Node<'a> {
     None,
     Bool(bool),
     Int(i64),
@@ -35,7 +35,7 @@ pub enum Node<'a> {
 
 /// A block of memory that lies in the archive under `data/KEY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Storage<'a> {
+pub(super) struct Storage<'a> {
     /// Its class, such as `FloatStorage`.
     pub class: &'a str,
     pub key: &'a str,
@@ -45,7 +45,7 @@ pub struct Storage<'a> {
 
 /// A view of a storage; `offset`, `size` and `stride` count elements.
 #[derive(Debug)]
-pub struct TensorView<'a> {
+pub(super) struct TensorView<'a> {
     pub storage: Storage<'a>,
     pub offset: i64,
     pub size: Vec<i64>,
@@ -54,7 +54,7 @@ pub struct TensorView<'a> {
 
 /// The values of a pickle and how they refer to each other.
 #[derive(Debug, Default)]
-pub struct Graph<'a> {
+pub(super) struct Graph<'a> {
     nodes: Vec<Node<'a>>,
     sequences: Vec<Vec<Id>>,
     dicts: Vec<Vec<(Id, Id)>>,
@@ -81,17 +81,17 @@ const HARMLESS: [(&str, &str); 7] = [
 
 impl<'a> Graph<'a> {
     /// The value under `id`.
-    pub fn node(&self, id: Id) -> Node<'a> {
+    pub(super) fn node(&self, id: Id) -> Node<'a> {
         self.nodes[id]
     }
 
     /// The items of a [`Node::Dict`] or the attributes of a [`Node::Object`], in their order.
-    pub fn dict(&self, dict: usize) -> &[(Id, Id)] {
+    pub(super) fn dict(&self, dict: usize) -> &[(Id, Id)] {
         &self.dicts[dict]
     }
 
     /// The view behind a [`Node::Tensor`].
-    pub fn tensor(&self, tensor: usize) -> &TensorView<'a> {
+    pub(super) fn tensor(&self, tensor: usize) -> &TensorView<'a> {
         &self.tensors[tensor]
     }
 
@@ -125,7 +125,7 @@ impl<'a> Graph<'a> {
 
 impl Node<'_> {
     /// What it is, for a message.
-    pub fn describe(&self) -> &'static str {
+    pub(super) fn describe(&self) -> &'static str {
         match self {
             Node::None => "None",
             Node::Bool(_) => "a bool",
@@ -150,7 +150,7 @@ impl Node<'_> {
 ///
 /// When it is cut short or damaged, has an opcode that torch does not write, or calls a function or makes an object
 /// that is no part of a weights file.
-pub fn parse(bytes: &[u8]) -> Result<(Graph<'_>, Id)> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(Graph<'_>, Id)> {
     let mut machine = Machine { bytes, ..Machine::default() };
     loop {
         let opcode = machine.take(1)?[0];

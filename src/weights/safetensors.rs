@@ -4,7 +4,8 @@
 //! metadata into the header in the order of a hash map, so that two files of the same tensors differ; the header is
 //! therefore written here.
 
-use super::{StateDict, read_bytes, tensor};
+use super::{read_bytes, tensor};
+use crate::model::StateDict;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};

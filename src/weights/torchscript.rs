@@ -1,8 +1,7 @@
 //! `model.pt`: a TorchScript module with the tree of the original `Net`, to run and to train further in Python.
 
-use super::StateDict;
 use crate::libtorch::jit::{Module, TensorKind, saved};
-use crate::model::{Block, Layer, blocks};
+use crate::model::{Block, Layer, StateDict, blocks};
 use anyhow::{Context, Result};
 use tch::Tensor;
 
@@ -11,7 +10,7 @@ use tch::Tensor;
 /// # Errors
 ///
 /// When a tensor of the net is missing.
-pub fn bytes(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
+pub(super) fn bytes(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
     let blocks = blocks(dropout);
     let mut modules = vec![module(None, "", "Net", net_source(&blocks))];
     for block in &blocks {

@@ -1,22 +1,18 @@
 """What the Python tests share: the built program, the twin in PyTorch, the real data."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from common import PROGRAM, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
 DATA = ROOT / "data"
-
-sys.path.insert(0, str(ROOT / "scripts"))
 
 
 def run(*command: object) -> str:
-    """Runs a command in the repository's folder and returns its stdout; what it said on stderr when it fails."""
+    """Runs a command in the repository's folder and returns its stdout; if it fails, its stderr is shown."""
     done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

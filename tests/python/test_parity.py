@@ -8,9 +8,10 @@ from compare import read_losses
 from conftest import DATA, json_lines, script, tch_mnist
 from mnist import load_split
 from net import Net
+from reference import SCHEDULES
 from safetensors.torch import load_file
 
-# 13 steps an epoch, the last one of 64 images.
+# 13 steps per epoch, the last one on 64 images.
 SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
 
 
@@ -39,12 +40,17 @@ def test_original_settings(tmp_path: Path, seed: int, threads: int) -> None:
     assert_same_bits(*both(tmp_path, *SLICE, "--seed", seed, "--threads", threads))
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule(tmp_path: Path, schedule: str) -> None:
+    assert_same_bits(*both(tmp_path, *SLICE, "--threads", 2, "--schedule", schedule, "--lr", 0.05))
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        ["--schedule", "cosine", "--weight-decay", 0.001],
-        ["--schedule", "one-cycle", "--pct-start", 0.2, "--nesterov", "--lr", 0.05],
-        ["--schedule", "constant", "--momentum", 0, "--dropout", 0],
+        ["--weight-decay", 0.001],
+        ["--schedule", "one-cycle", "--pct-start", 0.2, "--nesterov"],
+        ["--momentum", 0, "--dropout", 0],
         ["--step-size", 1, "--gamma", 0.3, "--batch-size", 100, "--nesterov", "--weight-decay", 0.01],
     ],
 )

@@ -1,11 +1,14 @@
 """The scripts as a stranger calls them: what is missing, what is left half-done, from any folder."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import DATA, ROOT, run
+from common import ROOT
+from conftest import DATA, run, tch_mnist
+from mnist import locate
 
 TOOLS = ["bash", "cat", "cmp", "dirname", "env", "head", "mkdir", "mv", "realpath", "sed", "sh"]
 
@@ -43,7 +46,7 @@ def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, present
 
 def test_wrong_flags_are_usage_errors() -> None:
     for name, args, word in [
-        ("setup", ["--datasets"], "--datasets is no flag"),
+        ("setup", ["--datasets"], "does not take --datasets"),
         ("setup", ["--data"], "--data needs a value"),
         ("test", ["--fast"], "takes no arguments"),
     ]:
@@ -128,10 +131,24 @@ def test_the_twin_names_the_missing_file(tmp_path: Path) -> None:
         [python, ROOT / "scripts/reference.py", "--data", tmp_path], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path}/train-images-idx3-ubyte")
+    assert done.stderr.startswith(f"error: {tmp_path}/mnist/train-images-idx3-ubyte")
     assert done.stderr.count("\n") == 1
 
 
 def test_bash_reads_the_scripts() -> None:
     for name in ["setup", "train", "test"]:
         run("bash", "-n", ROOT / "scripts" / name)
+
+
+def test_the_scripts_find_data_where_the_program_does(tmp_path: Path) -> None:
+    files = [file for file in (DATA / "mnist").iterdir() if file.name.endswith("-ubyte")]
+    here, below, both, none = (tmp_path / name for name in ["here", "below", "both", "none"])
+    for folder in [here, below / "mnist", both, both / "mnist"]:
+        folder.mkdir(parents=True)
+        for file in files:
+            (folder / file.name).symlink_to(file)
+    none.mkdir()
+    for folder in [here, below, both, none]:
+        found = json.loads(tch_mnist("doctor", "--log-format", "json", "--data", folder))["data"][0]
+        assert found["dataset"] == "mnist"
+        assert locate(folder, "mnist") == Path(found["folder"])

@@ -359,7 +359,7 @@ def test_a_range_with_a_mistake_is_refused(tmp_path: Path, entry: str, reason: s
     ("ranges", "flags", "reason"),
     [
         ("learning_rate = { type = 'float', low = 1, high = 2 }", [], "unexpected argument '--learning-rate"),
-        ("schedule = { type = 'choice', values = ['step', 'linear'] }", [], "invalid value 'linear' for '--schedule"),
+        ("schedule = { type = 'choice', values = ['step', 'zigzag'] }", [], "--schedule takes step, cosine"),
         ("momentum = { type = 'float', low = 0, high = 1.5 }", [], "--momentum takes a number from 0 to below 1"),
         ("lr = { type = 'float', low = 1, high = 2 }", ["--program", "/nowhere"], "--program /nowhere cannot be run"),
         ("lr = { type = 'float', low = 1, high = 2 }", ["--sampler", "grid"], "--sampler grid needs to know how many"),

@@ -1,0 +1,44 @@
+//! The whole training on the library: what `tch-mnist train` does, without a run's folder.
+//!
+//!     cargo run --release --example minimal -- --epochs 2 --limit-train 6400
+//!
+//! It takes the flags of `tch-mnist train` that are settings, and prints the same lines.
+
+use anyhow::Result;
+use tch::Device;
+use tch_mnist::{Data, Kernels, Net, Schedule, Settings, Shuffle, State, Stepper, evaluate};
+
+fn main() -> Result<()> {
+    let settings = Settings::from_flags(std::env::args().skip(1))?;
+    let (epochs, batch_size) = (settings.training.epochs, settings.training.batches.batch_size);
+    let device = Device::cuda_if_available();
+
+    // Images stay on the device as bytes; a batch is gathered and normalised there.
+    let (source, images) = (&settings.data.source, &settings.data);
+    let data = Data::load(&source.data, source.dataset, device, images.limit_train, images.test.limit_test)?;
+
+    // The weights of `torch.manual_seed(seed); Net()`. On a GPU, Kernels::Fused means libtorch's kernels.
+    tch::manual_seed(settings.training.seed);
+    let net = Net::new(device, settings.training.net.dropout, Kernels::Fused);
+
+    // The state is what a step changes: the net, the optimizer's buffers, the position in the epoch.
+    let steps = (data.train.len() + batch_size - 1) / batch_size;
+    let mut state = State::new(net, &settings, steps)?;
+    let mut stepper = Stepper::new(&data.train, &settings)?;
+    let schedule = Schedule::new(&settings, steps);
+
+    for epoch in 0..epochs {
+        println!("EPOCH: {epoch}");
+        let batches = Shuffle::draw()?.batches(data.train.len(), batch_size, device)?;
+        for (step, indices) in (0..).zip(&batches) {
+            let _loss = stepper.step(&mut state, indices, schedule.lr(epoch * steps + step))?;
+        }
+        state.end_epoch()?;
+
+        // As the original does, in shuffled batches.
+        let batches = Shuffle::draw()?.batches(data.test.len(), batch_size, device)?;
+        let test = evaluate(state.measured_net(), &data.test, &batches, || true)?.expect("nothing stops it");
+        println!("\n{}\n", test.line());
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! `tch-mnist bench`: how fast it trains and evaluates. `scripts/bench.py` sets it beside PyTorch.
+
+use super::session::{self, Backend};
+use super::{Outcome, Verbosity};
+use crate::data::Data;
+use crate::error::UsageError;
+use crate::evaluate::evaluate;
+use crate::model::Net;
+use crate::observe::{LogFormat, log, say};
+use crate::run_folder;
+use crate::settings::{Layer, Settings};
+use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::cell::Cell;
+use std::time::Instant;
+use tch::{Cuda, Device};
+
+/// Steps before the first round: caches fill, CUDA captures its graph.
+const WARM_UP: i64 = 12;
+
+/// The flags of `bench`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    settings: Layer,
+    /// What a round is
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    what: What,
+    /// How many rounds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Training steps per round
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    steps: i64,
+    /// Wait for a line on stdin before each round, so that a script can alternate programs
+    #[arg(long)]
+    on_request: bool,
+    /// What stdout gets: a line for people, or one JSON object per round
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// What one round measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum What {
+    /// --steps training steps
+    #[default]
+    Steps,
+    /// An epoch of training and its test
+    Epoch,
+    /// An evaluation of the test images
+    Evaluate,
+}
+
+/// Runs the command.
+pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    let mut settings = Settings::resolve(None, &args.settings)?;
+    let backend = Backend::of_run(&mut settings)?;
+    let data = session::load_data(&settings, backend.device)?;
+    let net = session::draw_net(&settings, &backend);
+    let mut rounds = Rounds { args: &args, device: backend.device, done: Vec::new() };
+    match args.what {
+        What::Evaluate => rounds.evaluate(&net, &data, settings.training.batches.batch_size)?,
+        What::Steps | What::Epoch => rounds.train(&mut settings, net, &data)?,
+    }
+    if args.log_format == LogFormat::Text {
+        say(rounds.summary(&settings, &data))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The rounds that were asked for, and the seconds of those that are done.
+struct Rounds<'a> {
+    args: &'a Args,
+    device: Device,
+    done: Vec<f64>,
+}
+
+impl Rounds<'_> {
+    fn finished(&self) -> bool {
+        self.done.len() as u32 >= self.args.rounds
+    }
+
+    /// Starts a round, as soon as it may begin; `None` if stdin has ended.
+    fn begin(&self) -> Result<Option<Instant>> {
+        if self.args.on_request && std::io::stdin().read_line(&mut String::new())? == 0 {
+            return Ok(None);
+        }
+        self.synchronize();
+        Ok(Some(Instant::now()))
+    }
+
+    fn end(&mut self, began: Instant) -> Result<()> {
+        #[derive(Serialize)]
+        struct Round {
+            what: What,
+            seconds: f64,
+        }
+        self.synchronize();
+        let seconds = began.elapsed().as_secs_f64();
+        self.done.push(seconds);
+        self.say("round", &Round { what: self.args.what, seconds })
+    }
+
+    /// Waits until a GPU has done everything that was launched.
+    fn synchronize(&self) {
+        if let Device::Cuda(index) = self.device {
+            Cuda::synchronize(index as i64);
+        }
+    }
+
+    fn say(&self, event: &str, fields: &impl Serialize) -> Result<()> {
+        match self.args.log_format {
+            LogFormat::Json => say(run_folder::line(event, fields)?),
+            LogFormat::Text => Ok(()),
+        }
+    }
+
+    /// Says that a round comes next: a script that measures the start-up waits for it.
+    fn say_ready(&self) -> Result<()> {
+        #[derive(Serialize)]
+        struct Ready {}
+        self.synchronize();
+        self.say("ready", &Ready {})
+    }
+
+    fn evaluate(&mut self, net: &Net, data: &Data, batch_size: i64) -> Result<()> {
+        let batches = Shuffle::draw()?.batches(data.test.len(), batch_size, self.device)?;
+        evaluate(net, &data.test, &batches[..1], || true)?;
+        self.say_ready()?;
+        while !self.finished() {
+            let Some(began) = self.begin()? else { break };
+            evaluate(net, &data.test, &batches, || true)?;
+            self.end(began)?;
+        }
+        Ok(())
+    }
+
+    /// An ordinary training, which an observer holds between the rounds.
+    fn train(&mut self, settings: &mut Settings, net: Net, data: &Data) -> Result<()> {
+        let epoch = steps_per_epoch(settings, data);
+        if self.args.what == What::Steps && self.args.steps + WARM_UP > epoch {
+            bail!(UsageError(format!(
+                "--steps takes at most {}, not {}: an epoch has {epoch} steps, and the first {WARM_UP} warm up",
+                (epoch - WARM_UP).max(0),
+                self.args.steps
+            )));
+        }
+        // An epoch holds at least one round of steps.
+        settings.training.epochs = i64::from(self.args.rounds);
+        let stop = Cell::new(false);
+        let folder = tempfile::tempdir()?;
+        let checkpoint = folder.path().join("checkpoint");
+        let mut held = Held { rounds: self, epoch, began: None, steps: 0, stop: &stop };
+        Run::new(settings, data, net)?.train(&checkpoint, &mut held, &|| stop.get())?;
+        Ok(())
+    }
+
+    /// The rounds as one line: the median, and the quickest and slowest.
+    fn summary(&self, settings: &Settings, data: &Data) -> String {
+        let mut seconds = self.done.clone();
+        seconds.sort_by(f64::total_cmp);
+        let (Some(least), Some(most)) = (seconds.first(), seconds.last()) else {
+            return "no round was asked for".into();
+        };
+        let median = seconds[seconds.len() / 2];
+        let spread = |unit: f64| format!("{:.2} to {:.2} in {} rounds", least * unit, most * unit, seconds.len());
+        match self.args.what {
+            What::Steps => {
+                let unit = 1e3 / self.args.steps as f64;
+                let images = settings.training.batches.batch_size as f64 * self.args.steps as f64 / median;
+                format!("{:.2} ms per step ({}), {images:.0} images per second", median * unit, spread(unit))
+            }
+            What::Epoch => format!("{median:.2} s per epoch with its test ({})", spread(1.0)),
+            What::Evaluate => {
+                let images = data.test.len() as f64 / median;
+                format!("{:.1} ms per evaluation ({}), {images:.0} images per second", 1e3 * median, spread(1e3))
+            }
+        }
+    }
+}
+
+/// Starts and ends rounds at the events of a training.
+struct Held<'a, 'b> {
+    rounds: &'a mut Rounds<'b>,
+    /// Steps of an epoch.
+    epoch: i64,
+    /// When the round under way began, and its steps that are done.
+    began: Option<Instant>,
+    steps: i64,
+    stop: &'a Cell<bool>,
+}
+
+impl Held<'_, '_> {
+    fn begin(&mut self) -> Result<()> {
+        self.steps = 0;
+        self.began = if self.rounds.finished() { None } else { self.rounds.begin()? };
+        self.stop.set(self.began.is_none());
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.began.take().map_or(Ok(()), |began| self.rounds.end(began))
+    }
+
+    /// After a step, the `step`th of its epoch: rounds of steps lie within an epoch, after its first few.
+    fn step_done(&mut self, step: i64) -> Result<()> {
+        let round = self.rounds.args.steps;
+        if step == 1 && self.rounds.done.is_empty() {
+            self.rounds.say_ready()?;
+        }
+        self.steps += 1;
+        if self.began.is_some() && self.steps == round {
+            self.end()?;
+        }
+        let fits = step >= WARM_UP && step + round <= self.epoch;
+        if self.began.is_none() && (fits || self.rounds.finished()) {
+            self.begin()?;
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Held<'_, '_> {
+    fn event(&mut self, event: &Event) -> Result<()> {
+        match (self.rounds.args.what, event) {
+            (What::Epoch, Event::EpochStarted { epoch, .. }) => {
+                if *epoch == 0 {
+                    self.rounds.say_ready()?;
+                }
+                self.begin()
+            }
+            (What::Epoch, Event::EpochEnded { .. }) => self.end(),
+            (What::Steps, Event::Step { step, .. }) => self.step_done(*step),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `tch-mnist evaluate`: a weights file on the test set.
+
+use super::session::Backend;
+use super::{Outcome, Verbosity};
+use crate::data::Data;
+use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities};
+use crate::files::write_atomically;
+use crate::model::StateDict;
+use crate::observe::{LogFormat, log, say};
+use crate::report;
+use crate::run_folder;
+use crate::settings::{Batches, Compute, Source, TestImages};
+use crate::weights;
+use anyhow::Result;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The flags of `evaluate`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The weights: a .pt, .pth or .safetensors file, written here or in Python
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    batches: Batches,
+    #[command(flatten)]
+    test: TestImages,
+    /// Also measure the average over nine translations of each image, by at most one pixel
+    #[arg(long)]
+    tta: bool,
+    #[command(flatten)]
+    compute: Compute,
+    /// Also write every image's log-probabilities [N, 10] and label [N] to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    log_probabilities: Option<PathBuf>,
+    /// Also draw the confusion matrix and the worst misclassified images into this folder, as SVG and PNG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    /// What stdout gets
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// Runs the command.
+pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    let backend = Backend::of(&mut args.compute)?;
+    // Nothing is trained, so nothing is dropped.
+    let net = backend.net(0.0);
+    weights::load(&args.weights, &net)?;
+    let Source { dataset, data } = &args.source;
+    let test = Data::load(data, *dataset, backend.device, 1, args.test.limit_test)?.test;
+    let batches = test.batches(args.batches.batch_size)?;
+    let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
+    let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;
+    if let Some(path) = &args.log_probabilities {
+        let all = log_probabilities(&net, &test, &batches)?;
+        let tensors = [("log_probabilities".into(), all), ("labels".into(), test.labels.shallow_clone())];
+        let tensors = StateDict(tensors.into());
+        write_atomically(path, |path| weights::safetensors::write(path, &tensors, &BTreeMap::new()))?;
+    }
+    if let Some(folder) = &args.plots {
+        report::write_plots(folder, &report::pictures_of(&Findings::of(&net, &test)?, &test)?)?;
+    }
+    match args.log_format {
+        LogFormat::Text => say(text(&result, tta.as_ref()))?,
+        LogFormat::Json => say(json(&args.weights, &result, tta.as_ref())?)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// The original's line, the one with test-time augmentation, the accuracy of each class, the confusion matrix.
+fn text(result: &Evaluation, tta: Option<&Evaluation>) -> String {
+    let mut lines = vec![result.line()];
+    lines.extend(tta.map(Evaluation::tta_line));
+    lines.extend([String::new(), "class  accuracy".into()]);
+    for (class, accuracy) in result.class_accuracy().into_iter().enumerate() {
+        let images: i64 = result.confusion[class].iter().sum();
+        let accuracy = accuracy.map_or("      -".into(), |accuracy| format!("{accuracy:>6.2}%"));
+        lines.push(format!("{class:>5}  {accuracy}  {}/{images}", result.confusion[class][class]));
+    }
+    lines.extend([String::new(), "label \\ predicted".into()]);
+    let row = |cells: &mut dyn Iterator<Item = String>| cells.map(|cell| format!("{cell:>5}")).collect::<String>();
+    lines.push(format!("     {}", row(&mut (0..result.confusion.len()).map(|class| class.to_string()))));
+    for (class, cells) in result.confusion.iter().enumerate() {
+        lines.push(format!("{class:>5}{}", row(&mut cells.iter().map(ToString::to_string))));
+    }
+    lines.join("\n")
+}
+
+fn json(weights: &Path, result: &Evaluation, tta: Option<&Evaluation>) -> Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        weights: &'a Path,
+        test_loss: f64,
+        test_accuracy: f64,
+        correct: i64,
+        total: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tta_test_loss: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tta_test_accuracy: Option<f64>,
+        class_accuracy: Vec<Option<f64>>,
+        confusion: &'a [Vec<i64>],
+    }
+    let Evaluation { loss, correct, total, confusion, .. } = result;
+    let line = Line {
+        weights,
+        test_loss: *loss,
+        test_accuracy: result.accuracy(),
+        correct: *correct,
+        total: *total,
+        tta_test_loss: tta.map(|tta| tta.loss),
+        tta_test_accuracy: tta.map(Evaluation::accuracy),
+        class_accuracy: result.class_accuracy(),
+        confusion,
+    };
+    run_folder::line("evaluation", &line)
+}

@@ -1,0 +1,77 @@
+//! `tch-mnist report`: the page of a run again, or one page that compares several.
+
+use super::session::{self, Backend};
+use super::{Outcome, Verbosity};
+use crate::error::UsageError;
+use crate::evaluate::Findings;
+use crate::files::folder_of;
+use crate::observe::{log, say};
+use crate::report::{comparison, write_run};
+use crate::run_folder::RunFolder;
+use crate::settings::{DeviceChoice, KernelsChoice};
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use tch::Cuda;
+
+/// The flags of `report`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The folder of a run; several folders make one page that compares them
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The page that compares several runs [default: comparison.html beside the first]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The folder with the data [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// auto, cpu, cuda or cuda:N [default: the run's, if this machine has it]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parser())]
+    device: Option<DeviceChoice>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    match (&args.runs[..], &args.out) {
+        ([run], None) => {
+            let path = report(run, &args)?;
+            say(format!("{}: the report; its pictures are in {}", path.display(), run.join("plots").display()))?;
+        }
+        ([_], Some(_)) => {
+            let text = "--out is for a page that compares several runs; a run's own report lies in its folder";
+            bail!(UsageError(text.into()));
+        }
+        (runs, out) => {
+            let files = runs.iter().map(|run| RunFolder::read(run)).collect::<Result<Vec<_>>>()?;
+            let path = out.clone().unwrap_or_else(|| folder_of(&runs[0]).join("comparison.html"));
+            comparison(&files, &path)?;
+            say(format!("{}: {} runs side by side", path.display(), runs.len()))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Makes the report of the run in `folder` from its files and the data, as `train` made it.
+fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
+    let run = RunFolder::read(folder)?;
+    let mut settings = run.settings.clone();
+    let device = settings.compute.device;
+    let gone = matches!(device, DeviceChoice::Cuda(index) if (index as i64) >= Cuda::device_count());
+    if gone || args.device.is_some() {
+        settings.compute.device = args.device.unwrap_or(DeviceChoice::Auto);
+        settings.compute.kernels = KernelsChoice::Auto;
+    }
+    if let Some(data) = &args.data {
+        settings.data.source.data = data.clone();
+    }
+    let backend = Backend::of(&mut settings.compute)?;
+    let net = backend.net(settings.training.net.dropout);
+    run.load_weights(&net)?;
+    let data = session::load_data(&settings, backend.device)?;
+    let data = data.hold_out(settings.data.validation, settings.training.seed)?;
+    if let Some(environment) = &run.environment {
+        data.same_files(&environment.data, &settings.data.source.data, "the run was trained")?;
+    }
+    write_run(folder, &Findings::of(&net, data.measured())?, &data)
+}

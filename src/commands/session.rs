@@ -1,0 +1,122 @@
+//! What every command that runs the net begins with: settings, then the device, the data and the net.
+
+use crate::data::{self, Data};
+use crate::error::UsageError;
+use crate::libtorch::{allocator, cuda, precision};
+use crate::model::{Kernels, Net};
+use crate::settings::{Compute, DeviceChoice, KernelsChoice, Precision, Settings};
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use tch::{Cuda, Device};
+
+/// Where to compute, with `auto` resolved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Backend {
+    pub(super) device: Device,
+    pub(super) kernels: Kernels,
+}
+
+impl Backend {
+    /// Resolves `auto`, sets libtorch's threads, and writes what was chosen back into `compute`.
+    pub(super) fn of(compute: &mut Compute) -> Result<Backend> {
+        let device = choose(compute.device)?;
+        let kernels = match (compute.kernels, device.is_cuda()) {
+            (KernelsChoice::Torch, _) | (KernelsChoice::Auto, true) => Kernels::Torch,
+            (KernelsChoice::Auto | KernelsChoice::Fused, false) => Kernels::Fused,
+            (KernelsChoice::Fused, true) => {
+                bail!("--kernels fused is for a CPU: use --kernels torch, or --device cpu")
+            }
+        };
+        if compute.threads > 0 {
+            tch::set_num_threads(compute.threads);
+        }
+        precision::deterministic_cudnn()?;
+        precision::allow_tf32(false)?;
+        *compute = Compute {
+            threads: tch::get_num_threads(),
+            device: match device {
+                Device::Cuda(index) => DeviceChoice::Cuda(index),
+                _ => DeviceChoice::Cpu,
+            },
+            kernels: match kernels {
+                Kernels::Torch => KernelsChoice::Torch,
+                Kernels::Fused => KernelsChoice::Fused,
+            },
+        };
+        Ok(Backend { device, kernels })
+    }
+
+    /// The same for a run, which also says how precisely to multiply; logs the device and why it was chosen.
+    pub(super) fn of_run(settings: &mut Settings) -> Result<Backend> {
+        let asked = settings.compute.device;
+        let backend = Backend::of(&mut settings.compute)?;
+        let precision = settings.cuda.precision;
+        if precision != Precision::Float32 && !backend.device.is_cuda() {
+            let value = precision.to_possible_value().expect("no precision is hidden");
+            bail!(UsageError(format!(
+                "--precision {} needs CUDA: leave it out, or use --device cuda",
+                value.get_name()
+            )));
+        }
+        precision::allow_tf32(precision == Precision::Tf32)?;
+        tracing::info!("device: {}", backend.describe(asked));
+        Ok(backend)
+    }
+
+    /// A net with new weights.
+    pub(super) fn net(&self, dropout: f64) -> Net {
+        Net::new(self.device, dropout, self.kernels)
+    }
+
+    /// The device and why it was chosen when `asked` was asked for.
+    fn describe(&self, asked: DeviceChoice) -> String {
+        if self.device.is_cuda() {
+            return cuda::name(self.device);
+        }
+        let why = match asked {
+            DeviceChoice::Auto => format!("CUDA is not usable: {}", cuda::why_not()),
+            _ => "as asked".to_string(),
+        };
+        format!("cpu, {} threads, {} kernels ({why})", tch::get_num_threads(), self.kernels)
+    }
+}
+
+/// Loads the data of `settings`, without holding anything out.
+pub(super) fn load_data(settings: &Settings, device: Device) -> Result<Data> {
+    let data = &settings.data;
+    Data::load(&data.source.data, data.source.dataset, device, data.limit_train, data.test.limit_test)
+}
+
+/// Loads the data of `settings`, fetches those files that are missing, and holds out what is to be held out.
+pub(super) fn load_run_data(settings: &Settings, device: Device, progress: bool) -> Result<Data> {
+    let source = &settings.data.source;
+    data::ensure(&source.data, source.dataset, None, progress)?;
+    load_data(settings, device)?.hold_out(settings.data.validation, settings.training.seed)
+}
+
+/// Seeds libtorch and draws the net of `settings`. The data are loaded before: what loading took is returned to the system,
+/// what the steps will free is kept.
+pub(super) fn draw_net(settings: &Settings, backend: &Backend) -> Net {
+    allocator::keep_freed_memory();
+    tch::manual_seed(settings.training.seed);
+    backend.net(settings.training.net.dropout)
+}
+
+/// The device that `choice` names.
+fn choose(choice: DeviceChoice) -> Result<Device> {
+    let count = || if Cuda::is_available() { Cuda::device_count() } else { 0 };
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(if count() > 0 { Device::Cuda(0) } else { Device::Cpu }),
+        DeviceChoice::Cuda(index) => {
+            let count = count();
+            ensure!(
+                count > 0,
+                "--device cuda: no CUDA device was found ({}; tch-mnist doctor says more); use --device auto or cpu",
+                cuda::why_not()
+            );
+            ensure!((index as i64) < count, "--device cuda:{index}: the last of {count} GPUs is cuda:{}", count - 1);
+            Ok(Device::Cuda(index))
+        }
+    }
+}

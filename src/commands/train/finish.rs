@@ -1,0 +1,173 @@
+//! The end of a run: weights, the last line, the report, and what to do next.
+
+use crate::commands::Outcome;
+use crate::data::Data;
+use crate::error::{sentence, without_panic};
+use crate::evaluate::{Evaluation, Findings};
+use crate::observe::{LogFormat, TensorBoard, say};
+use crate::report::{self, duration};
+use crate::run_folder::{DONE, Done, RunFolder, Status, WEIGHTS, best, line};
+use crate::settings::Settings;
+use crate::train::{Diverged, Ending, Run};
+use anyhow::{Result, anyhow};
+use signal_hook::consts::SIGUSR1;
+use std::time::Instant;
+
+/// A run that has ended, one way or another.
+pub(super) struct Finish<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) folder: &'a RunFolder,
+    pub(super) data: &'a Data,
+    pub(super) run: &'a Run<'a>,
+    /// What stdout gets.
+    pub(super) format: LogFormat,
+    /// How long the process took so far.
+    pub(super) seconds: f64,
+    pub(super) tensorboard: Option<TensorBoard>,
+}
+
+impl Finish<'_> {
+    /// Writes and says how the run ended; `signal` is what stopped it, if something did.
+    pub(super) fn end(mut self, ended: Result<Ending>, signal: i32) -> Result<Outcome> {
+        let epochs = &self.run.history().epochs;
+        let ended = ended.and_then(|ending| {
+            if ending != Ending::Interrupted {
+                self.folder.write_weights(self.run.measured_net(), self.settings, epochs)?;
+            }
+            Ok(ending)
+        });
+        let status = status(&ended, signal);
+        let tta = if status.is_finished() && self.settings.run.tta { self.test_tta() } else { None };
+        let ended = ended.map_err(|error| self.explained(error));
+        let done = self.done(status, tta.as_ref(), ended.as_ref().err().map(sentence));
+        let written = self.folder.write_metrics(epochs, Some(&done));
+        let said = self.say(&done);
+        if let (Err(_), Some(tensorboard)) = (&ended, &mut self.tensorboard) {
+            // If this fails too, the first error is the one to report.
+            let _ = tensorboard.finish(&[], false);
+        }
+        match (ended?, status) {
+            // The reader of an interrupted run may be gone, as when Ctrl-C ends a whole pipe: `written` and `said` may fail.
+            (Ending::Interrupted, Status::Pruned) => {
+                tracing::info!("pruned by SIGUSR1 after {} epochs", epochs.len());
+                Ok(Outcome::Done)
+            }
+            (Ending::Interrupted, _) => {
+                let folder = self.folder.path().display();
+                tracing::warn!("interrupted; everything is saved, go on with: tch-mnist train --resume {folder}");
+                Ok(Outcome::Interrupted(signal))
+            }
+            (Ending::Done | Ending::TargetReached, _) => {
+                written.and(said)?;
+                self.look();
+                self.summary(&done, tta.as_ref());
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// The last line of `metrics.jsonl` and of `--log-format json`.
+    fn done(&self, status: Status, tta: Option<&Evaluation>, error: Option<String>) -> Done {
+        let epochs = &self.run.history().epochs;
+        Done {
+            status,
+            epochs: epochs.len(),
+            part: self.data.measured().part,
+            last: epochs.last().map(|record| record.measured.clone()),
+            best: best(epochs),
+            tta: tta.map(|tta| (tta.loss, tta.accuracy())),
+            seconds: self.seconds,
+            out: self.folder.path().to_path_buf(),
+            error,
+        }
+    }
+
+    fn say(&self, done: &Done) -> Result<()> {
+        match self.format {
+            LogFormat::Json => say(line(DONE, done)?),
+            LogFormat::Text => Ok(()),
+        }
+    }
+
+    /// The last test once more, with test-time augmentation. The run is done by then: an error here is a warning.
+    fn test_tta(&self) -> Option<Evaluation> {
+        let tested = without_panic(|| self.run.test_tta());
+        tested.inspect_err(|error| tracing::warn!("--tta was not measured: {}", sentence(error))).ok()
+    }
+
+    /// The plots, the page and TensorBoard's pictures. The run is done by then: an error here is a warning.
+    fn look(&mut self) {
+        let began = Instant::now();
+        let (wants_report, folder) = (self.settings.run.report, self.folder.path());
+        if !wants_report && self.tensorboard.is_none() {
+            return;
+        }
+        let measured = self.data.measured();
+        let look = || -> Result<()> {
+            let findings = Findings::of(self.run.measured_net(), measured)?;
+            if let Some(tensorboard) = &mut self.tensorboard {
+                tensorboard.finish(&report::pictures_of(&findings, measured)?, true)?;
+            }
+            if wants_report {
+                report::write_run(folder, &findings, self.data)?;
+            }
+            Ok(())
+        };
+        match without_panic(look) {
+            Ok(()) => tracing::debug!("report: {:.2} s", began.elapsed().as_secs_f64()),
+            Err(error) => tracing::warn!(
+                "the report could not be made: {}; make it by: tch-mnist report {}",
+                sentence(&error),
+                folder.display()
+            ),
+        }
+    }
+
+    /// What a person wants to know when a run is over: how good it is, where it is, what to do with it.
+    fn summary(&self, done: &Done, tta: Option<&Evaluation>) {
+        let (part, time) = (done.part, duration(self.seconds));
+        if let (Some(last), Some((best, epoch))) = (&done.last, done.best) {
+            let last = last.accuracy;
+            tracing::info!("{part} accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
+        }
+        if let Some(tta) = tta {
+            tracing::info!("{}", tta.tta_line());
+        }
+        let weights = WEIGHTS.map(|ending| self.folder.weights(ending).display().to_string());
+        tracing::info!("weights: {}", weights.join(", "));
+        if self.settings.run.report && self.folder.report().exists() {
+            tracing::info!("report: {}", self.folder.report().display());
+        }
+        tracing::info!("next: tch-mnist predict --weights {} IMAGE", weights[0]);
+    }
+
+    /// An error in the middle of a run, with what can be done about it.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let mut text = sentence(&error);
+        if text.contains("out of memory") {
+            let batch_size = self.settings.training.batches.batch_size;
+            text = format!("the device has too little memory for --batch-size {batch_size}, try a smaller one: {text}");
+        }
+        let checkpoint = self.folder.checkpoint();
+        if checkpoint.exists() {
+            let (folder, file) = (self.folder.path().display(), checkpoint.display());
+            text += &match error.is::<Diverged>() {
+                // A resume cannot change the settings that led there.
+                true => format!("; the last good weights are kept, start from them by --init {file}"),
+                false => format!("; the last checkpoint is kept, go on with: tch-mnist train --resume {folder}"),
+            };
+        }
+        anyhow!(text)
+    }
+}
+
+fn status(ended: &Result<Ending>, signal: i32) -> Status {
+    match ended {
+        Ok(Ending::Done) => Status::Done,
+        Ok(Ending::TargetReached) => Status::TargetReached,
+        Ok(Ending::Interrupted) if signal == SIGUSR1 => Status::Pruned,
+        Ok(Ending::Interrupted) => Status::Interrupted,
+        Err(error) if error.is::<Diverged>() => Status::Diverged,
+        Err(_) => Status::Failed,
+    }
+}

@@ -1,0 +1,141 @@
+//! `tch-mnist train`: flags in, a run's folder out.
+
+mod finish;
+mod signals;
+
+use super::session::{self, Backend};
+use super::{Outcome, Verbosity};
+use crate::data::Data;
+use crate::error::{sentence, without_panic};
+use crate::files::remove_temporaries;
+use crate::observe::{Console, Files, LogFormat, TensorBoard, log, say};
+use crate::run_folder::{Environment, RunFolder};
+use crate::settings::{Layer, Settings};
+use crate::train::{Checkpoint, Observer, Run};
+use crate::weights;
+use anyhow::{Context, Result};
+use finish::Finish;
+use signals::StopSignals;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// The flags of `train`. A setting that is not given comes from `--recipe`, else from `--config`, else from the original.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    settings: Layer,
+
+    /// Settings from a TOML file, such as the config.toml of another run; flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder that the run writes [default: runs/<date>-<seed>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder, or with this checkpoint file
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out"])]
+    resume: Option<PathBuf>,
+    /// What stdout gets: the original's lines, or one JSON object per epoch
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Check the settings, print them as the config.toml of the run, and train nothing
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// The end of `train --help`: what a script has to know.
+pub(super) const HELP: &str = "How a run ends is the exit code, and the `status` of the last line of JSON: 0 for done, \
+    target_reached and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
+    interrupted. SIGUSR1 prunes a run: it stops after the current step and writes no weights. Ctrl-C and SIGTERM \
+    interrupt it: the checkpoint is written, and --resume goes on from there.";
+
+/// Runs the command.
+pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    let plan = Plan::of(&args)?;
+    if args.print_config {
+        say(plan.settings.to_toml().trim_end())?;
+        return Ok(Outcome::Done);
+    }
+    let is_new = !plan.folder.path().exists();
+    let folder = plan.folder.clone();
+    train(plan, args.log_format, verbosity.is_quiet()).inspect_err(|error| {
+        tracing::debug!("error: {}", sentence(error));
+        if is_new {
+            folder.remove_unless_begun();
+        }
+    })
+}
+
+/// Which run: a new one, or one that goes on.
+struct Plan {
+    settings: Settings,
+    folder: RunFolder,
+    checkpoint: Option<Checkpoint>,
+}
+
+impl Plan {
+    fn of(args: &Args) -> Result<Plan> {
+        if let Some(run) = &args.resume {
+            let (folder, checkpoint) = RunFolder::resume(run)?;
+            let settings = checkpoint.settings().resumed(&args.settings)?;
+            return Ok(Plan { settings, folder, checkpoint: Some(checkpoint) });
+        }
+        let settings = Settings::resolve(args.config.as_deref(), &args.settings)?;
+        let folder = RunFolder::new(args.out.as_deref(), settings.training.seed)?;
+        Ok(Plan { settings, folder, checkpoint: None })
+    }
+}
+
+fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
+    let began = Instant::now();
+    let Plan { mut settings, folder, checkpoint } = plan;
+    log::to_file(folder.open()?);
+    remove_temporaries(folder.path())?;
+
+    let backend = Backend::of_run(&mut settings)?;
+    // From here on a signal asks the run to stop. Before, there is nothing to save, and it ends the program.
+    let stop = StopSignals::listen()?;
+    let data = session::load_run_data(&settings, backend.device, !quiet)?;
+    let mut run = start(&settings, &data, &backend, checkpoint.as_ref())?;
+    folder.write_settings(&settings)?;
+    folder.write_environment(&Environment::of(backend.device, backend.kernels, &data.checksums)?)?;
+    if checkpoint.is_some() {
+        // What the interrupted process wrote after its last checkpoint is written again.
+        folder.write_losses(&run.step_records()?)?;
+        folder.write_metrics(&run.history().epochs, None)?;
+    }
+    let (images, measured) = (data.train.len(), data.measured());
+    let (tested, part) = (measured.len(), measured.part);
+    tracing::info!("{images} training and {tested} {part} images, run folder {}", folder.path().display());
+    tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
+
+    let mut tensorboard = settings.run.tensorboard.then(|| TensorBoard::new(folder.path(), &settings));
+    let ended = {
+        let (mut files, mut console) = (Files(folder.clone()), Console::new(format, quiet));
+        let mut observers: Vec<&mut dyn Observer> = vec![&mut files, &mut console];
+        observers.extend(tensorboard.as_mut().map(|tensorboard| tensorboard as &mut dyn Observer));
+        without_panic(|| run.train(&folder.checkpoint(), &mut observers, &|| stop.asked()))
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    Finish { settings: &settings, folder: &folder, data: &data, run: &run, format, seconds, tensorboard }
+        .end(ended, stop.signal())
+}
+
+/// The run at its start, or where its checkpoint left it.
+fn start<'a>(
+    settings: &'a Settings,
+    data: &'a Data,
+    backend: &Backend,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Run<'a>> {
+    let net = session::draw_net(settings, backend);
+    match (checkpoint, &settings.training.init) {
+        (Some(checkpoint), _) => Run::resume(settings, data, net, checkpoint),
+        (None, init) => {
+            if let Some(init) = init {
+                weights::load(init, &net).context("--init was refused")?;
+            }
+            Run::new(settings, data, net)
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The datasets: four IDX files of 28x28 images in ten classes each, with mirrors and checksums. One file per dataset.
+
+mod fashion_mnist;
+mod kmnist;
+mod mnist;
+
+use super::idx::{Digest, FILES};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::fmt::{self, Display};
+
+/// The datasets by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dataset {
+    /// Handwritten digits (LeCun, Cortes, Burges)
+    #[default]
+    Mnist,
+    /// Pictures of clothes (Zalando)
+    FashionMnist,
+    /// Cursive Japanese characters (CODH)
+    Kmnist,
+}
+
+/// What there is to know about a dataset.
+pub(crate) struct Facts {
+    /// Its name as its authors write it.
+    pub(crate) title: &'static str,
+    /// Folders on the web with the four files, gzipped, to be tried in this order.
+    pub(crate) mirrors: &'static [&'static str],
+    /// The checksums of the published files.
+    published: Published,
+    /// Whether `scripts/setup` can take the files from a package if no mirror answers.
+    pub(crate) setup_has_a_package: bool,
+}
+
+/// SHA-256 in the order of [`FILES`]: of the IDX files, or only of the .gz files that hold them.
+enum Published {
+    Unpacked([&'static str; FILES.len()]),
+    Gzipped([&'static str; FILES.len()]),
+}
+
+impl Published {
+    /// Whether `digest` is that of the published file, by its place in [`FILES`].
+    fn matches(&self, file: usize, digest: &Digest) -> bool {
+        match self {
+            Published::Unpacked(known) => digest.sha256 == known[file],
+            Published::Gzipped(known) => digest.gzip_sha256.as_deref() == Some(known[file]),
+        }
+    }
+}
+
+impl Dataset {
+    pub(crate) fn facts(self) -> &'static Facts {
+        match self {
+            Dataset::Mnist => &mnist::FACTS,
+            Dataset::FashionMnist => &fashion_mnist::FACTS,
+            Dataset::Kmnist => &kmnist::FACTS,
+        }
+    }
+
+    /// Compares a file that was read, by its place in [`FILES`], with the published one.
+    pub(crate) fn compare(self, file: usize, digest: &Digest) -> Checksum {
+        let published = &self.facts().published;
+        let owner = || Dataset::value_variants().iter().find(|other| other.facts().published.matches(file, digest));
+        match (published.matches(file, digest), owner(), published) {
+            (true, ..) => Checksum::Ok,
+            (false, Some(owner), _) => Checksum::Of(*owner),
+            // gzip of the same bytes differs from tool to tool, so another .gz may hold the right images.
+            (false, None, Published::Gzipped(_)) => Checksum::Unknown,
+            (false, None, Published::Unpacked(_)) => Checksum::Differs,
+        }
+    }
+}
+
+/// The name on the command line, in `config.toml`, and of the folder with the files.
+impl Display for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().expect("no dataset is hidden").get_name())
+    }
+}
+
+/// How a file's SHA-256 compares with the published one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Checksum {
+    /// These are the published bytes.
+    Ok,
+    /// The file is valid, but not the published one.
+    Differs,
+    /// The file is valid and belongs to this other dataset.
+    Of(Dataset),
+    /// The file is valid, and no checksum for it was published: KMNIST has only those of its .gz files.
+    Unknown,
+    /// The file does not exist.
+    Missing,
+    /// The file cannot be used, and why.
+    Invalid(String),
+}
+
+impl Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Checksum::Ok => f.write_str("sha256 ok"),
+            Checksum::Differs => f.write_str("sha256 differs from the published one"),
+            Checksum::Of(dataset) => write!(f, "this is the file of {dataset}"),
+            Checksum::Unknown => f.write_str("sha256 not published"),
+            Checksum::Missing => f.write_str("missing"),
+            Checksum::Invalid(reason) => f.write_str(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(sha256: &str, gzip_sha256: Option<&str>) -> Digest {
+        Digest { sha256: sha256.into(), gzip_sha256: gzip_sha256.map(String::from), count: 1, length: 9 }
+    }
+
+    #[test]
+    fn a_checksum_is_compared_with_the_one_that_was_published() {
+        let kmnist = "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4";
+        let fashion = "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888";
+        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", Some(kmnist))), Checksum::Ok);
+        // An unpacked file of KMNIST has nothing to be compared with, nor has one that somebody else gzipped.
+        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", None)), Checksum::Unknown);
+        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", Some("other"))), Checksum::Unknown);
+        assert_eq!(Dataset::Kmnist.compare(0, &digest(fashion, None)), Checksum::Of(Dataset::FashionMnist));
+        assert_eq!(Dataset::Mnist.compare(0, &digest("other", Some(kmnist))), Checksum::Of(Dataset::Kmnist));
+        assert_eq!(Dataset::Mnist.compare(0, &digest("other", None)), Checksum::Differs);
+        assert_eq!(Dataset::FashionMnist.compare(0, &digest(fashion, Some("any"))), Checksum::Ok);
+        // The same bytes under another name are another file.
+        assert_eq!(Dataset::FashionMnist.compare(2, &digest(fashion, None)), Checksum::Differs);
+    }
+}

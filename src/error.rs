@@ -1,0 +1,97 @@
+//! What an error looks like: always one sentence.
+
+use anyhow::{Result, anyhow};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::error::Error;
+use std::fmt::{self, Display};
+
+/// A mistake in the command line: exit code 2. Its text is one sentence.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for UsageError {}
+
+/// The error of a value parser: what its flag takes, such as `a number above 0`.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected(pub(crate) String);
+
+impl Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Expected {}
+
+/// What clap says over several lines, in one sentence: `--lr takes a number above 0, not -1`; for other mistakes its message, its
+/// tip, and where help is.
+pub(crate) fn usage_sentence(error: &clap::Error) -> String {
+    wrong_value(error).unwrap_or_else(|| {
+        let text = error.to_string();
+        let mut paragraphs = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+        let message = paragraphs.next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(&message).to_string();
+        let tip = paragraphs.find_map(|part| part.strip_prefix("tip: ").map(|tip| format!(" ({tip})")));
+        let tip = tip.unwrap_or_default();
+        format!("{message}{tip}; tch-mnist --help lists the commands, tch-mnist COMMAND --help their flags")
+    })
+}
+
+/// The sentence on a value that its flag does not take, if `error` is one.
+fn wrong_value(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+    // `--lr <X>`, `--nesterov[=<BOOL>]`
+    let flag = flag.split([' ', '[']).next().unwrap_or(flag);
+    let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {
+        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values),
+        (ErrorKind::ValueValidation, _) => error.source()?.downcast_ref::<Expected>()?.0.clone(),
+        _ => return None,
+    };
+    Some(format!("{flag} takes {expected}, not {value}"))
+}
+
+/// `one, two or three`
+fn either(values: &[String]) -> String {
+    match values {
+        [first @ .., second_last, last] => [first, &[format!("{second_last} or {last}")]].concat().join(", "),
+        _ => values.join(", "),
+    }
+}
+
+/// An error and its causes on one line: `what is wrong: why`.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = first_line(&cause.to_string()).trim().to_string();
+        // Some errors repeat their cause in their own text.
+        if !parts.last().is_some_and(|last| last.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+/// The message of a libtorch error, without the C++ back trace on the lines below it.
+pub(crate) fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
+}
+
+/// Runs `body` and turns a panic into an error.
+///
+/// tch's layers panic when libtorch throws, for example when a GPU runs out of memory; the panic's text is libtorch's.
+pub(crate) fn without_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
+        // `called `Result::unwrap()` on an `Err` value: Torch("libtorch's message\nand a back trace")`
+        let text = text.split_once("Torch(\"").map_or(text, |(_, text)| text);
+        Err(anyhow!("{}", text.split("\\n").next().unwrap_or(text)))
+    })
+}

@@ -1,0 +1,179 @@
+//! The lines of `metrics.jsonl`: one per epoch, and a last one about the end of the run.
+
+use crate::data::Part;
+use crate::train::{EpochRecord, Measured};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// One JSON object on one line, its `event` first.
+pub(crate) fn line(event: &str, fields: &impl Serialize) -> Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        event: &'a str,
+        #[serde(flatten)]
+        fields: &'a T,
+    }
+    Ok(serde_json::to_string(&Line { event, fields })?)
+}
+
+/// The text of `metrics.jsonl`.
+pub(super) fn write(epochs: &[EpochRecord], done: Option<&Done>) -> Result<String> {
+    let mut lines = epochs.iter().map(|epoch| line(EPOCH, epoch)).collect::<Result<Vec<_>>>()?;
+    lines.extend(done.map(|done| line(DONE, done)).transpose()?);
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+}
+
+/// Reads what [`write`] wrote.
+pub(super) fn read(text: &str) -> Result<(Vec<EpochRecord>, Option<Done>)> {
+    let (mut epochs, mut done) = (Vec::new(), None);
+    for line in text.lines() {
+        let fields: Value = serde_json::from_str(line)?;
+        match fields.get("event").and_then(Value::as_str) {
+            Some(EPOCH) => epochs.push(serde_json::from_value(fields)?),
+            Some(DONE) => done = Some(serde_json::from_value(fields)?),
+            _ => bail!("a line has no event that a run writes"),
+        }
+    }
+    Ok((epochs, done))
+}
+
+pub(crate) const EPOCH: &str = "epoch";
+pub(crate) const DONE: &str = "done";
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// All epochs are done.
+    Done,
+    /// An epoch reached the target accuracy.
+    TargetReached,
+    /// SIGUSR1 ended it.
+    Pruned,
+    /// Ctrl-C or SIGTERM ended it; the checkpoint is written.
+    Interrupted,
+    /// A loss was not finite.
+    Diverged,
+    /// Any other error.
+    Failed,
+}
+
+impl Status {
+    /// Whether `model.*` are the weights of this end.
+    pub(crate) fn is_finished(self) -> bool {
+        matches!(self, Status::Done | Status::TargetReached)
+    }
+}
+
+/// The last line of `metrics.jsonl`: how the run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Map<String, Value>", try_from = "Map<String, Value>")]
+pub(crate) struct Done {
+    pub(crate) status: Status,
+    /// The number of epochs that are done.
+    pub(crate) epochs: usize,
+    /// The part that the epochs were measured on; it is in the names of the keys.
+    pub(crate) part: Part,
+    /// Loss, accuracy in percent and correct images after the last epoch.
+    pub(crate) last: Option<Measured>,
+    /// The best accuracy in percent, and the first epoch that reached it, from 0.
+    pub(crate) best: Option<(f64, i64)>,
+    /// Loss and accuracy in percent with test-time augmentation.
+    pub(crate) tta: Option<(f64, f64)>,
+    /// How long the process took.
+    pub(crate) seconds: f64,
+    /// The run's folder.
+    pub(crate) out: PathBuf,
+    /// Why it failed.
+    pub(crate) error: Option<String>,
+}
+
+/// The epoch with the most correct images; the first if several are equal.
+pub(crate) fn best(epochs: &[EpochRecord]) -> Option<(f64, i64)> {
+    let best = epochs.iter().rev().max_by_key(|record| record.measured.correct)?;
+    Some((best.measured.accuracy, best.epoch))
+}
+
+impl From<Done> for Map<String, Value> {
+    fn from(done: Done) -> Map<String, Value> {
+        let Done { status, epochs, part, last, best, tta, seconds, out, error } = done;
+        let mut fields = Map::new();
+        let mut put = |key: &str, value: Value| fields.insert(key.replace("PART", &part.to_string()), value);
+        put("status", json!(status));
+        put("epochs", json!(epochs));
+        put("PART_loss", json!(last.as_ref().map(|last| last.loss)));
+        put("PART_accuracy", json!(last.as_ref().map(|last| last.accuracy)));
+        put("correct", json!(last.as_ref().map(|last| last.correct)));
+        put("best_PART_accuracy", json!(best.map(|(accuracy, _)| accuracy)));
+        put("best_epoch", json!(best.map(|(_, epoch)| epoch)));
+        put("seconds", json!(seconds));
+        put("out", json!(out));
+        if let Some((loss, accuracy)) = tta {
+            put("tta_PART_loss", json!(loss));
+            put("tta_PART_accuracy", json!(accuracy));
+        }
+        if let Some(error) = error {
+            put("error", json!(error));
+        }
+        fields
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Done {
+    type Error = anyhow::Error;
+
+    fn try_from(fields: Map<String, Value>) -> Result<Done> {
+        let part = if fields.contains_key("validation_loss") { Part::Validation } else { Part::Test };
+        let get = |key: &str| fields.get(&key.replace("PART", &part.to_string())).cloned().unwrap_or(Value::Null);
+        let number = |key: &str| get(key).as_f64();
+        let last = number("PART_loss").zip(number("PART_accuracy")).zip(get("correct").as_i64());
+        Ok(Done {
+            status: serde_json::from_value(get("status")).context("status")?,
+            epochs: serde_json::from_value(get("epochs")).context("epochs")?,
+            part,
+            last: last.map(|((loss, accuracy), correct)| Measured { part, loss, accuracy, correct }),
+            best: number("best_PART_accuracy").zip(get("best_epoch").as_i64()),
+            tta: number("tta_PART_loss").zip(number("tta_PART_accuracy")),
+            seconds: number("seconds").context("seconds")?,
+            out: serde_json::from_value(get("out")).context("out")?,
+            error: get("error").as_str().map(String::from),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let last = |part| Measured { part, loss: 0.25, accuracy: 92.5, correct: 37 };
+        for (part, tta) in [(Part::Test, None), (Part::Validation, Some((0.2, 95.0)))] {
+            // As a run of this format wrote it: a number that was added later must have a default.
+            let line = r#"{"epoch":0,"lr":0.01,"train_loss":0.5,"train_accuracy":81.25,"PART_loss":0.25,
+                "PART_accuracy":92.5,"correct":37,"seconds":1.5,"images_per_second":1e4}"#;
+            let epoch: EpochRecord = serde_json::from_str(&line.replace("PART", &part.to_string())).unwrap();
+            assert_eq!(epoch.measured, last(part));
+            let done = Done {
+                status: Status::Done,
+                epochs: 1,
+                part,
+                last: Some(last(part)),
+                best: best(std::slice::from_ref(&epoch)),
+                tta,
+                seconds: 2.0,
+                out: "runs/a".into(),
+                error: None,
+            };
+            let failed =
+                Done { status: Status::Failed, last: None, best: None, error: Some("why".into()), ..done.clone() };
+            for done in [done, failed] {
+                let text = write(std::slice::from_ref(&epoch), Some(&done)).unwrap();
+                assert_eq!(read(&text).unwrap(), (vec![epoch.clone()], Some(done)));
+            }
+        }
+        assert!(read("{\"event\":\"x\"}").is_err());
+    }
+}

@@ -1,0 +1,271 @@
+//! A run's folder: the name and the content of every file in it.
+//!
+//! | file | content |
+//! |---|---|
+//! | `config.toml` | every setting |
+//! | `environment.json` | versions, device, checksums of the data: [`Environment`] |
+//! | `metrics.jsonl` | a line per epoch, and one about the end: [`EpochRecord`], [`Done`] |
+//! | `losses.csv` | a line per step: [`StepRecord`] |
+//! | `checkpoint.safetensors` | everything that a resume needs: [`Checkpoint`] |
+//! | `model.*` | the weights, in each of [`WEIGHTS`] |
+//! | `report.html`, `plots/` | the report |
+//! | `log.txt` | the log |
+
+mod environment;
+mod metrics;
+
+pub(crate) use environment::Environment;
+pub(crate) use metrics::{DONE, Done, EPOCH, Status, best, line};
+
+use crate::data::Part;
+use crate::error::UsageError;
+use crate::files::{folder_of, write_atomically};
+use crate::model::Net;
+use crate::settings::{Layer, Settings};
+use crate::train::{Checkpoint, EpochRecord, StepRecord};
+use crate::weights;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// The formats that a run's weights are written in.
+pub(crate) const WEIGHTS: [&str; 3] = ["pt", "pth", "safetensors"];
+
+/// The format that is read back: the one that keeps metadata.
+const WEIGHTS_TO_READ: &str = "safetensors";
+
+/// The folder of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// The folder of a new run: `out`, or one below `runs` named after the date and the seed. One that holds a run is
+    /// refused.
+    pub(crate) fn new(out: Option<&Path>, seed: i64) -> Result<RunFolder> {
+        let Some(out) = out else { return Ok(RunFolder::unused(seed)) };
+        let folder = RunFolder(out.to_path_buf());
+        let run = [folder.metrics(), folder.checkpoint(), folder.weights(WEIGHTS[0])];
+        if let Some(file) = run.iter().find(|file| file.exists()) {
+            bail!(UsageError(format!(
+                "--out {0} already holds a run ({1}): choose another folder, or go on with it by --resume {0}",
+                out.display(),
+                file.file_name().unwrap_or_default().display()
+            )));
+        }
+        Ok(folder)
+    }
+
+    fn unused(seed: i64) -> RunFolder {
+        let date = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
+        let name = format!("runs/{date}-{seed}");
+        let names = (1..).map(|n| PathBuf::from(if n == 1 { name.clone() } else { format!("{name}-{n}") }));
+        RunFolder(names.into_iter().find(|path| !path.exists()).expect("one of infinitely many names is unused"))
+    }
+
+    /// The folder and the checkpoint of the run at `path`, a folder or a checkpoint file.
+    pub(crate) fn resume(path: &Path) -> Result<(RunFolder, Checkpoint)> {
+        let file = if path.is_dir() { RunFolder(path.to_path_buf()).checkpoint() } else { path.to_path_buf() };
+        ensure!(
+            file.exists(),
+            "--resume {}: there is no {}; give the folder of a run that has finished an epoch or was interrupted",
+            path.display(),
+            file.display()
+        );
+        Ok((RunFolder(folder_of(&file).to_path_buf()), Checkpoint::read(&file)?))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The folder's own name.
+    pub(crate) fn name(&self) -> String {
+        let path = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    fn environment(&self) -> PathBuf {
+        self.0.join("environment.json")
+    }
+
+    fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    fn losses(&self) -> PathBuf {
+        self.0.join("losses.csv")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("log.txt")
+    }
+
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint.safetensors")
+    }
+
+    /// The weights in the format with this file name ending.
+    pub(crate) fn weights(&self, ending: &str) -> PathBuf {
+        self.0.join(format!("model.{ending}"))
+    }
+
+    pub(crate) fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    pub(crate) fn plots(&self) -> PathBuf {
+        self.0.join("plots")
+    }
+
+    /// Makes the folder and opens `log.txt` in it. The log is locked as long as the process lives, so that no two train in
+    /// one folder.
+    pub(crate) fn open(&self) -> Result<File> {
+        let out = self.0.display();
+        if self.0.to_str().is_none() {
+            bail!(UsageError(format!("--out {out}: its name is not UTF-8; give another folder")));
+        }
+        fs::create_dir_all(&self.0).with_context(|| format!("--out {out} cannot be made"))?;
+        let file = File::options().append(true).create(true).open(self.log());
+        let file = file.with_context(|| format!("--out {out} cannot be written to"))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => bail!("another process is training in {out}"),
+            // A file system without locks is no reason not to train.
+            Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
+        }
+    }
+
+    /// Removes the folder of a run that failed before it began, if nothing but its log is in it.
+    pub(crate) fn remove_unless_begun(&self) {
+        if !self.config().exists() {
+            let _ = fs::remove_file(self.log());
+            // This does nothing if anything else is in the folder.
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+
+    pub(crate) fn write_settings(&self, settings: &Settings) -> Result<()> {
+        write_text(&self.config(), &settings.to_toml())
+    }
+
+    pub(crate) fn write_environment(&self, environment: &Environment) -> Result<()> {
+        write_text(&self.environment(), &(serde_json::to_string_pretty(environment)? + "\n"))
+    }
+
+    /// Writes the epochs and, if the run has ended, how.
+    pub(crate) fn write_metrics(&self, epochs: &[EpochRecord], done: Option<&Done>) -> Result<()> {
+        write_text(&self.metrics(), &metrics::write(epochs, done)?)
+    }
+
+    pub(crate) fn write_losses(&self, steps: &[StepRecord]) -> Result<()> {
+        write_atomically(&self.losses(), |path| {
+            let mut writer = csv::Writer::from_path(path)?;
+            for step in steps {
+                writer.serialize(step)?;
+            }
+            Ok(writer.flush()?)
+        })
+    }
+
+    /// Writes the weights of `net` in each of [`WEIGHTS`], with how they came about in the metadata.
+    pub(crate) fn write_weights(&self, net: &Net, settings: &Settings, epochs: &[EpochRecord]) -> Result<()> {
+        let mut metadata = BTreeMap::from([("config".to_string(), settings.to_toml())]);
+        if let Some(last) = epochs.last() {
+            let measured = &last.measured;
+            metadata.insert("epochs".into(), epochs.len().to_string());
+            metadata.insert(format!("{}_loss", measured.part), measured.loss.to_string());
+            metadata.insert(format!("{}_accuracy", measured.part), measured.accuracy.to_string());
+            metadata.insert("correct".into(), measured.correct.to_string());
+        }
+        for ending in WEIGHTS {
+            let dropout = settings.training.net.dropout;
+            weights::write(&self.weights(ending), &net.state_dict(), dropout, &metadata)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the files of a run that has finished an epoch.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that names the file that is missing or damaged.
+    pub(crate) fn read(path: &Path) -> Result<RunFiles> {
+        let folder = RunFolder(path.to_path_buf());
+        let place = path.display();
+        ensure!(path.is_dir(), "{place} is not the folder of a run: there is no such folder");
+        let metrics = folder.metrics();
+        ensure!(
+            metrics.exists(),
+            "{place} is not the folder of a run that has finished an epoch: it holds no {}",
+            metrics.file_name().unwrap_or_default().display()
+        );
+        let text = fs::read_to_string(&metrics).with_context(|| format!("{} cannot be read", metrics.display()))?;
+        let (epochs, done) = metrics::read(&text).with_context(|| format!("{} is damaged", metrics.display()))?;
+        ensure!(!epochs.is_empty(), "{} holds no epoch: there is nothing to show yet", metrics.display());
+        let settings = Settings::resolve(Some(&folder.config()), &Layer::default())
+            .with_context(|| format!("{place} is not the folder of a run"))?;
+        let losses = folder.losses();
+        let steps = csv::Reader::from_path(&losses)
+            .and_then(|mut reader| reader.deserialize().collect())
+            .with_context(|| format!("{} cannot be read", losses.display()))?;
+        let environment = folder.read_environment()?;
+        Ok(RunFiles { folder, settings, environment, epochs, done, steps })
+    }
+
+    /// `None` if the file does not exist.
+    fn read_environment(&self) -> Result<Option<Environment>> {
+        let path = self.environment();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let read = || -> Result<_> { Ok(serde_json::from_str(&fs::read_to_string(&path)?)?) };
+        read().with_context(|| format!("{} is damaged", path.display())).map(Some)
+    }
+}
+
+/// The files of a run's folder, read back.
+pub(crate) struct RunFiles {
+    pub(crate) folder: RunFolder,
+    pub(crate) settings: Settings,
+    pub(crate) environment: Option<Environment>,
+    /// At least one.
+    pub(crate) epochs: Vec<EpochRecord>,
+    /// How the run ended, if it has.
+    pub(crate) done: Option<Done>,
+    pub(crate) steps: Vec<StepRecord>,
+}
+
+impl RunFiles {
+    /// Loads the weights that the run ended with, or those of its last checkpoint if it has not ended.
+    pub(crate) fn load_weights(&self, net: &Net) -> Result<()> {
+        let model = self.folder.weights(WEIGHTS_TO_READ);
+        // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.
+        match self.done.as_ref().is_some_and(|done| done.status.is_finished()) && model.exists() {
+            true => weights::load(&model, net),
+            false => Checkpoint::read(&self.folder.checkpoint())?.load(net),
+        }
+    }
+
+    /// What the epochs were measured on: the test set, or the images that were held out.
+    pub(crate) fn part(&self) -> Part {
+        self.last().measured.part
+    }
+
+    /// The last epoch.
+    pub(crate) fn last(&self) -> &EpochRecord {
+        &self.epochs[self.epochs.len() - 1]
+    }
+
+    /// How long the epochs took, in seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.epochs.iter().map(|epoch| epoch.seconds).sum()
+    }
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomically(path, |path| Ok(fs::write(path, text)?))
+}

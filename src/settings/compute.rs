@@ -1,0 +1,114 @@
+//! Where and how to compute.
+
+use super::Role;
+use super::ranges::{any, within};
+use crate::error::Expected;
+use clap::ValueEnum;
+use serde::{Serialize, Serializer};
+use std::fmt::{self, Display};
+
+/// Where to compute, for every command that does.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
+pub struct Compute {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceChoice::parser(), add = Role::Incidental)]
+    pub device: DeviceChoice,
+    /// CPU threads; 0: one per core
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i32..), add = Role::Incidental)]
+    pub threads: i32,
+    /// Whose kernels compute
+    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = KernelsChoice::Auto)]
+    pub kernels: KernelsChoice,
+}
+
+/// How a GPU computes.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
+pub struct CudaSettings {
+    /// How precisely convolutions multiply
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32)]
+    pub precision: Precision,
+    /// Whether a training step on CUDA is launched as one CUDA graph
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
+    pub cuda_graph: CudaGraph,
+}
+
+/// Whose kernels are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelsChoice {
+    /// fused on a CPU, torch on CUDA
+    Auto,
+    /// libtorch's, one operation per layer: the same bits as PyTorch
+    Torch,
+    /// This program's own for the CPU, one operation per block: several times faster
+    Fused,
+}
+
+/// How precisely convolutions multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// float32 throughout
+    Float32,
+    /// CUDA only: float32 rounded to TF32 before it is multiplied, PyTorch's default
+    Tf32,
+    /// CUDA only: training steps under autocast to bfloat16; the test in float32
+    Bf16,
+}
+
+/// Whether a step on CUDA is launched as one graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CudaGraph {
+    /// Where it is possible
+    Auto,
+    /// Never: one kernel at a time
+    Off,
+}
+
+/// `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU if there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU with this index.
+    Cuda(usize),
+}
+
+impl DeviceChoice {
+    /// Reads one from the command line.
+    pub(crate) fn parser() -> impl Fn(&str) -> Result<DeviceChoice, Expected> + Clone + Send + Sync + 'static {
+        any("auto, cpu, cuda or cuda:N")
+    }
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<DeviceChoice, ()> {
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(DeviceChoice::Cuda).ok_or(()),
+        }
+    }
+}
+
+impl Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,370 @@
+//! The settings of a run, each declared once.
+//!
+//! A setting is one field of one of the groups below. The field carries its flag, its help, its default and its range for clap, and
+//! its [`Role`]; its name is its key in `config.toml`. A TOML file is read as the flags that it stands for, so that a
+//! value is checked, and refused in the same words, wherever it comes from.
+//!
+//! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes right
+//! before the rest of that layer.
+
+mod augmentation;
+mod compute;
+mod data;
+mod optimizer;
+mod ranges;
+mod recipe;
+mod run;
+mod schedule;
+mod training;
+
+pub(crate) use augmentation::AugmentationSettings;
+pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
+pub(crate) use data::{DataSettings, Source, TestImages};
+pub(crate) use optimizer::OptimizerSettings;
+pub(crate) use ranges::within;
+pub(crate) use recipe::Recipe;
+pub(crate) use run::RunSettings;
+pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
+pub(crate) use training::{Batches, NetSettings, TrainingSettings};
+
+use crate::error::{UsageError, usage_sentence};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::ArgExt;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::Path;
+use toml::de::DeTable;
+use toml::{Table, Value};
+
+/// Every setting of a run. The defaults are those of the original: see `docs/original.md`.
+#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
+#[serde(try_from = "Table")]
+pub struct Settings {
+    /// A preset of settings; it wins over --config, and other flags win over it
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Recipe::Original)]
+    pub recipe: Recipe,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub data: DataSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub training: TrainingSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub optimizer: OptimizerSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub schedule: ScheduleSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub augmentation: AugmentationSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub compute: Compute,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub cuda: CudaSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunSettings,
+}
+
+/// What a setting is to a resumed run and to a comparison of runs. A setting without a role shapes the result, and cannot
+/// change when a run is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Shapes the result; a resumed run may change it.
+    MayChange,
+    /// Does not shape the result, so it is not a hyperparameter; a resumed run may change it.
+    Incidental,
+}
+
+impl ArgExt for Role {}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::merge(&[]).expect("the defaults are within their ranges")
+    }
+}
+
+impl Settings {
+    /// The settings that `flags` make of the defaults, as `tch-mnist train` has them.
+    ///
+    /// ```
+    /// use tch_mnist::Settings;
+    /// let settings = Settings::from_flags(["--epochs=2", "--nesterov=true"]).unwrap();
+    /// assert_eq!((settings.training.epochs, settings.training.batches.batch_size), (2, 128));
+    /// assert!(Settings::from_flags(["--epochs=0"]).is_err());
+    /// ```
+    pub fn from_flags(flags: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Settings> {
+        let flags = flags.into_iter().map(Into::into);
+        let matches =
+            command().try_get_matches_from(std::iter::once("settings".into()).chain(flags)).map_err(refused)?;
+        Settings::merge(&[Layer::from_arg_matches(&matches)?])
+    }
+
+    /// The defaults, then the file at `path`, then `flags`.
+    ///
+    /// # Errors
+    ///
+    /// A mistake in the file is an error that names its line, one in the flags a [`UsageError`].
+    pub(crate) fn resolve(path: Option<&Path>, flags: &Layer) -> Result<Settings> {
+        match path {
+            Some(path) => Settings::merge(&[Layer::read(path)?, flags.clone()]),
+            None => Settings::merge(std::slice::from_ref(flags)),
+        }
+    }
+
+    /// These settings with those of `flags` that a resumed run may change; the others may only repeat what they were.
+    pub(crate) fn resumed(&self, flags: &Layer) -> Result<Settings> {
+        let resumed = Settings::merge(&[self.layer(), flags.clone()])?;
+        let (old, new) = (self.table(), resumed.table());
+        let mut fixed = Settings::roles().into_iter().filter(|(_, role)| role.is_none()).map(|(key, _)| key);
+        if let Some(key) = fixed.find(|key| old.get(key) != new.get(key)) {
+            let was = old.get(&key).map_or("not given".into(), ToString::to_string);
+            bail!(UsageError(format!(
+                "--{} cannot change when a run is resumed: it was {was}; start a new run to change it",
+                flag(&key)
+            )));
+        }
+        Ok(resumed)
+    }
+
+    fn merge(layers: &[Layer]) -> Result<Settings> {
+        let mut arguments = vec!["settings".to_string()];
+        for layer in layers {
+            // A name that is not a recipe's is refused below, as every wrong value is.
+            if let Some(recipe) = layer.get("recipe").and_then(|name| Recipe::from_str(name, false).ok()) {
+                arguments.extend(recipe.settings().0.iter().map(Given::as_flag));
+            }
+            arguments.extend(layer.0.iter().map(Given::as_flag));
+        }
+        let matches = command().try_get_matches_from(arguments).map_err(refused)?;
+        let settings = Settings::from_arg_matches(&matches).map_err(refused)?;
+        settings.optimizer.check()?;
+        Ok(settings)
+    }
+
+    /// Every setting under its key in `config.toml`.
+    pub(crate) fn table(&self) -> Table {
+        Table::try_from(self).expect("every setting has a TOML form")
+    }
+
+    /// The text of `config.toml`.
+    pub(crate) fn to_toml(&self) -> String {
+        toml::to_string(&self.table()).expect("a table is TOML")
+    }
+
+    fn layer(&self) -> Layer {
+        Layer::from(&self.table())
+    }
+
+    /// The settings that shape a result, for a comparison of runs.
+    pub(crate) fn hyperparameters(&self) -> Table {
+        let roles = Settings::roles();
+        let shapes = |key: &String| roles.iter().any(|(name, role)| name == key && *role != Some(Role::Incidental));
+        self.table().into_iter().filter(|(key, _)| shapes(key)).collect()
+    }
+
+    /// The key and the role of every setting.
+    fn roles() -> Vec<(String, Option<Role>)> {
+        command().get_arguments().map(|arg| (arg.get_id().to_string(), arg.get::<Role>().copied())).collect()
+    }
+}
+
+impl TryFrom<Table> for Settings {
+    type Error = anyhow::Error;
+
+    fn try_from(table: Table) -> Result<Settings> {
+        Settings::merge(&[Layer::from(&table)])
+    }
+}
+
+/// Settings that were given, in a command line or in a file, in their order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Layer(Vec<Given>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Given {
+    key: String,
+    value: String,
+}
+
+impl Given {
+    fn as_flag(&self) -> String {
+        format!("--{}={}", flag(&self.key), self.value)
+    }
+}
+
+impl Layer {
+    /// Keys and values, in their order.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|given| (given.key.as_str(), given.value.as_str()))
+    }
+
+    /// The last value that was given for `key`.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().find(|given| given.key == key).map(|given| given.value.as_str())
+    }
+
+    /// The settings of a TOML file, each checked on its own so that an error names its line.
+    fn read(path: &Path) -> Result<Layer> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
+        let place =
+            |offset: usize| format!("--config {}, line {}", path.display(), 1 + text[..offset].matches('\n').count());
+        let parsed = DeTable::parse(&text).and_then(|keys| Ok((keys, toml::from_str::<Table>(&text)?)));
+        let (keys, values) = parsed.map_err(|error| {
+            let reason = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            anyhow!("{}: {reason}", place(error.span().map_or(0, |span| span.start)))
+        })?;
+        let mut layer = Layer::default();
+        for key in keys.get_ref().keys() {
+            let place = place(key.span().start);
+            let key = key.get_ref().to_string();
+            let given = Given { value: text_of(&values[&key]), key };
+            if !Settings::roles().iter().any(|(known, _)| *known == given.key) {
+                bail!("{place}: {} is not a setting; tch-mnist train --help lists them", given.key);
+            }
+            // As an error of the file, exit code 1, whatever it is of the command line.
+            command()
+                .try_get_matches_from(["settings", &given.as_flag()])
+                .map_err(|error| anyhow!("{place}: {}", usage_sentence(&error)))?;
+            layer.0.push(given);
+        }
+        Ok(layer)
+    }
+}
+
+impl From<&Table> for Layer {
+    fn from(table: &Table) -> Layer {
+        Layer(table.iter().map(|(key, value)| Given { key: key.clone(), value: text_of(value) }).collect())
+    }
+}
+
+impl FromArgMatches for Layer {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Layer, clap::Error> {
+        let given = |key: String| {
+            let typed = matches.value_source(&key) == Some(ValueSource::CommandLine);
+            let value = matches.get_raw(&key).filter(|_| typed)?.next_back()?.to_string_lossy().into_owned();
+            Some(Given { key, value })
+        };
+        Ok(Layer(Settings::roles().into_iter().filter_map(|(key, _)| given(key)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Layer::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The flags of a command that takes every setting of a run.
+impl Args for Layer {
+    fn augment_args(command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+}
+
+/// A command line of settings alone, of which the last one of a name counts.
+fn command() -> Command {
+    Settings::augment_args(Command::new("settings").args_override_self(true).disable_help_flag(true))
+}
+
+fn refused(error: clap::Error) -> anyhow::Error {
+    UsageError(usage_sentence(&error)).into()
+}
+
+/// The flag of a key: `batch-size` of `batch_size`.
+fn flag(key: &str) -> String {
+    key.replace('_', "-")
+}
+
+/// A TOML value as a flag takes it: a string without its quotes.
+pub(crate) fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(text: &str) -> Layer {
+        Layer::from(&text.parse::<Table>().unwrap())
+    }
+
+    fn merged(file: &str, flags: &str) -> Settings {
+        Settings::merge(&[layer(file), layer(flags)]).unwrap()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_defaults() {
+        let settings = merged("lr = 0.2\nmomentum = 0.8", "lr = 0.5");
+        let (optimizer, schedule) = (settings.optimizer, settings.schedule);
+        assert_eq!((optimizer.lr, optimizer.momentum, schedule.gamma), (0.5, 0.8, 0.1));
+    }
+
+    #[test]
+    fn a_recipe_comes_before_the_rest_of_its_layer_and_after_the_layer_below() {
+        let best = merged("", "recipe = 'best'");
+        let longer = merged("", "recipe = 'best'\nepochs = 99");
+        assert_ne!(best, Settings { recipe: Recipe::Best, ..Settings::default() });
+        assert_eq!(merged("epochs = 99", "recipe = 'best'"), best);
+        assert_eq!((merged("epochs = 99\nrecipe = 'best'", ""), longer.training.epochs), (longer.clone(), 99));
+        assert_eq!(merged("recipe = 'best'", "epochs = 99"), longer);
+        assert_eq!(merged("recipe = 'speed'", "recipe = 'best'"), best);
+        assert_eq!(merged("recipe = 'best'", "recipe = 'original'"), Settings::default());
+        assert_eq!(merged(&best.to_toml(), ""), best);
+    }
+
+    #[test]
+    fn settings_survive_their_own_toml_and_json() {
+        let settings = merged("device = 'cuda:3'\ninit = 'a.pt'\nlr = 1e-30\nnesterov = true", "");
+        assert_eq!(merged(&settings.to_toml(), ""), settings);
+        let json = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&json).unwrap(), settings);
+    }
+
+    #[test]
+    fn a_wrong_value_is_the_same_sentence_from_a_flag_and_from_a_file_which_names_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        for (setting, flag) in [
+            ("lr = -1.0", "--lr=-1.0"),
+            ("epochs = 2.0", "--epochs=2.0"),
+            ("batch_size = 'many'", "--batch-size=many"),
+            ("schedule = 'zigzag'", "--schedule=zigzag"),
+            ("device = 'tpu'", "--device=tpu"),
+            ("nesterov = 1", "--nesterov=1"),
+            ("rotate = nan", "--rotate=nan"),
+        ] {
+            std::fs::write(&path, format!("seed = 2\n{setting}\n")).unwrap();
+            let from_file = Settings::resolve(Some(&path), &Layer::default()).unwrap_err();
+            let from_flag = Settings::from_flags([flag]).unwrap_err();
+            assert!(from_flag.is::<UsageError>() && !from_file.is::<UsageError>());
+            assert_eq!(from_file.to_string(), format!("--config {}, line 2: {from_flag}", path.display()));
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_may_repeat_every_setting_and_change_only_some() {
+        let settings = merged("recipe = 'best'", "");
+        assert_eq!(settings.resumed(&settings.layer()).unwrap(), settings);
+        assert_eq!(settings.resumed(&layer("epochs = 20")).unwrap().training.epochs, 20);
+        let error = settings.resumed(&layer("lr = 0.5")).unwrap_err().to_string();
+        assert_eq!(error, "--lr cannot change when a run is resumed: it was 0.15; start a new run to change it");
+        assert!(settings.resumed(&layer("init = 'a.pt'")).unwrap_err().to_string().contains("--init"));
+    }
+
+    #[test]
+    fn hyperparameters_are_the_settings_that_shape_the_result() {
+        let table = Settings::default().hyperparameters();
+        assert!(["lr", "epochs", "dataset", "cuda_graph"].iter().all(|key| table.contains_key(*key)));
+        assert!(["data", "device", "threads", "report", "tta"].iter().all(|key| !table.contains_key(*key)));
+    }
+}

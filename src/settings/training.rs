@@ -1,0 +1,52 @@
+//! The training itself: how long, on how many images at a time, towards which loss, from which weights.
+
+use super::Role;
+use super::ranges::within;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The most epochs, and images per batch: no run needs more, and no product of the two overflows.
+const MOST: i64 = 1_000_000;
+
+/// How long to train and on how many images at a time.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
+pub struct TrainingSettings {
+    /// Passes over the training set
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = within("a whole number", 1..=MOST), add = Role::MayChange)]
+    pub epochs: i64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub batches: Batches,
+    /// The share of the target's probability that is spread over all classes; 0: none
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a share", 0.0..1.0))]
+    pub label_smoothing: f64,
+    /// Measure and save an exponential moving average of the weights, with this decay per step; 0: none
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..1.0))]
+    pub ema_decay: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub net: NetSettings,
+    /// The seed of every random number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within("a whole number", 0i64..))]
+    pub seed: i64,
+    /// Start from the weights in this file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+}
+
+/// How images are batched, for every command that runs the net on a split.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
+pub struct Batches {
+    /// Images per batch, in training and in the test
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = within("a whole number", 1..=MOST))]
+    pub batch_size: i64,
+}
+
+/// The part of the net that is not fixed.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
+pub struct NetSettings {
+    /// The share of activations that the dropout layers zero in training
+    #[arg(long, value_name = "X", default_value_t = 0.05, value_parser = within("a share", 0.0..1.0))]
+    pub dropout: f64,
+}

@@ -1,0 +1,309 @@
+//! The training loop: the original's `train` and `test` functions and the epochs around them.
+
+use super::checkpoint::Checkpoint;
+use super::events::{Ending, EpochRecord, Event, History, Observer, StepRecord};
+use super::schedules::Schedule;
+use super::shuffle::Shuffle;
+use super::state::State;
+use super::step::Stepper;
+use crate::data::Data;
+use crate::evaluate::{Evaluation, evaluate, evaluate_tta, percent};
+use crate::model::Net;
+use crate::settings::Settings;
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+/// How long the progress bar may show an old loss on CUDA, where reading one makes the host wait for the device.
+const READ_LOSS_EVERY: Duration = Duration::from_millis(200);
+
+/// A training run.
+///
+/// ```no_run
+/// use tch::Device;
+/// use tch_mnist::{Data, Dataset, Kernels, Net, Observer, Run, Settings};
+///
+/// let settings = Settings::from_flags(["--epochs=1"])?;
+/// let data = Data::load("data".as_ref(), Dataset::Mnist, Device::Cpu, 0, 0)?;
+/// tch::manual_seed(settings.training.seed);
+/// let net = Net::new(Device::Cpu, settings.training.net.dropout, Kernels::Fused);
+/// let mut run = Run::new(&settings, &data, net)?;
+/// let mut nobody: Vec<&mut dyn Observer> = Vec::new();
+/// run.train("checkpoint.safetensors".as_ref(), &mut nobody, &|| false)?;
+/// println!("{:.2} %", run.history().epochs[0].measured.accuracy);
+/// # anyhow::Ok(())
+/// ```
+pub struct Run<'a> {
+    settings: &'a Settings,
+    data: &'a Data,
+    state: State,
+    stepper: Stepper<'a>,
+    schedule: Schedule,
+    history: History,
+    /// The learning rates of the epoch's steps so far.
+    lrs: Vec<f64>,
+    last_read: Instant,
+}
+
+impl<'a> Run<'a> {
+    /// A run from its start. `net` has just been drawn, and libtorch's generator is in the state after that.
+    pub fn new(settings: &'a Settings, data: &'a Data, net: Net) -> Result<Run<'a>> {
+        let steps = steps_per_epoch(settings, data);
+        Ok(Run {
+            settings,
+            data,
+            state: State::new(net, settings, steps)?,
+            stepper: Stepper::new(&data.train, settings)?,
+            schedule: Schedule::new(settings, steps),
+            history: History::default(),
+            lrs: Vec::new(),
+            last_read: Instant::now(),
+        })
+    }
+
+    /// A run that goes on where `checkpoint` was made; `net` is any net of its shape.
+    pub(crate) fn resume(settings: &'a Settings, data: &'a Data, net: Net, checkpoint: &Checkpoint) -> Result<Run<'a>> {
+        let mut run = Run::new(settings, data, net)?;
+        let steps = run.steps();
+        run.history = checkpoint.restore(settings, data, &mut run.state, steps)?;
+        let unfinished = run.history.steps.split_off((run.state.position.epoch * steps) as usize);
+        run.lrs = unfinished.iter().map(|record| record.lr).collect();
+        Ok(run)
+    }
+
+    /// Trains until all epochs are done, the target accuracy is reached, or `stop` returns true.
+    ///
+    /// `checkpoint` is the file with everything that a resume needs. It is written after each epoch, every
+    /// `--checkpoint-every` steps, and when `stop` ends the run.
+    ///
+    /// # Errors
+    ///
+    /// If a loss is not finite, the checkpoint cannot be written, or an observer fails.
+    pub fn train(&mut self, checkpoint: &Path, observer: &mut dyn Observer, stop: &dyn Fn() -> bool) -> Result<Ending> {
+        while !self.target_reached() {
+            if self.state.position.epoch >= self.settings.training.epochs {
+                return Ok(Ending::Done);
+            }
+            let (began, done) = (Instant::now(), self.state.position.step);
+            observer.event(&Event::EpochStarted { epoch: self.state.position.epoch, steps: self.steps(), done })?;
+
+            // Shuffle; an epoch that goes on keeps its order.
+            let batches = self.shuffled()?;
+            for indices in &batches[done as usize..] {
+                if stop() {
+                    self.save(checkpoint)?;
+                    return Ok(Ending::Interrupted);
+                }
+                // Step.
+                let loss = self.step(indices)?;
+                let loss = self.read(&loss)?;
+                observer.event(&Event::Step { step: self.state.position.step, loss })?;
+                if self.is_checkpoint_due() {
+                    self.save(checkpoint)?;
+                }
+            }
+            let trained = began.elapsed();
+
+            // Test; if it is stopped, the run goes on from here.
+            let before_test = self.checkpoint()?;
+            let Some(test) = self.test(stop)? else {
+                before_test.write(checkpoint)?;
+                return Ok(Ending::Interrupted);
+            };
+            if !test.loss.is_finite() {
+                bail!(self.diverged(None, test.loss));
+            }
+
+            // Log, checkpoint, announce.
+            let images = (self.data.train.len() - done * self.batch_size()).max(0) as f64;
+            self.end_epoch(&test, began.elapsed(), images / trained.as_secs_f64())?;
+            observer.event(&Event::EpochEnded {
+                history: &self.history,
+                net: self.state.measured_net(),
+                gradients: self.stepper.last_gradients(),
+            })?;
+            let saving = self.save(checkpoint)?.as_secs_f64();
+            let share = 100.0 * saving / began.elapsed().as_secs_f64();
+            tracing::debug!("checkpoint: {:.1} ms, {share:.2} % of the epoch", 1e3 * saving);
+            let record = &self.history.epochs[self.history.epochs.len() - 1];
+            observer.event(&Event::EpochSaved { record, test: &test })?;
+        }
+        Ok(Ending::TargetReached)
+    }
+
+    /// Whether the last epoch's accuracy is what was asked for.
+    fn target_reached(&self) -> bool {
+        let target = self.settings.run.target_accuracy;
+        target > 0.0 && self.history.epochs.last().is_some_and(|record| record.measured.accuracy >= target)
+    }
+
+    /// The indices of the epoch's batches.
+    fn shuffled(&mut self) -> Result<Vec<Tensor>> {
+        let shuffle = match self.state.position.shuffle {
+            Some(shuffle) => shuffle,
+            None => *self.state.position.shuffle.insert(Shuffle::draw()?),
+        };
+        shuffle.batches(self.data.train.len(), self.batch_size(), self.data.train.device())
+    }
+
+    /// One step on the images at `indices`; returns its loss.
+    fn step(&mut self, indices: &Tensor) -> Result<Tensor> {
+        let (epoch, step) = (self.state.position.epoch, self.state.position.step);
+        let lr = self.schedule.lr(epoch * self.steps() + step);
+        let loss = match step + 1 == self.steps() {
+            false => self.stepper.step(&mut self.state, indices, lr)?,
+            true => self.stepper.last_step(&mut self.state, indices, lr)?,
+        };
+        self.lrs.push(lr);
+        Ok(loss)
+    }
+
+    /// The loss of the step that was just made. On a CPU it is always read; on CUDA, where reading makes the host wait,
+    /// only now and then, and before it matters.
+    ///
+    /// # Errors
+    ///
+    /// [`Diverged`] if it, or one before it that was not read, is not finite.
+    fn read(&mut self, loss: &Tensor) -> Result<Option<f64>> {
+        let matters = self.state.position.step == self.steps() || self.is_checkpoint_due();
+        if loss.device().is_cuda() && !matters && self.last_read.elapsed() < READ_LOSS_EVERY {
+            return Ok(None);
+        }
+        self.last_read = Instant::now();
+        let value = f64::try_from(loss)?;
+        if value.is_finite() {
+            return Ok(Some(value));
+        }
+        let losses = self.losses()?;
+        let step = losses.iter().position(|loss| !loss.is_finite()).unwrap_or(losses.len() - 1);
+        bail!(self.diverged(Some(step), value))
+    }
+
+    /// Whether a checkpoint is to be written within the epoch, after the step that was just made.
+    fn is_checkpoint_due(&self) -> bool {
+        let (every, step) = (self.settings.run.checkpoint_every, self.state.position.step);
+        every > 0 && step % every == 0 && step < self.steps()
+    }
+
+    /// Measures the net after an epoch, in shuffled batches as the original does. `None` if `stop` ended it.
+    fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
+        let split = self.data.measured();
+        let batches = Shuffle::draw()?.batches(split.len(), self.batch_size(), split.device())?;
+        evaluate(self.state.measured_net(), split, &batches, || !stop())
+    }
+
+    /// Measures the net with test-time augmentation, on the images that each epoch is measured on.
+    pub(crate) fn test_tta(&self) -> Result<Evaluation> {
+        let split = self.data.measured();
+        evaluate_tta(self.state.measured_net(), split, &split.batches(self.batch_size())?)
+    }
+
+    /// Adds the epoch to the history, and gets ready for the next.
+    fn end_epoch(&mut self, test: &Evaluation, time: Duration, images_per_second: f64) -> Result<()> {
+        let images = self.data.train.len();
+        let before = self.history.steps.len();
+        self.history.steps = self.step_records()?;
+        let steps = &self.history.steps[before..];
+        let batch = |step: i64| self.batch_size().min(images - step * self.batch_size());
+        let loss_sum: f64 = steps.iter().zip(0..).map(|(record, step)| record.loss as f64 * batch(step) as f64).sum();
+        self.history.epochs.push(EpochRecord {
+            epoch: self.state.position.epoch,
+            lr: steps[0].lr,
+            train_loss: loss_sum / images as f64,
+            train_accuracy: percent(i64::try_from(&self.state.correct)?, images),
+            measured: test.into(),
+            seconds: time.as_secs_f64(),
+            images_per_second,
+        });
+        self.lrs.clear();
+        self.state.end_epoch()
+    }
+
+    /// Every step of the run so far.
+    pub(crate) fn step_records(&self) -> Result<Vec<StepRecord>> {
+        let mut records = self.history.steps.clone();
+        for (loss, &lr) in self.losses()?.into_iter().zip(&self.lrs) {
+            records.push(StepRecord { step: records.len() as i64, epoch: self.state.position.epoch, lr, loss });
+        }
+        Ok(records)
+    }
+
+    /// The losses of the epoch's steps so far.
+    fn losses(&self) -> Result<Vec<f32>> {
+        Ok(Vec::try_from(self.state.losses.f_narrow(0, 0, self.state.position.step)?)?)
+    }
+
+    /// The run as it is between two steps.
+    fn checkpoint(&self) -> Result<Checkpoint> {
+        let history = History { epochs: self.history.epochs.clone(), steps: self.step_records()? };
+        Checkpoint::of(self.settings, self.data, &self.state, &history)
+    }
+
+    /// Writes the checkpoint and returns how long that took. Weights that are not finite do not replace good ones.
+    fn save(&self, path: &Path) -> Result<Duration> {
+        let began = Instant::now();
+        if !self.state.net.is_finite()? {
+            bail!(self.diverged(Some((self.state.position.step - 1).max(0) as usize), f64::NAN));
+        }
+        self.checkpoint()?.write(path)?;
+        Ok(began.elapsed())
+    }
+
+    /// The error of a loss that is not finite: that of a step of the epoch, or of its test.
+    fn diverged(&self, step: Option<usize>, loss: f64) -> Diverged {
+        let epoch = self.state.position.epoch;
+        let of_run = epoch * self.steps() + step.map_or(self.steps() - 1, |step| step as i64);
+        Diverged { epoch, step, lr: self.schedule.lr(of_run), loss }
+    }
+
+    /// The net that is measured and saved: the average with `--ema-decay`, else the net that is trained.
+    pub fn measured_net(&self) -> &Net {
+        self.state.measured_net()
+    }
+
+    /// The epochs that are done, and their steps.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn steps(&self) -> i64 {
+        steps_per_epoch(self.settings, self.data)
+    }
+
+    fn batch_size(&self) -> i64 {
+        self.settings.training.batches.batch_size
+    }
+}
+
+/// Steps per epoch; the last may be on fewer images.
+pub(crate) fn steps_per_epoch(settings: &Settings, data: &Data) -> i64 {
+    let batch_size = settings.training.batches.batch_size;
+    (data.train.len() + batch_size - 1) / batch_size
+}
+
+/// A loss that is not finite: weights that gave it can no longer be trained.
+#[derive(Debug)]
+pub(crate) struct Diverged {
+    /// From 0.
+    epoch: i64,
+    /// The step within the epoch, from 0; `None` if the test showed it.
+    step: Option<usize>,
+    /// The learning rate of the step.
+    lr: f64,
+    /// NaN or infinite.
+    loss: f64,
+}
+
+impl std::fmt::Display for Diverged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Diverged { epoch, step, lr, loss } = self;
+        let place = match step {
+            Some(step) => format!("at epoch {epoch}, step {step}"),
+            None => format!("in the test of epoch {epoch}"),
+        };
+        write!(f, "the loss became {loss} {place}, with the learning rate {lr}: try a lower --lr or --momentum")
+    }
+}
+
+impl std::error::Error for Diverged {}

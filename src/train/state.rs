@@ -1,0 +1,135 @@
+//! Everything that a training step changes, in one place.
+//!
+//! The checkpoint, the resume and the snapshot before a CUDA graph is captured all go through [`State::tensors`]: a tensor
+//! that is listed there is saved, restored and rewound. Nothing else lists them.
+
+use super::average::Average;
+use super::optimizers::{self, Optimizer};
+use super::shuffle::Shuffle;
+use crate::libtorch::generator;
+use crate::model::Net;
+use crate::settings::Settings;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// What the steps of a run change.
+pub struct State {
+    /// The net that is trained.
+    pub(crate) net: Net,
+    pub(crate) optimizer: Box<dyn Optimizer>,
+    /// The average of the weights over the steps, with `--ema-decay`.
+    pub(crate) average: Option<Average>,
+    /// The loss of each step of the epoch, float32 [steps]; only those of finished steps have a meaning.
+    pub(crate) losses: Tensor,
+    /// Training images of the epoch that were classified correctly when it was their turn, an int64 scalar.
+    pub(crate) correct: Tensor,
+    pub(crate) position: Position,
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// The epoch, from 0, and how many of its steps are done.
+    pub(crate) epoch: i64,
+    pub(crate) step: i64,
+    /// The order of the epoch's images; `None` between two epochs.
+    pub(crate) shuffle: Option<Shuffle>,
+}
+
+impl State {
+    /// The state before the first step of `net`, in epochs of `steps` steps.
+    pub fn new(net: Net, settings: &Settings, steps: i64) -> Result<State> {
+        let (device, decay) = (net.device(), settings.training.ema_decay);
+        Ok(State {
+            optimizer: optimizers::of(&net, &settings.optimizer)?,
+            average: if decay > 0.0 { Some(Average::of(&net, decay)?) } else { None },
+            losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
+            correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
+            position: Position::default(),
+            net,
+        })
+    }
+
+    /// The net that is measured and saved: the average if there is one, else the net that is trained.
+    pub fn measured_net(&self) -> &Net {
+        self.average.as_ref().map_or(&self.net, Average::net)
+    }
+
+    /// Gets ready for the first step of the next epoch.
+    pub fn end_epoch(&mut self) -> Result<()> {
+        self.position = Position { epoch: self.position.epoch + 1, step: 0, shuffle: None };
+        let _ = self.correct.f_zero_()?;
+        Ok(())
+    }
+
+    /// Every tensor that a step changes, under its name in a checkpoint. They share the state's memory.
+    ///
+    /// `model.*` is the state_dict that is measured and saved. If that is an average, `raw.*` are the weights that the
+    /// steps change.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        let mut tensors = named("model", self.measured_net());
+        if let Some(average) = &self.average {
+            tensors.extend(named("raw", &self.net));
+            tensors.push(("average_updates".into(), average.updates()));
+        }
+        tensors.extend(self.optimizer.state());
+        tensors.push(("epoch.losses".into(), self.losses.shallow_clone()));
+        tensors.push(("epoch.correct".into(), self.correct.shallow_clone()));
+        tensors
+    }
+
+    /// A copy of all tensors on `device`, and of the generators that a step draws from.
+    pub(crate) fn snapshot(&self, device: Device) -> Result<Snapshot> {
+        let mut snapshot = BTreeMap::new();
+        for (name, tensor) in self.tensors() {
+            snapshot.insert(name, tensor.detach().f_to_device(device)?.f_detach_copy()?);
+        }
+        for (name, device) in self.generators() {
+            snapshot.insert(name.to_string(), generator::state(device)?);
+        }
+        Ok(Snapshot(snapshot))
+    }
+
+    /// Makes tensors and generators what they were when `snapshot` was made, in place: a CUDA graph may hold their memory.
+    pub(crate) fn restore(&self, snapshot: &Snapshot) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for (name, mut tensor) in self.tensors() {
+            let saved = snapshot.get(&name)?;
+            ensure!(saved.size() == tensor.size(), "{name} has the shape {:?}, not {:?}", saved.size(), tensor.size());
+            tensor.f_copy_(saved)?;
+        }
+        for (name, device) in self.generators() {
+            // A run that began on a CPU has no state of a GPU's generator: the seed decides.
+            if name == CPU_GENERATOR || snapshot.0.contains_key(name) {
+                generator::set_state(device, snapshot.get(name)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The default generators: shuffling draws from the CPU's, dropout and augmentation from the device's.
+    fn generators(&self) -> Vec<(&'static str, Device)> {
+        match self.net.device() {
+            Device::Cpu => vec![(CPU_GENERATOR, Device::Cpu)],
+            device => vec![(CPU_GENERATOR, Device::Cpu), (CUDA_GENERATOR, device)],
+        }
+    }
+}
+
+const CPU_GENERATOR: &str = "rng.cpu";
+const CUDA_GENERATOR: &str = "rng.cuda";
+
+fn named(prefix: &str, net: &Net) -> Vec<(String, Tensor)> {
+    net.state_dict().0.into_iter().map(|(key, tensor)| (format!("{prefix}.{key}"), tensor)).collect()
+}
+
+/// A copy of a [`State`]'s tensors and generators by name.
+pub(crate) struct Snapshot(pub(crate) BTreeMap<String, Tensor>);
+
+impl Snapshot {
+    pub(crate) fn get(&self, name: &str) -> Result<&Tensor> {
+        self.0.get(name).with_context(|| format!("it holds no {name}: it is of another net or of other settings"))
+    }
+}
