@@ -1,22 +1,14 @@
 // A block of the net as one operation on the CPU, forward and backward: convolution + ReLU + BatchNorm + dropout,
-// 1x1 convolution + 2x2 max-pool, or average-pool + 1x1 convolution.
+// 1x1 convolution + 2x2 max-pool, or average-pool + 1x1 convolution. docs/kernels.md explains why and how.
 //
-// Images lie as [H, W, channels], the channels padded with zeros to a multiple of 16, so that a vector register holds
-// channels of one pixel. A block puts out ReLU's result, with dropout's decisions in its sign bits (ReLU leaves no
-// sign), and behind the images what BatchNorm makes of it: a mean, a scale and a shift a channel. Who reads the images
-// normalises them one at a time, in cache, so BatchNorm and dropout cost no pass over memory of their own; the sums
-// that their gradients need are taken where the gradient is made. To autograd the three rows are an input like any
-// other: y = (x - mean) * scale + shift.
+// A batch is stored as [N, H, W, channels], the channels padded with zeros to a multiple of 16. In training, a block with
+// BatchNorm returns [N + 1, H, W, channels]: the results of ReLU, with dropout's decisions in their sign bits, and in the
+// place of one more image three rows: a mean, a scale and a shift per channel. The next block normalises each image when
+// it reads it: y = (x - mean) * scale + shift, or 0 where dropped. The gradient has the gradients of the three rows in
+// the same place.
 //
-// What it gains over PyTorch's layers: the passes over memory (PyTorch makes one a layer, and two for BatchNorm's
-// statistics); a mask that is hashed in parallel instead of drawn one by one from a generator; 16 multiplications
-// instead of 36 in 3x3 convolutions, most of the arithmetic of this net. What it costs: it is made for this net (3x3 of
-// even sizes, 1x1, at most 32 channels, no gradient for the images), a gradient has no gradient of its own, and dropout
-// draws another mask from the same seed than PyTorch's.
-//
-// The arithmetic on one image is in fused_kernels.cpp; here are the batch, BatchNorm's few numbers a channel, and
-// autograd. The batch is always cut into SLICES whose sums are added in order, so the number of threads changes no
-// bit. Sums are float over short runs and double beyond.
+// This file has the batch, BatchNorm's few numbers per channel, and autograd; the functions of `Kernels` compute one
+// image. The batch is always cut into SLICES whose sums are added in order, so the number of threads changes no bit.
 
 #include "common.h"
 #include "fused_kernels.h"
@@ -25,17 +17,18 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <atomic>
 #include <vector>
 
-extern const Kernels kernels_portable;
+extern const Kernels kernels_portable, kernels_reference;
 #ifdef TM_X86_64
 extern const Kernels kernels_x86_64_v3, kernels_avx512;
 #endif
 
 namespace {
 
-// What this processor can run, the best first.
+// What this processor can run, the fastest first. The reference is last, so that only a test which asks for it gets it.
 std::vector<const Kernels *> available_kernels() {
     std::vector<const Kernels *> all;
 #ifdef TM_X86_64
@@ -47,6 +40,7 @@ std::vector<const Kernels *> available_kernels() {
     if (v3) all.push_back(&kernels_x86_64_v3);
 #endif
     all.push_back(&kernels_portable);
+    all.push_back(&kernels_reference);
     return all;
 }
 
@@ -66,8 +60,8 @@ constexpr double MOMENTUM = 0.1, EPSILON = 1e-5; // nn.BatchNorm2d's defaults
 
 int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP * GROUP); }
 
-// Calls body(slice, first image, end, scratch) for every slice; `scratch` is `floats` floats of the running thread's,
-// zero at the start of a slice.
+// Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats`
+// floats, zero at the start of each slice.
 template <typename Body>
 void over_slices(int64_t images, int64_t floats, Body body) {
     const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP;
@@ -82,7 +76,7 @@ void over_slices(int64_t images, int64_t floats, Body body) {
     });
 }
 
-// One row of doubles a slice, added up in the order of the slices.
+// One row of doubles per slice, added in the order of the slices.
 struct Sums {
     Tensor rows;
     explicit Sums(int64_t count) : rows(at::zeros({SLICES, count}, at::kDouble)) {}
@@ -99,53 +93,46 @@ struct Sums {
     }
 };
 
-// Winograd's transform of a 3x3 kernel to 4x4, and of a 4x4 gradient back to 3x3: one row or column of it.
-void kernel_transform(double a, double b, double c, double *out, int step) {
-    out[0] = a, out[step] = (a + b + c) / 2, out[2 * step] = (a - b + c) / 2, out[3 * step] = c;
-}
-void kernel_gradient(double a, double b, double c, double d, double *out, int step) {
-    out[0] = a + (b + c) / 2, out[step] = (b - c) / 2, out[2 * step] = (b + c) / 2 + d;
-}
-
-// Behind the images of a batch [N + 1, H, W, pad], in the place of one more: the rows mean, scale and shift.
-// A gradient has the three rows' gradients there.
+// The rows mean, scale and shift of a batch [N + 1, H, W, pad], or their gradients: behind the images.
 float *affine_of(const Tensor &x) { return x.data_ptr<float>() + (x.size(0) - 1) * x.stride(0); }
 
-// A convolution of a batch x with weight [out, in, kernel, kernel]. x is the images [N, 1, H, W] for a weight of one
-// input channel; else what a block put out in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
+// A convolution of a batch x with weight [out, in, kernel, kernel]. For a weight of one input channel, x is the images
+// [N, 1, H, W]; otherwise it is the output of a block in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
 struct Convolution {
     Geometry g;
-    int border; // zeros around the input
+    int matrices; // of the packed weight
+    int border;   // zeros around the input
     Tensor x, weight;
     bool first;          // one channel: the nine inputs of a pixel become the channels of a 1x1 convolution
-    const float *affine; // null where there is nothing to normalise
+    const float *affine; // null if x needs no normalisation
     int64_t images, pixels, in_floats, out_floats, source_floats;
 
     Convolution(const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
         : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
         TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat && x.is_cpu() && weight.dim() == 4,
-                    "the fused kernels take a batch of images in float32 on the CPU");
+                    "the fused kernels need a batch of images in float32 on the CPU");
         TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.size(2) == weight.size(3),
-                    "the fused kernels take a square convolution in float32 on the CPU");
+                    "the fused kernels need a square convolution kernel in float32 on the CPU");
         first = weight.size(1) == 1;
         const int kernel = int(weight.size(2)), out_c = int(weight.size(0));
         const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
         const int out_h = h - kernel + 1, out_w = w - kernel + 1;
         if (first) {
             TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1,
-                        "the first fused block is a 3x3 convolution of images of one channel");
+                        "the first fused block must be a 3x3 convolution, without padding, of images of one channel");
             TORCH_CHECK(!x.requires_grad(),
-                        "the fused kernels have no gradient for the images; the torch kernels have");
+                        "the fused kernels compute no gradient for the images; the torch kernels do");
             g = {1, out_h, out_w, 9, GROUP, out_h, out_w, out_c, padded(out_c)};
         } else {
             const int in_c = int(weight.size(1));
             g = {kernel, h, w, in_c, padded(in_c), out_h, out_w, out_c, padded(out_c)};
             TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= 32 && g.out_pad <= 32 &&
                             x.size(3) == g.in_pad,
-                        "the fused kernels take kernels of 1 or 3 and at most 32 channels, padded to 16 or 32");
+                        "the fused kernels need a 1x1 or 3x3 convolution of at most 32 channels, padded to 16 or 32");
             TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
-                        "the fused 3x3 convolution makes images of even height and width, not ", out_h, "x", out_w);
+                        "a fused 3x3 convolution needs an output of even height and width, not ", out_h, "x", out_w);
         }
+        matrices = g.kernel == 3 ? kernels().matrices : 1;
         pixels = int64_t(out_h) * out_w;
         TORCH_CHECK(out_h > 0 && out_w > 0 && pixels >= 3, "the image is too small for the fused kernels");
         affine = first || plain ? nullptr : affine_of(this->x);
@@ -155,7 +142,8 @@ struct Convolution {
         source_floats = first || affine || border > 0 ? int64_t(g.in_h) * g.in_w * g.in_pad : 0;
     }
 
-    // An image as the kernels read it: as it lies in memory, or made in `scratch`, source_floats that begin as zeros.
+    // An image as the kernels read it: x itself, or a normalised or padded copy in `scratch`, which has source_floats
+    // floats and starts as zeros.
     const float *source(int64_t image, float *scratch) const {
         const float *from = x.data_ptr<float>() + image * in_floats;
         if (source_floats == 0) return from;
@@ -172,27 +160,20 @@ struct Convolution {
         return scratch;
     }
 
-    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `turned` round, for the input gradient, which is
-    // a convolution from out_c channels to in_c: [matrices, out_c, in_pad].
-    Tensor packed(bool turned) const {
-        const int from = turned ? g.out_c : g.in_c, pad = turned ? g.in_pad : g.out_pad, matrix = from * pad;
-        const Tensor out = at::zeros({g.matrices(), from, pad}, at::kFloat);
+    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `rotated` by 180 degrees for the input gradient,
+    // which is a convolution from out_c channels to in_c: [matrices, out_c, in_pad].
+    Tensor packed(bool rotated) const {
+        const int from = rotated ? g.out_c : g.in_c, pad = rotated ? g.in_pad : g.out_pad, taps = g.kernel * g.kernel;
+        const Tensor out = at::zeros({matrices, from, pad}, at::kFloat);
         const float *w = weight.data_ptr<float>();
         for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i, w += g.kernel * g.kernel) {
-                float *to = out.data_ptr<float>() + (turned ? o * pad + i : i * pad + o);
-                if (g.kernel == 1) {
-                    *to = *w;
-                    continue;
-                }
-                double half[12], full[16];
-                const float *at = turned ? w + 8 : w;
-                const int step = turned ? -1 : 1;
-                for (int k = 0; k < 3; ++k)
-                    kernel_transform(at[k * step], at[(3 + k) * step], at[(6 + k) * step], half + k, 3);
-                for (int k = 0; k < 4; ++k)
-                    kernel_transform(half[3 * k], half[3 * k + 1], half[3 * k + 2], full + 4 * k, 1);
-                for (int k = 0; k < 16; ++k) to[k * matrix] = float(full[k]);
+            for (int i = 0; i < g.in_c; ++i, w += taps) {
+                float *to = out.data_ptr<float>() + (rotated ? o * pad + i : i * pad + o);
+                float kernel[9];
+                if (rotated) std::reverse_copy(w, w + taps, kernel);
+                else std::copy(w, w + taps, kernel);
+                if (g.kernel == 3) kernels().pack(kernel, to, from * pad);
+                else *to = *kernel;
             }
         return out;
     }
@@ -201,36 +182,26 @@ struct Convolution {
     Tensor unpacked(const double *from) const {
         const Tensor out = at::empty_like(weight);
         float *to = out.data_ptr<float>();
-        const int matrix = g.out_c * g.in_pad;
         for (int o = 0; o < g.out_c; ++o)
             for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel) {
-                const double *at = from + o * g.in_pad + i;
-                if (g.kernel == 1) {
-                    *to = float(*at);
-                    continue;
-                }
-                double half[12], full[9];
-                for (int k = 0; k < 4; ++k)
-                    kernel_gradient(at[k * matrix], at[(4 + k) * matrix], at[(8 + k) * matrix], at[(12 + k) * matrix],
-                                    half + k, 4);
-                for (int k = 0; k < 3; ++k)
-                    kernel_gradient(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], full + 3 * k, 1);
-                std::copy(full, full + 9, to);
+                const double *gradient = from + o * g.in_pad + i;
+                if (g.kernel == 3) kernels().unpack(gradient, g.out_c * g.in_pad, to);
+                else *to = float(*gradient);
             }
         return out;
     }
 
     // The gradients of weight and x (undefined for the first block). fill(image, out, row) writes the gradient of one
-    // image of the convolution's output, with `row` floats from one of its rows to the next.
+    // image of the convolution's output; a row of `out` has `row` floats.
     template <typename Fill>
     std::pair<Tensor, Tensor> backward(Fill fill) const {
         const int outside = g.kernel - 1 - border, h = g.out_h + 2 * outside, w = g.out_w + 2 * outside,
                   row = w * g.out_pad;
         const Geometry back = {g.kernel,         h,      w,       g.out_c, g.out_pad, h - g.kernel + 1,
                                w - g.kernel + 1, g.in_c, g.in_pad};
-        const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(g.matrices()) * g.out_c * g.in_pad;
+        const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(matrices) * g.out_c * g.in_pad;
         const int64_t in_pixels = int64_t(back.out_h) * back.out_w;
-        const Tensor dx = first ? Tensor() : at::empty_like(x), turned = first ? Tensor() : packed(true);
+        const Tensor dx = first ? Tensor() : at::empty_like(x), rotated = first ? Tensor() : packed(true);
         Sums sums(weights + 2 * g.in_pad);
         over_slices(images, source_floats + gradient_floats + weights,
                     [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
@@ -242,7 +213,7 @@ struct Convolution {
                                                       gradient + gradient_floats, dweight);
                             if (first) continue;
                             float *out = dx.data_ptr<float>() + image * in_floats;
-                            kernels().convolve(back, gradient, turned.data_ptr<float>(), out);
+                            kernels().convolve(back, gradient, rotated.data_ptr<float>(), out);
                             if (affine)
                                 kernels().normalise_gradient(out, x.data_ptr<float>() + image * in_floats, in_pixels,
                                                              g.in_pad, affine, sum, product);
@@ -254,7 +225,7 @@ struct Convolution {
         return {unpacked(total.data()), dx};
     }
 
-    // Behind the gradients of the images, those of mean, scale and shift, from the sums of dy and dy * (x - mean).
+    // Writes the gradients of mean, scale and shift behind those of the images, from the sums of dy and dy * (x - mean).
     void write_affine_gradient(const Tensor &dx, const double *sum, const double *product) const {
         for (int c = 0; c < g.in_c; ++c) {
             float *daffine = affine_of(dx) + c;
@@ -265,12 +236,12 @@ struct Convolution {
     }
 };
 
-// BatchNorm's tensors are read and written a channel at a time.
+// BatchNorm's tensors are read and written through pointers to their floats.
 void check_channels(int64_t channels, std::initializer_list<const Tensor *> tensors) {
     for (const Tensor *tensor : tensors)
         TORCH_CHECK(tensor->dim() == 1 && tensor->size(0) == channels && tensor->scalar_type() == at::kFloat &&
                         tensor->is_cpu() && tensor->is_contiguous(),
-                    "the fused BatchNorm takes tensors of ", channels, " numbers in float32 on the CPU");
+                    "the fused BatchNorm needs tensors of ", channels, " numbers in float32 on the CPU");
 }
 
 uint64_t dropout_key() {
@@ -280,7 +251,7 @@ uint64_t dropout_key() {
 }
 
 uint32_t dropout_threshold(double p) {
-    TORCH_CHECK(p >= 0 && p < 1, "dropout is a probability from 0 to below 1, not ", p);
+    TORCH_CHECK(p >= 0 && p < 1, "dropout must be a probability from 0 to below 1, not ", p);
     return uint32_t(std::min(std::round(p * 4294967296.0), 4294967295.0));
 }
 
@@ -291,10 +262,10 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const Convolution conv(x, weight, padding, plain);
         const Geometry &g = conv.g;
         const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
-        TORCH_CHECK(conv.images > 0, "BatchNorm has nothing to train on in an empty batch");
+        TORCH_CHECK(conv.images > 0, "BatchNorm cannot train on an empty batch");
         check_channels(g.out_c, {&gamma, &beta, &running_mean, &running_var});
         TORCH_CHECK(batches.dim() == 0 && batches.scalar_type() == at::kLong && batches.is_cpu(),
-                    "num_batches_tracked is one int64 on the CPU");
+                    "num_batches_tracked must be an int64 scalar on the CPU");
         const Dropout dropout = {p > 0 ? dropout_key() : 0, dropout_threshold(p)};
         const Tensor w = conv.packed(false), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
         Sums sums(2 * g.out_pad);
@@ -339,7 +310,8 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const Geometry &g = conv.g;
         const double count = double(conv.images * conv.pixels), keep = context->saved_data["keep"].toDouble();
 
-        // Through the three rows to gamma and beta, and through mean and variance to every y: b * y + c.
+        // From the gradients of the three rows: those of gamma and beta, and b * y + c, which every y gets through the
+        // mean and the variance.
         const Tensor dgamma = at::empty_like(gamma), dbeta = at::empty_like(gamma);
         std::vector<float> b(g.out_pad), c(g.out_pad);
         const float *affine = affine_of(y), *daffine = affine_of(dy);
@@ -360,7 +332,8 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
     }
 };
 
-// With BatchNorm's running statistics as a scale and a shift: all is done when the convolution is. No gradient.
+// BatchNorm with its running statistics is a scale and a shift, so each image is finished while it is in cache. There is
+// no gradient.
 Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma, const Tensor &beta,
                       const Tensor &running_mean, const Tensor &running_var, int64_t padding) {
     const Convolution conv(x, weight, padding, true);
@@ -389,7 +362,7 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
         const Convolution conv(x, weight, 0, plain);
         const Geometry &g = conv.g;
         TORCH_CHECK(!conv.first && g.out_h % 2 == 0 && g.out_w % 2 == 0,
-                    "the fused max-pool takes even heights and widths");
+                    "the fused max-pool needs an even height and width");
         const Tensor w = conv.packed(false);
         const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
         const Tensor which = at::empty(y.sizes(), at::kByte);
@@ -421,12 +394,13 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     }
 };
 
-// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]: a few thousand
-// numbers, so plain loops. x is from a block without dropout: what is linear may be done after the average.
+// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]. These are a few
+// thousand numbers, so plain loops are enough. x comes from a block without dropout, so BatchNorm, which is linear, can be
+// applied to the average.
 struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
         const Convolution conv(x, weight, 0, plain); // for its checks and sizes
-        TORCH_CHECK(conv.g.kernel == 1 && !conv.first, "the fused average-pool is followed by a 1x1 convolution");
+        TORCH_CHECK(conv.g.kernel == 1 && !conv.first, "the fused average-pool must be followed by a 1x1 convolution");
         const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
         const Tensor averages = at::zeros({conv.images, pad}, at::kFloat),
                      y = at::empty({conv.images, out}, at::kFloat);
@@ -487,9 +461,8 @@ struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution
 
 extern "C" {
 
-// Convolution + ReLU + BatchNorm + dropout on a batch as `Convolution` takes it. In training the result is
-// [N + 1, H, W, pad], and the running statistics and the count of batches change; in evaluation x and the result are
-// `plain`.
+// Convolution + ReLU + BatchNorm + dropout; `Convolution` describes x. In training, the result is [N + 1, H, W, pad], and
+// the running statistics and the number of batches are updated; in evaluation, x and the result are `plain`.
 char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma, const Tensor *beta,
                      const Tensor *running_mean, const Tensor *running_var, const Tensor *batches, int64_t padding,
                      double dropout, bool plain, bool train, Tensor **out) {
@@ -500,7 +473,7 @@ char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma,
     });
 }
 
-// 1x1 convolution + 2x2 max-pool; the result is plain.
+// 1x1 convolution + 2x2 max-pool. The result is plain.
 char *tm_fused_convolution_max_pool(const Tensor *x, const Tensor *weight, bool plain, Tensor **out) {
     return guarded([&] { *out = new Tensor(ConvolutionMaxPool::apply(*x, *weight, plain)); });
 }
@@ -515,10 +488,10 @@ char *tm_dropout_key(uint64_t *out) {
     return guarded([&] { *out = dropout_key(); });
 }
 
-// What dropout of probability p drops of n elements under this key: bool [n]. n is a multiple of 16.
+// Which of n elements dropout of probability p drops with this key: bool [n]. n must be a multiple of 16.
 char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
     return guarded([&] {
-        TORCH_CHECK(n % GROUP == 0, "the mask is made for multiples of ", GROUP, " elements, not ", n);
+        TORCH_CHECK(n % GROUP == 0, "the length of a dropout mask must be a multiple of ", GROUP, ", not ", n);
         const Tensor ones = at::ones({n}, at::kFloat);
         double sums[2 * GROUP] = {};
         kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {key, dropout_threshold(p)}, 0, sums,
@@ -530,7 +503,7 @@ char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
 // The instruction set of the kernels in use.
 const char *tm_fused_instruction_set() { return kernels().instruction_set; }
 
-// Uses the kernels of this instruction set from now on; false where the processor has not got it.
+// Uses the kernels of this instruction set, or the reference, from now on; false if the processor does not support it.
 bool tm_fused_use_instruction_set(const char *name) {
     for (const Kernels *kernels : available_kernels())
         if (strcmp(kernels->instruction_set, name) == 0) return chosen_kernels() = kernels, true;

@@ -1,8 +1,8 @@
-//! A block of the net as one operation on the CPU: see `fused.cpp` for how, and for what it gains.
+//! A block of the net as one operation on the CPU; `docs/kernels.md` explains why and how.
 //!
-//! What one block hands to the next is for fused blocks only: images [N, H, W, C] with C padded to a multiple of 16; a
-//! [`ConvBlock`] in training [N + 1, H, W, C], the last being no image but what BatchNorm makes of the others. The first
-//! block takes [N, 1, H, W], the last puts out [N, C].
+//! Only fused blocks can read each other's output: images [N, H, W, C] with C padded to a multiple of 16. A [`ConvBlock`]
+//! in training returns [N + 1, H, W, C], with BatchNorm's numbers in the place of one more image. The first block takes
+//! [N, 1, H, W]; the last returns [N, C].
 
 use super::{check, new_tensor};
 use anyhow::Result;
@@ -45,7 +45,7 @@ unsafe extern "C" {
 }
 
 /// `Conv2d(bias=False) -> ReLU -> BatchNorm2d -> Dropout` in one operation, with BatchNorm's default `momentum` and
-/// `eps`. The tensors are those of the layers it stands for, shared with them.
+/// `eps`. It shares the tensors of the layers that it replaces.
 #[derive(Debug)]
 pub struct ConvBlock {
     /// [out, in, 3, 3], or [out, 1, 3, 3] for the block that takes the images.
@@ -54,27 +54,23 @@ pub struct ConvBlock {
     pub gamma: Tensor,
     /// BatchNorm's bias [out].
     pub beta: Tensor,
-    /// [out], changed by every training forward.
+    /// [out]; every training forward updates it.
     pub running_mean: Tensor,
-    /// [out], changed by every training forward.
+    /// [out]; every training forward updates it.
     pub running_var: Tensor,
-    /// An int64 scalar, plus one every training forward.
+    /// An int64 scalar; every training forward adds 1.
     pub num_batches_tracked: Tensor,
     /// Zeros around the convolution's input.
     pub padding: i64,
-    /// The probability of dropout, 0 for none.
+    /// The probability of dropout; 0 for none.
     pub dropout: f64,
-    /// Whether the block behind which it stands is no [`ConvBlock`].
+    /// Whether the block before this one is not a [`ConvBlock`].
     pub plain: bool,
 }
 
 impl ConvBlock {
-    /// The block's output. A training forward draws 64 bits from libtorch's default CPU generator when there is dropout;
-    /// an evaluation has no gradient.
-    ///
-    /// # Errors
-    ///
-    /// When shapes or types are none that the kernels take.
+    /// The block's output. With dropout, a training forward draws 64 bits from libtorch's default CPU generator. An
+    /// evaluation has no gradient.
     pub fn f_forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
         unsafe {
@@ -100,37 +96,25 @@ impl ConvBlock {
 
 impl ModuleT for ConvBlock {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        // ModuleT has no way to hand an error back; tch's own layers panic here too.
+        // ModuleT cannot return an error; tch's own layers panic here too.
         self.f_forward_t(x, train).expect("a fused block")
     }
 }
 
-/// `Conv2d(kernel_size=1, bias=False) -> MaxPool2d(2, 2)` behind a [`ConvBlock`], with `weight` [out, in, 1, 1].
-///
-/// # Errors
-///
-/// When shapes or types are none that the kernels take, such as an odd height.
+/// `Conv2d(kernel_size=1, bias=False) -> MaxPool2d(2, 2)` after a [`ConvBlock`], with `weight` [out, in, 1, 1].
 pub fn convolution_max_pool(x: &Tensor, weight: &Tensor, train: bool) -> Result<Tensor> {
     // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_fused_convolution_max_pool(x.as_ptr(), weight.as_ptr(), !train, out)) }
 }
 
-/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`, behind a [`ConvBlock`] without dropout:
+/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`, after a [`ConvBlock`] without dropout:
 /// [N, out] with `weight` [out, in, 1, 1].
-///
-/// # Errors
-///
-/// When shapes or types are none that the kernels take.
 pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, train: bool) -> Result<Tensor> {
     // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_fused_average_pool_convolution(x.as_ptr(), weight.as_ptr(), !train, out)) }
 }
 
-/// The key that the next training forward with dropout would use, drawn as it draws it.
-///
-/// # Errors
-///
-/// When libtorch has no default generator.
+/// Draws a key for dropout, as a training forward does.
 pub fn dropout_key() -> Result<u64> {
     let mut key = 0;
     // SAFETY: `key` outlives the call, which writes it.
@@ -138,26 +122,25 @@ pub fn dropout_key() -> Result<u64> {
     Ok(key)
 }
 
-/// Which of `n` elements dropout of probability `p` drops under `key`, counted along a block's padded output: bool [n].
-///
-/// # Errors
-///
-/// When `n` is no multiple of 16 or `p` is not in 0..1.
+/// Which of the first `n` elements of a block's padded output dropout of probability `p` drops under `key`: bool [n]. `n` is a
+/// multiple of 16.
 pub fn dropout_mask(key: u64, p: f64, n: i64) -> Result<Tensor> {
     // SAFETY: it stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_dropout_mask(key, p, n, out)) }
 }
 
-/// The instruction sets that the kernels are compiled for, the fastest first.
-pub const INSTRUCTION_SETS: [&CStr; 3] = [c"avx512", c"x86_64_v3", c"portable"];
+/// The instruction sets that the kernels are compiled for, the fastest first; last the plain loops of `fused_reference.cpp`,
+/// which only tests use.
+pub const INSTRUCTION_SETS: [&CStr; 4] = [c"avx512", c"x86_64_v3", c"portable", c"reference"];
 
-/// The instruction set of the kernels in use: the first of [`INSTRUCTION_SETS`] that the processor has.
+/// The instruction set of the kernels in use: unless a test chose another, the first of [`INSTRUCTION_SETS`] that the
+/// processor has.
 pub fn instruction_set() -> &'static str {
     // SAFETY: a string literal of the C++ side.
     unsafe { CStr::from_ptr(tm_fused_instruction_set()) }.to_str().unwrap_or("unknown")
 }
 
-/// Uses another of [`INSTRUCTION_SETS`] from now on, for tests and measurements; false where the processor has not got it.
+/// Uses another of [`INSTRUCTION_SETS`] from now on, for tests; returns false if the processor does not have it.
 pub fn use_instruction_set(name: &CStr) -> bool {
     // SAFETY: the C side only reads the string.
     unsafe { tm_fused_use_instruction_set(name.as_ptr()) }

@@ -1,12 +1,14 @@
-// The arithmetic of the fused blocks, in GCC's vector extensions: one source, compiled by build.rs for AVX-512
-// (16 lanes), for x86-64-v3 (8 lanes) and for whatever the compiler's default is (4 lanes: SSE2, NEON).
+// The arithmetic of the fused blocks, in GCC's vector extensions. build.rs compiles this one source for AVX-512
+// (16 lanes), for x86-64-v3 (8 lanes) and for the compiler's default (4 lanes: SSE2, NEON). fused_reference.cpp says
+// what each function computes.
 //
-// No header with inline functions may be included here: the linker keeps one copy of such a function for the whole
+// Do not include a header with inline functions here: the linker keeps one copy of such a function for the whole
 // program, and it could be the copy with AVX-512 in it.
 
 #include "fused_kernels.h"
 
-// LANES floats a register; PIXELS and WEIGHTS are as many sums as the registers hold beside the operands.
+// LANES is the number of floats in a register; PIXELS and WEIGHTS are how many sums fit in the registers beside the
+// operands.
 #if defined(__AVX512F__)
 constexpr int LANES = 16, PIXELS = 13, WEIGHTS = 16;
 #elif defined(__AVX2__)
@@ -25,9 +27,10 @@ typedef uint32_t uvec __attribute__((vector_size(4 * LANES), aligned(4), may_ali
 
 constexpr int V = GROUP / LANES; // registers that hold a group of channels
 
-// Floats are summed over this many pixels before the sum goes on elsewhere, for BatchNorm and for weights.
+// How many pixels are summed in float before the sum is added to a double, for BatchNorm, or to a float in memory, for
+// weights: a longer sum in float would lose digits.
 constexpr int RUN = 32, WEIGHT_RUN = 144;
-// 4x4 tiles that are transformed at a time: 32 channels of them stay in a cache of the second level.
+// How many 4x4 tiles are transformed at a time: with 32 channels they fit in the second-level cache.
 constexpr int TILES = 26;
 
 inline vec load(const float *p) { return *reinterpret_cast<const vec *>(p); }
@@ -35,7 +38,7 @@ inline void store(float *p, vec x) { *reinterpret_cast<vec *>(p) = x; }
 inline ivec dropped(vec x) { return (ivec)x < 0; }
 inline vec magnitude(vec x) { return (vec)((ivec)x & 0x7fffffff); }
 inline vec only_where(ivec mask, vec x) { return (vec)((ivec)x & mask); }
-// Keeps NaN, as PyTorch's ReLU does: a run that diverged must show it.
+// NaN stays NaN, as in PyTorch: a run that diverged must show it.
 inline vec relu(vec x) { return x < 0 ? vec{} : x; }
 
 inline void add_to(double *total, vec part) {
@@ -61,7 +64,7 @@ void product_tile(const float *x, const float *w, int channels, int out_pad, flo
         for (int v = 0; v < V; ++v) store(out + p * out_pad + v * LANES, sum[p][v]);
 }
 
-// Its counterpart: what `pixels` pixels add to the weights between 16 input channels and J output channels.
+// The same for the weight gradient: adds the sum over `pixels` pixels for 16 input channels x J output channels.
 template <int PAD, int J>
 void weight_tile(const float *x, const float *dy, int dy_pad, int pixels, float *dw) {
     vec sum[J][V] = {};
@@ -80,7 +83,7 @@ void weight_tile(const float *x, const float *dy, int dy_pad, int pixels, float 
         for (int v = 0; v < V; ++v) store(dw + j * PAD + v * LANES, load(dw + j * PAD + v * LANES) + sum[j][v]);
 }
 
-// Calls the tile that was made for n pixels, or for n channels.
+// Calls the instance of the tile for n pixels, or for n channels.
 template <int PAD, int N = PIXELS, typename... Arguments>
 inline void product_of(int n, Arguments... arguments) {
     if (n == N) return product_tile<PAD, N>(arguments...);
@@ -92,7 +95,7 @@ inline void weight_of(int n, Arguments... arguments) {
     if constexpr (N > 1) weight_of<PAD, N - 1>(n, arguments...);
 }
 
-// A 1x1 convolution of `pixels` pixels, cut into tiles of nearly the same size. w: [in_c, out_pad].
+// A 1x1 convolution of `pixels` pixels, cut into tiles of nearly equal size. w: [in_c, out_pad].
 template <int PAD>
 void product(const Geometry &g, const float *x, const float *w, int pixels, float *out) {
     const int tiles = (pixels + PIXELS - 1) / PIXELS;
@@ -114,11 +117,14 @@ void weight_product(const Geometry &g, const float *x, const float *dy, int pixe
     }
 }
 
-// A 3x3 convolution after Winograd, F(2x2, 3x3) in Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"
-// (2015): each 4x4 tile of the input is transformed, its 16 numbers a channel go through 16 1x1 convolutions, and what
-// comes out is transformed to a 2x2 tile of the output. 16 multiplications a channel instead of 36.
-//
-// Each transform is a small matrix applied to the columns of a tile, then to its rows: one of these, and its like.
+// A 3x3 convolution by Winograd's algorithm, F(2x2, 3x3) in Lavin and Gray, "Fast Algorithms for Convolutional Neural
+// Networks" (2015): each 4x4 tile of the input is transformed, its 16 values per channel go through 16 1x1 convolutions,
+// and the results are transformed to a 2x2 tile of the output: 16 multiplications per channel instead of 36.
+// docs/kernels.md derives it.
+constexpr int MATRICES = 16;
+
+// Each transform multiplies a tile by a small matrix from the left and by its transpose from the right. These functions
+// are one such product with a column or a row.
 inline void input_transform(vec a, vec b, vec c, vec d, vec *out, int step) {
     out[0] = a - c, out[step] = b + c, out[2 * step] = c - b, out[3 * step] = b - d;
 }
@@ -127,6 +133,29 @@ inline void output_transform(vec a, vec b, vec c, vec d, vec *out, int step) {
 }
 inline void gradient_transform(vec a, vec b, vec *out, int step) {
     out[0] = a, out[step] = a + b, out[2 * step] = a - b, out[3 * step] = -b;
+}
+void kernel_transform(double a, double b, double c, double *out, int step) {
+    out[0] = a, out[step] = (a + b + c) / 2, out[2 * step] = (a - b + c) / 2, out[3 * step] = c;
+}
+void kernel_gradient_transform(double a, double b, double c, double d, double *out, int step) {
+    out[0] = a + (b + c) / 2, out[step] = (b - c) / 2, out[2 * step] = (b + c) / 2 + d;
+}
+
+void pack(const float *kernel, float *out, int64_t step) {
+    double half[12], full[MATRICES];
+    for (int k = 0; k < 3; ++k) kernel_transform(kernel[k], kernel[3 + k], kernel[6 + k], half + k, 3);
+    for (int k = 0; k < 4; ++k) kernel_transform(half[3 * k], half[3 * k + 1], half[3 * k + 2], full + 4 * k, 1);
+    for (int k = 0; k < MATRICES; ++k) out[k * step] = float(full[k]);
+}
+
+void unpack(const double *gradient, int64_t step, float *kernel) {
+    double half[12], full[9];
+    for (int k = 0; k < 4; ++k)
+        kernel_gradient_transform(gradient[k * step], gradient[(4 + k) * step], gradient[(8 + k) * step],
+                                  gradient[(12 + k) * step], half + k, 4);
+    for (int k = 0; k < 3; ++k)
+        kernel_gradient_transform(half[4 * k], half[4 * k + 1], half[4 * k + 2], half[4 * k + 3], full + 3 * k, 1);
+    for (int k = 0; k < 9; ++k) kernel[k] = float(full[k]);
 }
 
 // Tiles from, from + 1, ... of an image [.., width, pad] with `row` floats a row, as [16, count, pad].
@@ -221,7 +250,7 @@ void convolve(const Geometry &g, const float *x, const float *w, float *out) {
 }
 
 void weight_gradient(const Geometry &g, const float *x, const float *dy, int dy_row, float *scratch, double *dw) {
-    const int weights = g.matrices() * g.out_c * g.in_pad;
+    const int weights = (g.kernel == 3 ? MATRICES : 1) * g.out_c * g.in_pad;
     for (int i = 0; i < weights; ++i) scratch[i] = 0;
     g.in_pad == 16 ? weight_image<16>(g, x, dy, dy_row, scratch) : weight_image<32>(g, x, dy, dy_row, scratch);
     for (int i = 0; i < weights; ++i) dw[i] += scratch[i];
@@ -233,9 +262,9 @@ void patches(const float *x, int h, int w, float *out) {
             for (int ky = 0; ky < 3; ++ky) __builtin_memcpy(out + 3 * ky, x + (y + ky) * w + column, 3 * sizeof(float));
 }
 
-// A counter-based generator: each element's bits are a hash of its number and the key, whoever computes it and when.
-// Rounds of xor-shift and multiply as in Murmur3's finaliser; the last xor-shift is left out, for the comparison
-// with the threshold reads the high bits.
+// A counter-based generator: the bits of an element are a hash of its number and the key, so any thread can compute
+// them at any time. Rounds of xor-shift and multiply as in the finaliser of MurmurHash3, without the last xor-shift,
+// which would change only the low bits: the comparison with the threshold is decided by the high ones.
 constexpr uint32_t GOLDEN = 0x9e3779b9;
 inline uvec hash(uvec x, uint32_t high) {
     x = (x ^ (x >> 16)) * 0x21f0aaad;
@@ -243,7 +272,7 @@ inline uvec hash(uvec x, uint32_t high) {
     return (x ^ (x >> 15)) * 0x735a2d97;
 }
 
-// splitmix64's finaliser: keys that differ in one bit give streams that have nothing in common.
+// The finaliser of splitmix64: keys that differ in one bit give unrelated streams.
 uint64_t mix(uint64_t key) {
     key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9;
     key = (key ^ (key >> 27)) * 0x94d049bb133111eb;
@@ -338,7 +367,7 @@ void max_pool(const float *x, int h, int w, int pad, float *y, uint8_t *which) {
                 ivec index = {};
                 for (int i = 1; i < 4; ++i) {
                     const vec value = load(corner + ((i >> 1) * w + (i & 1)) * pad);
-                    // The first of equals and any NaN, as PyTorch takes them.
+                    // The first of equal values, and any NaN, as in PyTorch.
                     const ivec better = (value > best) | (value != value);
                     best = better ? value : best;
                     index = better ? ivec{} + i : index;
@@ -361,7 +390,19 @@ void max_unpool(const float *dy, const uint8_t *which, int h, int w, int pad, fl
 
 } // namespace
 
-// build.rs names the table that this compilation makes, such as kernels_avx512.
+// The name that build.rs gives to the table of this compilation, such as kernels_avx512.
 extern const Kernels TM_KERNELS;
-const Kernels TM_KERNELS = {TM_INSTRUCTION_SET, patches,           convolve,    weight_gradient, activate,  normalise,
-                            normalise_gradient, activate_gradient, relu_affine, max_pool,        max_unpool};
+const Kernels TM_KERNELS = {TM_INSTRUCTION_SET,
+                            MATRICES,
+                            pack,
+                            unpack,
+                            patches,
+                            convolve,
+                            weight_gradient,
+                            activate,
+                            normalise,
+                            normalise_gradient,
+                            activate_gradient,
+                            relu_affine,
+                            max_pool,
+                            max_unpool};
