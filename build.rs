@@ -27,7 +27,7 @@ fn build() -> Result<(), String> {
     let root = lib.parent().ok_or("libtorch's lib folder has no parent")?;
     let version = libtorch_version(root).ok_or_else(|| {
         format!(
-            "{} holds no libtorch headers: run scripts/setup, or set LIBTORCH to a whole libtorch 2.11.0",
+            "{} has no libtorch headers: run scripts/setup, or set LIBTORCH to a whole libtorch 2.11.0",
             root.display()
         )
     })?;
@@ -45,8 +45,8 @@ fn build() -> Result<(), String> {
     println!("cargo::rustc-env=TCH_MNIST_LIBTORCH_LIB={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {
-        // libtorch_cuda registers its kernels when it is loaded. The linker drops a library of which it sees no symbol
-        // used (`--as-needed` is the default), and CUDA is then silently absent.
+        // libtorch_cuda registers its kernels when it is loaded. The linker drops a library whose symbols are not used
+        // (`--as-needed` is the default), and CUDA is then silently absent.
         println!("cargo::rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
     }
     Ok(())
@@ -74,7 +74,7 @@ fn compile(root: &Path, lib: &Path) -> Result<(), String> {
     if x86_64 {
         build.define("TM_X86_64", None);
     }
-    // graph.cpp: without CUDA, or without its headers, there is no capture.
+    // Without CUDA or its headers, graph.cpp compiles to functions that return an error.
     if let Some(cuda) = cuda_include(root).filter(|_| lib.join("libtorch_cuda.so").exists()) {
         build.define("TM_CUDA", None).include(cuda);
         println!("cargo::rustc-link-arg=-lc10_cuda");
@@ -105,7 +105,7 @@ fn compile_kernels(name: &str, flags: &[&str]) -> Result<(), cc::Error> {
         .std("c++17")
         .opt_level(3)
         .warnings(false)
-        // ISO C++ forbids the fused multiply-add that half the speed comes from.
+        // ISO C++ forbids fused multiply-add, which makes the kernels twice as fast.
         .flag("-ffp-contract=fast")
         .flags(flags)
         .define("TM_KERNELS", format!("kernels_{name}").as_str())
@@ -114,7 +114,7 @@ fn compile_kernels(name: &str, flags: &[&str]) -> Result<(), cc::Error> {
         .try_compile(&format!("tch_mnist_kernels_{name}"))
 }
 
-/// The OpenMP runtime that libtorch brings along, such as `libgomp.so.1` or `libgomp-98b21ff3.so.1`.
+/// The OpenMP runtime that comes with libtorch, such as `libgomp.so.1` or `libgomp-98b21ff3.so.1`.
 fn libgomp(lib: &Path) -> Option<String> {
     let names = fs::read_dir(lib).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.starts_with("libgomp")).min()

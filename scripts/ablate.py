@@ -1,4 +1,4 @@
-"""Measures what each ingredient of a recipe buys: the recipe as it is, and variants of it, from the same seeds.
+"""Measures what each ingredient of a recipe gains: the recipe as it is, and variants of it, from the same seeds.
 
     python scripts/ablate.py docs/ablations.toml --recipe best --jobs 2
 
@@ -27,25 +27,25 @@ else:
 
 
 def config(settings: dict, seed: int, args: argparse.Namespace) -> str:
-    """Everything that a run depends on, as its config.toml; the program checks it."""
+    """All settings of a run, as the program prints them after checking them."""
     own = {"recipe": args.recipe, **settings, "seed": seed, "validation": args.validation, "tta": True}
     own |= {"limit_train": args.limit_train, "threads": args.threads, "report": False, "tensorboard": False}
     line = [PROGRAM, "train", "--print-config", f"--data={args.data}", *flags(own)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        sys.exit(f"error: the settings {settings} were refused (the reason is above)")
+        sys.exit(f"error: the settings {settings} were refused (see above)")
     return done.stdout
 
 
 def train(settings: str) -> dict:
-    """The last line of a run: its accuracy on the images held out among it."""
+    """The last line of a run, with its accuracy on the images held out."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "config.toml")
         file.write_text(settings)
         line = [PROGRAM, "train", "-q", "--log-format=json", f"--config={file}", f"--out={folder}/run"]
         done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        sys.exit(f"error: a training ended with the exit code {done.returncode} (its own words are above)")
+        sys.exit(f"error: a training ended with the exit code {done.returncode} (see above)")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -70,7 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--validation", type=int, default=10000, help="images held out (default: 10000)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads a run (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads per run (default: 1)")
     parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
     parser.add_argument("--out", type=Path, default=Path("ablations.json"), help="default: ablations.json")
@@ -82,7 +82,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Trains what is missing, prints the table."""
+    """Trains the runs that are missing, and prints the table."""
     args = arguments()
     variants = tomllib.loads(args.file.read_text()).get(args.recipe)
     if not variants:
@@ -98,7 +98,7 @@ def main() -> None:
                 write_json(args.out, known)
                 print(f"{name}, seed {seed}: {job.result()['validation_accuracy']:.2f} %", file=sys.stderr)
         finally:
-            # After a failure, runs that have not begun do not begin.
+            # After a failure, no other run is started.
             pool.shutdown(cancel_futures=True)
     print(table({name: [known[configs[name, seed]] for seed in args.seeds] for name in variants}))
 

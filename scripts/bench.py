@@ -1,4 +1,4 @@
-"""Sets `tch-mnist` beside PyTorch on this machine: every contender takes its turn in every round of one run.
+"""Compares `tch-mnist` with PyTorch on this machine: all contenders take turns in every round.
 
     python scripts/bench.py                       # on the CPU: training steps, epochs, evaluation, start-up
     python scripts/bench.py --device cuda         # on a GPU
@@ -74,7 +74,7 @@ class Contender:
         """Its next line, which must be of this event."""
         line = self.process.stdout.readline()
         if not line or json.loads(line)["event"] != event:
-            sys.exit(f"error: {NAMES[self.name]} ended before its {event} (its own words are above)")
+            sys.exit(f"error: {NAMES[self.name]} ended before its {event} (see above)")
         return json.loads(line)
 
     def round(self) -> None:
@@ -84,7 +84,7 @@ class Contender:
         self.seconds.append(self.read("round")["seconds"])
 
     def stop(self) -> None:
-        """Ends it and notes the most memory that it had resident."""
+        """Ends it and records its peak resident memory."""
         self.process.stdin.close()
         self.process.stdout.close()
         _, status, usage = os.wait4(self.process.pid, 0)
@@ -93,7 +93,7 @@ class Contender:
 
 
 class Others:
-    """The share of the machine's cores that other processes, or the machine's other guests, took."""
+    """The share of the machine's cores that other processes, or other virtual machines, used."""
 
     def __init__(self) -> None:
         self.shares: list[float] = []
@@ -121,7 +121,7 @@ def measure(what: str, names: list[str], args: argparse.Namespace) -> dict:
         contenders.append(Contender.start(name, what, args))
     others = Others()
     for number in range(args.rounds):
-        # Each round begins with another one, so that none always follows the same.
+        # Each round starts with another contender, so that none always follows the same one.
         for contender in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
             others.during(contender)
         print(f"{what}: round {number + 1} of {args.rounds} is done", file=sys.stderr)
@@ -175,7 +175,7 @@ def table(result: dict, args: argparse.Namespace) -> str:
 
 
 def about(args: argparse.Namespace) -> dict:
-    """What was measured on."""
+    """The machine and the versions."""
     program = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     names = {"cpu": machine.name("cpu"), "cores": os.cpu_count(), "threads": args.threads or os.cpu_count()}
     return {**names, "program": program} | ({"gpu": machine.name(args.device)} if args.device != "cpu" else {})
@@ -188,10 +188,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--what", nargs="+", choices=measures, default=measures, help="which measures (default: all)")
     parser.add_argument("--only", nargs="+", choices=[*ON_CPU, *ON_CUDA[3:]], help="only these contenders")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds a measure, at least 1 (default: 5)")
-    parser.add_argument("--steps", type=int, default=50, help="training steps a round (default: 50)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images a step (default: 128)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core (default: 0)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per measure, at least 1 (default: 5)")
+    parser.add_argument("--steps", type=int, default=50, help="training steps per round (default: 50)")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per step (default: 128)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one per core (default: 0)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
     parser.add_argument("--out", type=Path, help="write all rounds as JSON to this file")
     args = parser.parse_args()
@@ -214,7 +214,7 @@ def main() -> None:
         if what == "start-up":
             result = start_up([name for name in names if name in ("eager", "torch", "fused", "captured")], args)
         elif what == "epoch":
-            # By the original's own functions, which take a plain net.
+            # The original's own functions take a plain net.
             result = measure(what, [name for name in names if name in ("eager", "torch", "fused", "captured")], args)
         else:
             result = measure(what, names, args)

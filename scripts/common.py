@@ -1,4 +1,4 @@
-"""What scripts that start many runs share: the program, means of several runs, files that are never half-written."""
+"""Shared by the scripts: where the program is, means of several runs, files that are never half-written."""
 
 import json
 import os
@@ -11,20 +11,20 @@ PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
 
 
 def need_program() -> None:
-    """Ends with a sentence when there is no program yet."""
+    """Exits with a sentence if the program has not been built."""
     if not PROGRAM.exists():
         sys.exit(f"error: {PROGRAM} is missing: run scripts/setup")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes `value`; at every moment the file is the one before or the whole new one."""
+    """Writes `value` to a temporary file and renames it."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, default=str, indent=1) + "\n")
     temporary.replace(path)
 
 
 def spread(values: list[float], form: str) -> str:
-    """Mean and standard error, as `form` formats them; of one value there is no error."""
+    """Mean and standard error, formatted by `form`; a single value has no error."""
     if len(values) == 1:
         return format(values[0], form)
     error = statistics.stdev(values) / len(values) ** 0.5

@@ -1,9 +1,9 @@
-"""The machine that something is measured on: its name, and how busy it is."""
+"""The machine that is measured: its name, and how busy it is."""
 
 import platform
 from pathlib import Path
 
-# Above this share of the machine, other processes decide what is measured.
+# If other processes use more than this share of the machine, measurements are not reliable.
 QUIET = 0.05
 
 
@@ -18,7 +18,7 @@ def name(device: str) -> str:
 
 
 def ticks() -> tuple[int, int]:
-    """Clock ticks that all cores were busy (or stolen), and that they had in all."""
+    """Clock ticks in which the cores were busy (or stolen), and all their clock ticks."""
     with open("/proc/stat") as file:
         user, nice, system, idle, iowait, irq, soft, steal = map(int, file.readline().split()[1:9])
     busy = user + nice + system + irq + soft + steal
@@ -26,5 +26,5 @@ def ticks() -> tuple[int, int]:
 
 
 def verdict(share: float) -> list[str]:
-    """A line that says so when others took too large a share of the machine."""
+    """A warning if other processes used too large a share of the machine."""
     return ["NOT TO BE TRUSTED: the machine was not quiet; run it again alone."] if share > QUIET else []

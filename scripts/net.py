@@ -1,11 +1,11 @@
-"""The net of the original, as it is written there: 11,392 parameters."""
+"""The net of the original: 11,392 parameters."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def block(inputs: int, outputs: int, dropout: float | None, padding: int = 0) -> nn.Sequential:
-    """A 3x3 convolution, ReLU, BatchNorm and, but for the last block, dropout."""
+    """A 3x3 convolution, ReLU, BatchNorm and, except in the last block, dropout."""
     layers = [
         nn.Conv2d(inputs, outputs, kernel_size=(3, 3), padding=padding, bias=False),
         nn.ReLU(),

@@ -57,19 +57,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("space", type=Path, metavar="SPACE.toml", help="what is fixed and what varies; see docs/sweeps.md")
     add("--sampler", choices=["tpe", "random", "grid"], default="tpe", help="what draws the trials (default: tpe)")
     add("--pruner", choices=["hyperband", "halving", "none"], default="hyperband", help="default: hyperband")
-    add("--trials", type=count, default=50, help="trials in all, with those of earlier starts (default: 50)")
+    add("--trials", type=count, default=50, help="total number of trials, earlier calls included (default: 50)")
     add("--jobs", type=count, help="trials at once (default: 1; with --ray as many as the cluster has room for)")
-    add("--timeout", type=amount, metavar="SECONDS", help="start no trial after so long; those under way end")
+    add("--timeout", type=amount, metavar="SECONDS", help="start no trial after this time; running ones are ended")
     add("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/sweep-NAME, of NAME.toml)")
     add(
         "--storage",
         metavar="URL",
-        help="a database as Optuna takes it, or a journal's file (default: DIR/sweep.journal)",
+        help="the URL of a database, or the file of a journal (default: DIR/sweep.journal)",
     )
-    add("--study", metavar="NAME", help="the study's name in the storage (default: that of the space file)")
+    add("--study", metavar="NAME", help="the study's name in the storage (default: the name of the space file)")
     add("--data", type=Path, default=Path("data"), metavar="DIR", help="the folder of the datasets (default: data)")
     add("--program", type=Path, default=PROGRAM, metavar="PATH", help="default: target/release/tch-mnist")
-    add("--ray", metavar="ADDRESS", help="run the trials on this Ray cluster (auto, HOST:PORT), or local for one here")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="a Ray cluster for the trials: auto, HOST:PORT, or local to start one here",
+    )
     add("--cpus-per-trial", type=count, metavar="N", help="threads per trial (default: cores / jobs; with --ray 1)")
     add(
         "--gpus-per-trial",
@@ -83,7 +87,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=count,
         default=3,
         metavar="N",
-        help="runs of the best settings on the test; 0: none (default: 3)",
+        help="seeds of the final comparison on the test set; 0: none (default: 3)",
     )
     args = parser.parse_args(arguments)
     if args.jobs == 0 or args.cpus_per_trial == 0 or args.trials == 0:
@@ -94,14 +98,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: noted, and looked at between two messages, so that nothing is left half-written."""
+    """Ctrl-C and SIGTERM: recorded, and handled between two messages, so that nothing is left half-written."""
 
     def __init__(self) -> None:
         self.signal = 0
         self.listen()
 
     def listen(self) -> None:
-        """Takes the signals, from others who may have taken them."""
+        """Installs the handlers, also over those of others."""
         for number in [signal.SIGINT, signal.SIGTERM]:
             signal.signal(number, self._note)
 
@@ -109,12 +113,12 @@ class Stop:
         self.signal = number
 
     def asked(self) -> bool:
-        """Whether there was one."""
+        """Whether a signal came."""
         return self.signal != 0
 
 
 def lock(out: Path) -> int:
-    """Keeps other sweeps out of the folder as long as this process lives."""
+    """Locks the folder against other sweeps for the life of this process."""
     out.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(out / "sweep.lock", os.O_CREAT | os.O_RDWR, 0o644)
     try:
@@ -139,7 +143,7 @@ def place_of(args: argparse.Namespace) -> tuple[Place, int]:
 
 @dataclass
 class Parts:
-    """What a sweep is put together from."""
+    """The parts of a sweep."""
 
     args: argparse.Namespace
     space: space.Space
@@ -155,7 +159,7 @@ class Parts:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    """The whole of it; returns the exit code."""
+    """Runs the sweep; returns the exit code."""
     stop = Stop()
     searched = space.read(args.space)
     points = searched.grid() if args.sampler == "grid" else []
@@ -164,7 +168,7 @@ def sweep(args: argparse.Namespace) -> int:
     held = lock(out)
     journal = out / "sweep.journal"
     if args.storage is None:
-        # Nobody else writes it: a lock that is there was left by a process that was killed.
+        # Only this process writes it: an existing lock was left by a process that was killed.
         Path(f"{journal}.lock").unlink(missing_ok=True)
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -180,10 +184,10 @@ def sweep(args: argparse.Namespace) -> int:
     study.enqueue(opened, points, trials)
 
     place, threads = place_of(args)
-    # Ray has taken them.
+    # Ray installs its own.
     stop.listen()
     program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
-    # Nobody looks at a trial; settings that the space fixes come later and win.
+    # Trials need no report; settings in [fixed] come later and win.
     unseen = ["--report=false", "--tensorboard=false"]
     command = [*program, f"--threads={threads}", *unseen, *flags(searched.fixed)]
     parts = Parts(args, searched, defaults, out, opened, trials, place, command, stop)
@@ -202,7 +206,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 def search(parts: Parts) -> list[FrozenTrial]:
     """Runs the trials, and returns those that count."""
-    # A bar for people, a line a trial for a log.
+    # A bar on a terminal, one line per trial in a log.
     bar = tqdm(total=parts.trials, unit="trial", disable=None)
 
     def ended(trial: FrozenTrial) -> None:
@@ -243,7 +247,7 @@ def search(parts: Parts) -> list[FrozenTrial]:
 
 
 def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
-    """The results of a sweep that came to its end."""
+    """The results of a sweep that is done."""
     seeds = parts.space.seeds
     print(study.summary(trials, lambda trial: trial.params.get("epochs", parts.defaults["epochs"]) * seeds))
     if best_value(parts.study) is None:

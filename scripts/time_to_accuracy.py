@@ -1,4 +1,4 @@
-"""Whole trainings by `tch-mnist train --recipe`: the mean test accuracy that a recipe ends at, and its seconds.
+"""Whole trainings by `tch-mnist train --recipe`: the mean final test accuracy of a recipe, and its seconds.
 
     python scripts/bench.py time-to-accuracy          # --recipe speed beside the original in PyTorch
     python scripts/bench.py time-to-accuracy --recipes best original --pytorch-seeds 0
@@ -25,7 +25,7 @@ PYTORCH = "original in PyTorch"
 
 
 def train(line: list[object]) -> dict:
-    """Runs a training that prints JSON lines: its accuracy, its seconds, the share of the machine that others took."""
+    """Runs a training that prints JSON lines: its accuracy, its seconds, the share of the machine that others used."""
     (busy, total), began = machine.ticks(), time.perf_counter()
     process = subprocess.Popen([str(part) for part in line], stdout=subprocess.PIPE, text=True)
     lines = [json.loads(text) for text in process.stdout]
@@ -34,7 +34,7 @@ def train(line: list[object]) -> dict:
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - began
     if process.returncode != 0:
-        sys.exit(f"error: {line[0]} {line[1]} ended with the exit code {process.returncode} (its own words are above)")
+        sys.exit(f"error: {line[0]} {line[1]} ended with the exit code {process.returncode} (see above)")
     after_busy, after_total = machine.ticks()
     own = (usage.ru_utime + usage.ru_stime) * os.sysconf("SC_CLK_TCK")
     epochs = [line for line in lines if line["event"] == "epoch"]
@@ -81,10 +81,10 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     recipes = ["original", "best", "speed"]
     parser.add_argument("--recipes", nargs="+", choices=recipes, default=["speed"], help="default: speed")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds a recipe, from 1 on (default: 5)")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds per recipe, from 1 on (default: 5)")
     parser.add_argument("--pytorch-seeds", type=int, default=1, help="seeds in PyTorch; 0: leave it out (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one a core (default: 0)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one per core (default: 0)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
     parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")
     parser.add_argument("--out", type=Path, help="write all runs as JSON to this file")

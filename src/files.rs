@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::path::Path;
 
-/// How the name of a temporary file of this program ends; it begins with a dot.
+/// The end of the name of this program's temporary files; their names begin with a dot.
 const TEMPORARY: &str = ".tch-mnist.tmp";
 
 /// Writes `path` through `write`, so that at every moment the file is the old one or the whole new one.
 ///
-/// `write` gets the path of a temporary file in the same folder. When it returns, the file is flushed to disk and
-/// renamed over `path`, and the folder is flushed too; when it fails, the temporary file is removed.
+/// `write` gets the path of a temporary file in the same folder. Then the file is flushed to disk and renamed to `path`, and the
+/// folder is flushed too. If `write` fails, the temporary file is removed.
 ///
 /// # Errors
 ///
@@ -24,7 +24,7 @@ pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<
         .suffix(TEMPORARY)
         .permissions(default_permissions())
         .tempfile_in(folder)
-        // Its text names the temporary file, which the reader has never heard of.
+        // Its text would name the temporary file, which the reader does not know.
         .map_err(|error| std::io::Error::from(error.kind()))
         .with_context(cannot)?
         .into_temp_path();
@@ -35,10 +35,6 @@ pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<
 }
 
 /// Removes the temporary files that a process left in `folder` when it was killed within [`write_atomically`].
-///
-/// # Errors
-///
-/// When the folder cannot be read or written.
 pub(crate) fn remove_temporaries(folder: &Path) -> Result<()> {
     let cannot = || format!("{} cannot be cleared of temporary files", folder.display());
     for entry in std::fs::read_dir(folder).with_context(cannot)? {
@@ -60,7 +56,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// What an ordinary new file gets, before the umask: a temporary file is private else.
+/// The permissions of an ordinary new file, before the umask. Without them a temporary file would be private.
 fn default_permissions() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
     std::fs::Permissions::from_mode(0o666)

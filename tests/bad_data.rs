@@ -50,19 +50,19 @@ fn header(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-/// A file that claims `length` bytes and takes none on disk but its header.
+/// A sparse file of `length` bytes: only its header takes space on disk.
 fn put_sparse(folder: &Path, name: &str, numbers: &[u32], length: u64) {
     let mut file = File::create(cleared(folder, name)).unwrap();
     file.write_all(&header(numbers)).unwrap();
     file.set_len(length).unwrap();
 }
 
-/// Every door refuses the folder that `damage` leaves: one line on stderr with exit code 1 and less than 1 GB of
+/// Every command refuses the folder after `damage`: one line on stderr with exit code 1 and less than 1 GB of
 /// memory, and the same sentence from the library. `expected` are parts of it.
 fn refused(expected: &[&str], damage: impl FnOnce(&Path)) {
     let folder = folder();
     damage(folder.path());
-    // Python, because the standard library here cannot tell the peak memory of a child.
+    // Python, because Rust's standard library does not report the peak memory of a child.
     let measured = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python"))
         .args([
             "-c",
@@ -196,7 +196,7 @@ fn no_permission() {
     std::fs::write(&path, "secret").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     let error = Data::load(folder.path(), Dataset::Mnist, Device::Cpu, 0, 0).unwrap_err().to_string();
-    // Root reads it all the same, and then it is no IDX file.
+    // Root can read it all the same; then it is not an IDX file.
     let expected =
         if File::open(&path).is_ok() { "starts with 1936024434" } else { "cannot be read (Permission denied" };
     assert!(error.contains(expected), "{error}");
@@ -216,7 +216,7 @@ fn gzipped_and_damaged() {
     refused(&[LABELS, ".gz ends in the middle of its gzipped data"], cut(5));
     refused(&[LABELS, ".gz has ", "so 10008 bytes are expected"], cut(2_000));
     refused(&[LABELS, ".gz ends in the middle of its gzipped data", DELETE], cut(usize::MAX));
-    refused(&[".gz is no sound gzip file"], |folder| {
+    refused(&[".gz is not a valid gzip file"], |folder| {
         cleared(folder, LABELS);
         std::fs::write(folder.join(format!("{LABELS}.gz")), "this is a text and no gzip file").unwrap();
     });
@@ -225,7 +225,7 @@ fn gzipped_and_damaged() {
 
 #[test]
 fn gzip_bombs() {
-    // 300 MB of zeros after a header of 10,000 images, then after one that matches no labels.
+    // 300 MB of zeros after a header of 10,000 images, then after a header that does not match the labels.
     let mut bomb = header(&[2051, 10_000, 28, 28]);
     bomb.resize(300 << 20, 0);
     refused(&[IMAGES, ".gz has more than 7840016 bytes"], |folder| put_gzipped(folder, IMAGES, &bomb));

@@ -59,7 +59,7 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 /// nothing written.
 fn refused_file(path: &Path, expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    // Python, because the standard library here cannot tell the peak memory of a child.
+    // Python, because Rust's standard library does not report the peak memory of a child.
     let measured = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python"))
         .args([
             "-c",
@@ -273,7 +273,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<StateDict> {
     weights::read(&path)
 }
 
-/// Pieces of which pickles are made: every opcode that is read, names that mean something, references.
+/// Pieces of pickles: every opcode that is read, known names, references.
 fn pickle_piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::sample::select(b"(012N)]tlaes}du\x85\x86\x87\x88\x89\x8f\x90\x91\x93\x94\x81QRb.".to_vec())

@@ -45,7 +45,7 @@ fn a_round_waits_for_its_request() {
         writeln!(stdin).unwrap();
         assert!(lines.next().unwrap().contains("round"));
     }
-    // Who asks for no more ends it.
+    // Closing stdin ends it.
     drop(stdin);
     assert_eq!(lines.next(), None);
     assert!(child.wait().unwrap().success());

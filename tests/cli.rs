@@ -86,7 +86,7 @@ fn so_does_one_that_only_the_test_shows_and_what_was_saved_is_kept() {
     train(&out, &["--epochs", "1", "-q"]).assert().success();
     let weights = out.join("checkpoint.safetensors");
     let kept = fs::read(&weights).unwrap();
-    // One step an epoch: its own loss is that of the weights before it.
+    // One step per epoch: its loss is that of the weights before the step.
     let (_other_folder, other) = common::out();
     let args = ["--limit-train", "128", "--epochs", "1", "--lr", "1e30", "-q"];
     let (sentence, code) = failure(train(&other, &args).args(["--init", weights.to_str().unwrap()]));

@@ -118,7 +118,7 @@ fn an_unknown_flag_is_refused() {
     assert_eq!(code, 2);
 }
 
-/// Whether libtorch here has a CUDA half: without one there is nothing to say of drivers.
+/// Whether this libtorch has a CUDA half; without one `doctor` says nothing about drivers.
 fn cpu_build() -> bool {
     doctor(Path::new(DATA))["cuda"]["runtime"].is_null()
 }
@@ -165,7 +165,7 @@ fn a_driver_that_does_not_start() {
 
 #[test]
 fn devices_are_listed_with_their_memory() {
-    // libtorch itself sees through this driver, which can do nothing but introduce itself.
+    // libtorch itself cannot use this driver, which only answers questions.
     let (text, cuda) = with_driver(&[("FAKE_DEVICES", "2")]);
     assert_eq!(cuda["driver"], "99.0");
     assert_eq!(cuda["devices"][1]["index"], 1);

@@ -208,7 +208,7 @@ fn a_sound_file_with_another_checksum() {
     let mirror = Mirror::serving([(SMALL, gzip(&bytes))]);
     let folder = folder_without(SMALL);
     fails(&folder, &mut download(folder.path(), &[&mirror.url]), &["SHA-256 is not the published one"]);
-    // Of KMNIST the checksum is that of the .gz.
+    // KMNIST has only checksums of its .gz files.
     let kmnist = tempfile::tempdir().unwrap();
     std::fs::create_dir(kmnist.path().join("kmnist")).unwrap();
     let mirror = Mirror::serving([(NAMES[0], gzip(&std::fs::read(real("t10k-images-idx3-ubyte")).unwrap()))]);
@@ -220,7 +220,7 @@ fn a_sound_file_with_another_checksum() {
 fn a_page_instead_of_a_file() {
     let mirror = Mirror::serving([(SMALL, b"<html>Please log in to the network</html>".to_vec())]);
     let folder = folder_without(SMALL);
-    fails(&folder, &mut download(folder.path(), &[&mirror.url]), &["is no sound gzip file"]);
+    fails(&folder, &mut download(folder.path(), &[&mirror.url]), &["is not a valid gzip file"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tch_mnist::{Kernels, Net, StateDict, weights};
 
 const FORMATS: [&str; 3] = ["pt", "pth", "safetensors"];
 
-/// A net that has seen a batch, so that its running statistics are none that a new one has.
+/// A net that has seen a batch, so that its running statistics are not those of a new net.
 fn net() -> Net {
     let net = Net::new(Device::Cpu, 0.05, Kernels::Torch);
     let _ = tch::no_grad(|| net.forward_t(&Tensor::randn([16, 1, 28, 28], (Kind::Float, Device::Cpu)), true));

@@ -1,4 +1,4 @@
-//! Pictures of digits: what MNIST's own give, what other pictures of them give, what is refused.
+//! Pictures of digits: MNIST's own images, other pictures of digits, and files that are refused.
 
 mod common;
 
@@ -46,7 +46,7 @@ fn test_images_as_png_give_what_evaluate_gives() {
     for (k, bytes) in images.iter().enumerate() {
         gray(bytes).save(pictures.join(format!("{k:04}.png"))).unwrap();
     }
-    // What is no picture by its name is none of the folder's pictures.
+    // A file whose name is not a picture's is skipped in a folder.
     fs::write(pictures.join("notes.txt"), "no picture").unwrap();
     let predictions = json_lines(&stdout(predict(&weights, &["--log-format", "json"]).arg(&pictures)));
     assert_eq!(predictions.len(), 1000);
@@ -93,7 +93,7 @@ fn every_test_image_is_left_as_it_is() {
     let bytes = &test_images(1)[0];
     let png = encoded(&gray(bytes).into(), ImageFormat::Png);
     assert_eq!(tch_mnist::digit::read(&png).unwrap().to_vec(), *bytes);
-    // Moved by two pixels it is no longer as MNIST would have it, unless --raw insists; put right it is the same.
+    // Moved by two pixels it no longer has MNIST's form: without --raw it is moved back.
     let mut moved = bytes.clone();
     moved.rotate_right(2);
     let png = encoded(&gray(&moved).into(), ImageFormat::Png);
@@ -178,7 +178,7 @@ fn what_is_no_picture_of_a_digit_is_refused_in_a_sentence() {
     for (name, reason) in [
         ("missing.png", "No such file"),
         ("blank.png", "one colour"),
-        ("text.png", "no PNG, JPEG, BMP or GIF"),
+        ("text.png", "not a PNG, JPEG, BMP or GIF"),
         ("empty.png", "it is empty"),
         ("cut.png", "cannot be decoded"),
         ("bomb.png", "65000x65000 pixels"),
@@ -190,7 +190,7 @@ fn what_is_no_picture_of_a_digit_is_refused_in_a_sentence() {
     let big = at("big.png");
     GrayImage::new(30, 28).save(&big).unwrap();
     let (sentence, _) = failure(predict(&weights, &["--raw"]).arg(&big));
-    assert!(sentence.contains("30x28 pixels, and --raw takes 28x28"), "{sentence}");
+    assert!(sentence.contains("30x28 pixels; --raw takes 28x28"), "{sentence}");
 
     // The others are predicted all the same.
     let mut several = predict(&weights, &[]);

@@ -1,4 +1,4 @@
-//! What there is to look at: the plots and the page of a run, made again, compared, and of weights from anywhere.
+//! The plots and the page of a run: made again, compared, and for any weights.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 
 const PICTURES: [&str; 7] = ["accuracy", "confusion", "loss", "loss_by_step", "lr", "misclassified", "training_images"];
 
-/// A run that was looked at.
+/// A run with a report.
 fn run(out: &Path, args: &[&str]) {
     train(out, &["-q", "--report"]).args(args).assert().success();
 }
@@ -81,7 +81,7 @@ fn a_run_is_looked_at_and_can_be_again() {
     assert!(said.contains("report.html"), "{said}");
     assert!(looked_at(&out) == first);
 
-    // What is left of a run that was cut short: a checkpoint, and metrics without an end.
+    // An interrupted run leaves a checkpoint, and metrics without an end.
     let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let epochs: String = metrics.lines().take(1).map(|line| format!("{line}\n")).collect();
     fs::write(out.join("metrics.jsonl"), epochs).unwrap();

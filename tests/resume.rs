@@ -1,4 +1,4 @@
-//! Nothing is lost: a run that was stopped, however it was stopped, ends as one that was not.
+//! Nothing is lost: a run that was stopped in any way ends as one that was never stopped.
 
 mod common;
 

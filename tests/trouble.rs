@@ -1,4 +1,4 @@
-//! What can go wrong around a run: a full disk, a folder that goes away, memory that is not given back.
+//! Trouble around a run: a full disk, a folder that goes away, memory that is not returned.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Runs a shell script as root of a mount namespace of its own, with a small file system mounted at `$disk`; the
-/// program is `$program`. None where the system does not let us.
+/// program is `$program`. `None` if the system does not allow it.
 fn on_a_small_disk(script: &str) -> Option<(String, i32)> {
     let allowed = Command::new("unshare").args(["-rm", "true"]).stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {

@@ -49,7 +49,7 @@ fn the_test_images_change_nothing() {
 fn the_seed_chooses_the_images() {
     let run = |seed: &str| {
         let (_folder, out) = out();
-        // A rate that leaves the net as it was drawn: only the images differ.
+        // A learning rate that changes nothing: only the images differ.
         held_out(&out, &["--lr", "1e-30", "--epochs", "1", "--seed", seed]).assert().success();
         metrics(&out)[0]["validation_loss"].clone()
     };

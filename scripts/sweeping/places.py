@@ -30,7 +30,7 @@ class Ended:
 
 
 class Place(Protocol):
-    """Something that runs jobs and says what becomes of them."""
+    """Something that runs jobs and reports on them."""
 
     jobs: int
     """How many it runs at once."""

@@ -1,4 +1,4 @@
-"""What a sweep leaves: a table of its trials, the best one's settings, and pictures."""
+"""The files of a sweep: a table of its trials, the best one's settings, and pictures."""
 
 import csv
 import os
@@ -23,14 +23,14 @@ from matplotlib.axes import Axes  # noqa: E402
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; the file takes the place of `path` when it is whole."""
+    """A temporary path to write to; the file is then renamed to `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
     yield temporary
     os.replace(temporary, path)
 
 
 def write_table(path: Path, trials: Sequence[FrozenTrial], parameters: Sequence[str]) -> None:
-    """`sweep.csv`: a line a trial. The accuracy of a pruned one is its last epoch's; of a diverged one it is 0."""
+    """`sweep.csv`: one line per trial. The accuracy of a pruned one is that of its last epoch; of a diverged one 0."""
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
@@ -83,7 +83,7 @@ def draw(folder: Path, study: optuna.Study, trials: Sequence[FrozenTrial]) -> li
         if not enough:
             missing.append(name)
             continue
-        # Optuna marks its functions as experimental, and leaves its style behind.
+        # Optuna warns that its functions are experimental, and changes the style for good.
         with warnings.catch_warnings(), plt.style.context("default"):
             warnings.simplefilter("ignore")
             save(folder / name, plot)

@@ -39,7 +39,7 @@ class UsageError(Exception):
     """A mistake in the command line or in the space file: one sentence, exit code 2."""
 
 
-# The keys that each type of entry takes, and of those the ones that it needs.
+# The keys of each type of entry, and those that it needs.
 KEYS = {
     "float": ({"low", "high", "step", "points"}, {"low", "high"}),
     "log-float": ({"low", "high", "points"}, {"low", "high"}),
@@ -47,7 +47,7 @@ KEYS = {
     "choice": ({"values"}, {"values"}),
 }
 
-# The sweep itself says these.
+# The sweep itself sets these.
 RESERVED = {
     "validation": "write validation = N above the tables",
     "seed": "write seeds = N above the tables",
@@ -63,7 +63,7 @@ class Range:
 
     distribution: BaseDistribution
     grid: list[Setting] | None
-    """The values that `--sampler grid` tries; none where the entry does not say how many."""
+    """The values that `--sampler grid` tries; None if the entry does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def read(path: Path) -> Space:
     except OSError as error:
         raise wrong(f"it cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise wrong(f"it is no TOML: {error}") from error
+        raise wrong(f"it is not TOML: {error}") from error
     unknown = table.keys() - {"seeds", "validation", "fixed", "space"}
     if unknown:
-        raise wrong(f"{min(unknown)} is no key of a space file: seeds, validation, [fixed] and [space] are")
+        raise wrong(f"{min(unknown)} is not a key of a space file; its keys are seeds, validation, [fixed] and [space]")
     for key in ["seeds", "validation"]:
         value = table.get(key, 1 if key == "seeds" else None)
         if value is None:
@@ -115,7 +115,7 @@ def read(path: Path) -> Space:
             raise wrong(f"{key} takes a whole number from 1 up, not {value!r}")
     for key in ["fixed", "space"]:
         if not isinstance(table.get(key, {}), dict):
-            raise wrong(f"{key} is no table: write [{key}]")
+            raise wrong(f"{key} is not a table: write [{key}]")
     fixed, entries = (
         {name.replace("-", "_"): x for name, x in table.get(key, {}).items()} for key in ["fixed", "space"]
     )
@@ -139,13 +139,13 @@ def read(path: Path) -> Space:
 
 
 def read_range(entry: object) -> Range:
-    """One entry of `[space]`. A ValueError says what is wrong with it."""
+    """One entry of `[space]`; raises a ValueError if it is wrong."""
     if not isinstance(entry, dict) or entry.get("type") not in KEYS:
         raise ValueError(f'write {{ type = "...", ... }} with one of the types {", ".join(KEYS)}')
     kind = entry["type"]
     known, needed = KEYS[kind]
     for key in entry.keys() - known - {"type"}:
-        raise ValueError(f"{key} is no key of the type {kind}: {', '.join(sorted(known))} are")
+        raise ValueError(f"{key} is not a key of the type {kind}; its keys are {', '.join(sorted(known))}")
     for key in sorted(needed - entry.keys()):
         raise ValueError(f"the type {kind} needs {key}")
     if kind == "choice":
@@ -204,7 +204,7 @@ def check(space: Space, program: Path) -> dict[str, Setting]:
 
 
 def ends_of(distribution: BaseDistribution) -> list[Setting]:
-    """The values that a program must take if it takes all that can be drawn."""
+    """The ends of all ranges: if the program accepts these, it accepts every value that can be drawn."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     return [distribution.low, distribution.high]
@@ -216,7 +216,9 @@ def ask_program(program: Path, settings: Mapping[str, Setting], name: str) -> di
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
-        raise UsageError(f"--program {program} cannot be run ({error.strerror}): build it by scripts/setup") from error
+        raise UsageError(
+            f"--program {program} cannot be run ({error.strerror}): run scripts/setup"
+        ) from error
     if done.returncode != 0:
         sentence = done.stderr.strip().removeprefix("error: ")
         raise UsageError(f"tch-mnist train does not take the settings of {name}.toml: {sentence}")

@@ -1,4 +1,4 @@
-"""The sweep on Optuna: which trial comes next, what it came to, which is pruned, and which is run again.
+"""The sweep on Optuna: which trial comes next, its result, which is pruned, and which is run again.
 
 One process of a sweep talks to Optuna, whatever machines its trials run on; several such processes may share a storage.
 A trial that is under way is marked with its process and with a heartbeat, so that one whose process died is found: it
@@ -28,10 +28,10 @@ from sweeping.trial import Job
 HEARTBEAT = 20
 DEAD = 120
 
-# How often a trial whose process died is run again. What a sweep ended itself, or what ended with it, does not count.
+# How often a trial whose process died is run again. Trials that ended with their sweep do not count.
 RETRIES = 3
 
-# So many trials that fail one after the other end the sweep: then it is not the settings.
+# The sweep ends after this many failed trials in a row: the cause is then not the settings.
 FAILURES = 3
 
 
@@ -45,7 +45,7 @@ def open_storage(where: str) -> BaseStorage:
         try:
             return RDBStorage(where) if "://" in where else JournalStorage(JournalFileBackend(where))
         except Exception as error:
-            # Of several processes that begin at once only one can make the tables; the others find them soon after.
+            # If several processes start at once, only one can create the tables; the others find them soon after.
             if not isinstance(error, DatabaseError) or attempt == 4:
                 reason = str(error).split("\n")[0]
                 raise UsageError(f"--storage {where} cannot be opened: {reason}") from error
@@ -55,12 +55,12 @@ def open_storage(where: str) -> BaseStorage:
 
 def make_sampler(name: str) -> BaseSampler:
     """`grid` enqueues its points instead, and draws nothing."""
-    # Trials under way count as poor ones, so that the next is not drawn beside them.
+    # Running trials count as poor ones, so that the next one is not drawn next to them.
     return TPESampler(constant_liar=True) if name == "tpe" else RandomSampler()
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
-    """A pruner of trials of so many epochs: a third of those that reach 1, 3, 9, ... epochs go on."""
+    """A pruner for trials of this many epochs: a third of those that reach 1, 3, 9, ... epochs go on."""
     if name == "none":
         return NopPruner()
     if name == "halving":
@@ -95,7 +95,7 @@ def enqueue(study: optuna.Study, points: list[dict], trials: int) -> None:
 
 
 def is_finished(trial: FrozenTrial) -> bool:
-    """Whether a trial counts: it ended, and no other one stands for it."""
+    """Whether a trial counts: it ended, and no other one replaces it."""
     if trial.state == TrialState.FAIL:
         return "error" in trial.user_attrs
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
@@ -112,16 +112,16 @@ class Sweep:
     seeds: list[int]
     place: Place
     trials: int
-    """How many there are to be, those of earlier processes counted."""
+    """The total number of trials, those of earlier processes included."""
     owner: str
     """Marks the trials of this process, and of those before it with the same `--out`."""
     exclusive: bool
-    """Whether no other process can be at work on the storage."""
+    """Whether no other process can use the storage."""
     scratch: Path | None
     timeout: float | None
     stopped: Callable[[], bool]
     ended: Callable[[FrozenTrial], None]
-    """Is told of every trial that counts."""
+    """Called with every trial that counts."""
     _running: dict[int, Trial] = field(default_factory=dict)
     _failures: int = 0
 
@@ -147,7 +147,7 @@ class Sweep:
                 self.reclaim()
 
     def abandon(self) -> None:
-        """Ends what runs, and puts it back for the next process."""
+        """Ends the running trials, and enqueues them for the next process."""
         if self._running:
             self.place.stop()
         for trial in self._running.values():
@@ -182,7 +182,7 @@ class Sweep:
     def _epoch(self, message: Epoch) -> None:
         trial = self._running[message.number]
         known = self.study.get_trials(deepcopy=False)[message.number].intermediate_values
-        # A job that Ray started again on another machine tells its epochs again.
+        # A job that Ray started again on another machine reports its epochs again.
         if message.epochs not in known:
             trial.report(message.accuracy, message.epochs)
         self.place.answer(message, trial.should_prune())
@@ -204,7 +204,7 @@ class Sweep:
         if result.status == "pruned":
             self.study.tell(trial, state=TrialState.PRUNED)
         elif result.status == "diverged":
-            # The worst that there is: the sampler shall learn from it.
+            # The worst value, so that the sampler learns from it.
             trial.set_user_attr("diverged", True)
             self.study.tell(trial, 0.0)
         else:
@@ -219,7 +219,7 @@ class Sweep:
         self.ended(self.study.get_trials(deepcopy=False)[number])
         self._failures += 1
         if self._failures == FAILURES:
-            raise SweepFailed(f"{FAILURES} trials failed one after the other, the last one so: {error}")
+            raise SweepFailed(f"{FAILURES} trials failed in a row, the last one because of: {error}")
 
     def reclaim(self, at_start: bool = False) -> None:
         """Runs the trials again whose process died: those of this one's predecessors, and those without a heartbeat."""

@@ -33,9 +33,9 @@ class Job:
     """What a trial runs."""
 
     number: int
-    """The trial's, or another one that is given to no other job at the same time."""
+    """The trial's number, or another one that no other job has at the same time."""
     command: list[str]
-    """The program and its flags, but for --seed and --out."""
+    """The program and its flags, without --seed and --out."""
     seeds: list[int]
     """One run each, one after the other."""
     keep: Path | None = None
@@ -49,15 +49,15 @@ class Result:
     """How a job ended."""
 
     status: str
-    """done, pruned, diverged or failed, as the program says it; `usage`: it refused its flags; `lost`: its process went
-    away, and the job is to be run again."""
+    """done, pruned, diverged or failed, as the program reports; `usage`: it refused its flags; `lost`: its process is
+    gone, and the job must be run again."""
     accuracy: float | None = None
     """The mean over the seeds of the last epoch's accuracy, in percent."""
     epochs: int = 0
     """Epochs trained, of all seeds together."""
     seconds: float = 0.0
     error: str | None = None
-    """One sentence, when it failed."""
+    """One sentence, if it failed."""
 
 
 Decide = Callable[[int, float], bool]
@@ -68,13 +68,13 @@ Start = Callable[[list[str], IO[str]], "subprocess.Popen[str]"]
 
 
 def start(command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
-    """Starts a program that ends with this process at the latest, and that a Ctrl-C in the terminal does not reach."""
+    """Starts a program that ends when this process ends, and that a Ctrl-C in the terminal does not reach."""
     leash = [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *command]
     return subprocess.Popen(leash, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
 
 
 def run(job: Job, decide: Decide, start: Start = start) -> Result:
-    """Runs a job to its end. Only the first seed's epochs are shown to `decide`: the others refine what it let live."""
+    """Runs a job to its end. `decide` sees the first seed's epochs; the others run only if it was not pruned."""
     began = time.monotonic()
     accuracies: list[float] = []
     epochs = 0
@@ -98,7 +98,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     """Runs the program once."""
     host = socket.gethostname()
     if not os.access(command[0], os.X_OK):
-        return Result("failed", error=f"there is no program {command[0]} on {host}")
+        return Result("failed", error=f"the program {command[0]} does not exist on {host}")
     accuracy, epochs, last = None, 0, {}
     with tempfile.TemporaryFile("w+") as stderr:
         with start(command, stderr) as process:

@@ -1,4 +1,4 @@
-"""The end of a sweep: the winner, and beside it the original's settings, on the test images.
+"""The end of a sweep: the best settings and the original's, measured on the test set.
 
 Both are trained on the whole training split, with seeds that no trial had. It is the only place where a sweep looks at
 the test images, and nothing is chosen by them.
@@ -25,7 +25,7 @@ def report(
     folder: Path, place: Place, command: list[str], candidates: dict[str, Settings], seeds: list[int],
     stopped: Callable[[], bool],
 ) -> dict | None:  # fmt: skip
-    """Trains each candidate with each seed, and writes and returns `report.json`; none when it was stopped.
+    """Trains each candidate with each seed, and writes and returns `report.json`; None if it was stopped.
 
     One that is there already for the same settings and seeds is kept.
     """

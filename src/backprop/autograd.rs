@@ -8,16 +8,12 @@ use tch::{Kind, Tensor};
 ///
 /// All sets go through one batched forward and backward pass. They share no weights, so the gradient of the summed
 /// error is each set's own gradient.
-///
-/// # Errors
-///
-/// When libtorch fails.
 pub(crate) fn gradients(problem: &Problem, weights: &[[f64; 8]]) -> Result<Vec<[f64; 8]>> {
     let gradient = sum_backward(problem, weights).context("libtorch's autograd failed on the 2-2-2 network")?;
     Ok(gradient.as_chunks::<8>().0.to_vec())
 }
 
-/// The gradient of the summed error, flat: 8 numbers a set of weights.
+/// The gradient of the summed error, flat: 8 numbers per set of weights.
 fn sum_backward(problem: &Problem, weights: &[[f64; 8]]) -> Result<Vec<f64>> {
     let inputs = Tensor::f_from_slice(&problem.inputs)?.f_view([2, 1])?;
     let targets = Tensor::f_from_slice(&problem.targets)?.f_view([2, 1])?;

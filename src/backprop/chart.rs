@@ -1,4 +1,4 @@
-//! E_total over the steps as text: one small chart a learning rate, all on the same axes.
+//! E_total over the steps as text: one small chart per learning rate, all on the same axes.
 
 use super::Run;
 use super::number::number;
@@ -39,7 +39,7 @@ pub(crate) fn charts(runs: &[Run]) -> Vec<String> {
 fn chart(run: &Run, highest: f64) -> Vec<String> {
     let points: Vec<(f32, f32)> = run.rows.iter().map(|row| (row.step as f32, row.e_total as f32)).collect();
     let shape = Shape::Lines(&points);
-    // An empty range has no scale.
+    // The scale needs a range that is not empty.
     let (right, top) = ((run.rows.len() - 1).max(1) as f32, (highest as f32).max(f32::MIN_POSITIVE));
     let mut chart = Chart::new_with_y_range(DOTS.0, DOTS.1, 0.0, right, 0.0, top);
     let chart = chart.lineplot(&shape).x_label_format(LabelFormat::None).y_label_format(LabelFormat::None);

@@ -17,10 +17,6 @@ pub(crate) struct Differences {
 
 impl Differences {
     /// Computes the gradient the other two ways at every row of `runs` and compares it with the row's own.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails.
     pub(crate) fn of(problem: &Problem, runs: &[Run]) -> Result<Self> {
         let rows = || runs.iter().flat_map(|run| &run.rows);
         let weights: Vec<[f64; 8]> = rows().map(|row| row.weights()).collect();
@@ -38,7 +34,7 @@ impl Differences {
     }
 }
 
-/// The largest absolute difference of two gradients; infinite when one of them holds a NaN, which `max` would hide.
+/// The largest absolute difference of two gradients; infinite if one of them has a NaN, which `max` would ignore.
 fn distance(a: &[f64; 8], b: &[f64; 8]) -> f64 {
     let apart = |(a, b): (&f64, &f64)| if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() };
     a.iter().zip(b).map(apart).fold(0.0, f64::max)

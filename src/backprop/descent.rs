@@ -1,4 +1,4 @@
-//! Gradient descent: the table of steps, and what a learning rate that diverges is.
+//! Gradient descent: the table of steps, and when a learning rate diverges.
 
 use super::number::number;
 use super::{Problem, Row};
@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 pub(crate) struct Run {
     /// The learning rate.
     pub(crate) lr: f64,
-    /// One row a step; row 0 holds the weights that were given.
+    /// One row per step; row 0 has the initial weights.
     pub(crate) rows: Vec<Row>,
 }
 
@@ -25,14 +25,14 @@ impl Run {
     }
 }
 
-/// `steps` rows of gradient descent, at least one: each row's weights are those of the row before, less `lr` times
-/// its gradient.
+/// `steps` rows of gradient descent, at least one: each row's weights are those of the previous row minus `lr` times its
+/// gradient.
 ///
 /// # Errors
 ///
-/// When the problem itself is too large for float64, or when `lr` diverges. The sigmoids bound the error, so a
-/// learning rate shows that it is far too large in one of two ways: a value overflows, or a step throws the weights
-/// so far that the sigmoids are flat there and nothing can be learned any more (see [`is_stranded`]).
+/// If the problem itself is too large for float64, or if `lr` diverges. The sigmoids bound the error, so a learning rate that
+/// is far too large shows in one of two ways: a value overflows, or a step moves the weights so far that the sigmoids are flat
+/// there and learning stops (see [`is_stranded`]).
 pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     let mut problem = *problem;
     let mut rows: Vec<Row> = Vec::with_capacity(steps);
@@ -46,7 +46,7 @@ pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
         }
         if rows.first().is_some_and(|start| is_stranded(&row, start)) {
             bail!(
-                "--lr {} diverges: step {} throws the weights so far that the sigmoids are flat and nothing is learned any more, with E_total at {}; give a smaller --lr",
+                "--lr {} diverges: step {} moves the weights so far that the sigmoids are flat and learning stops, with E_total at {}; give a smaller --lr",
                 number(lr),
                 step - 1,
                 number(row.e_total)
@@ -58,8 +58,8 @@ pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     Ok(Run { lr, rows })
 }
 
-/// Whether the gradient has vanished beside that of the first row, to the last digit of a float64, though most of the
-/// error is still there. Where the error has gone as well, the descent has simply arrived.
+/// Whether the gradient has vanished, compared with the first row's, while most of the error is still there. If the error has
+/// vanished too, the descent has converged.
 fn is_stranded(row: &Row, start: &Row) -> bool {
     let steepest = |row: &Row| row.gradient().into_iter().map(f64::abs).fold(0.0, f64::max);
     row.e_total > 0.5 * start.e_total && steepest(row) < f64::EPSILON * steepest(start)

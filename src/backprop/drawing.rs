@@ -10,7 +10,7 @@ const UPPER: usize = 2;
 const LOWER: usize = 12;
 const ROWS: usize = 15;
 
-/// The network at `row`, a line of text a line, with the value of every weight and neuron.
+/// The network at `row` as lines of text, with the value of every weight and neuron.
 pub(crate) fn network(row: &Row) -> Vec<String> {
     let mut canvas = Canvas(vec![vec![' '; 100]; ROWS]);
     let weights = row.weights();
@@ -37,7 +37,7 @@ pub(crate) fn network(row: &Row) -> Vec<String> {
 struct Canvas(Vec<Vec<char>>);
 
 impl Canvas {
-    /// Writes `text` from (`line`, `column`) on; what falls outside is dropped.
+    /// Writes `text` from (`line`, `column`) on, as far as it fits.
     fn put(&mut self, line: usize, column: usize, text: &str) {
         for (offset, character) in text.chars().enumerate() {
             if let Some(cell) = self.0.get_mut(line).and_then(|line| line.get_mut(column + offset)) {

@@ -1,4 +1,4 @@
-//! One step with the numbers put in, for a reader with pencil and paper.
+//! One step with all its numbers, for a reader with pencil and paper.
 //!
 //! Forward, the chain rule in six steps, the update. Numbers are shown with six significant digits; every result is
 //! computed in float64 and rounded only when shown.
@@ -27,7 +27,7 @@ pub(crate) fn step(run: &Run, step: usize) -> Vec<String> {
     let mut lines = vec![format!("Step {step} at learning rate {}", number(run.lr)), String::new()];
     lines.extend(drawing::network(row));
     lines.push(String::new());
-    lines.push("Forward: each neuron adds up its inputs, each times its weight, and takes the sigmoid".into());
+    lines.push("Forward: each neuron adds its inputs, each times its weight, and takes the sigmoid".into());
     lines.extend(aligned(&forward(row)));
     lines.push(String::new());
     lines.push("Backward: the chain rule in six steps".into());
@@ -149,7 +149,7 @@ fn update(row: &Row, lr: f64) -> Vec<Equation> {
     (0..8).map(line).collect()
 }
 
-/// Equations with their equals signs below one another; where that is too wide, the numbers go on a line of their own.
+/// Equations with their equals signs aligned; if that is too wide, the numbers go on a line of their own.
 fn aligned(equations: &[Equation]) -> Vec<String> {
     let width = |part: fn(&Equation) -> &str| equations.iter().map(|e| part(e).chars().count()).max().unwrap_or(0);
     let (left, formula, numbers) = (width(|e| &e.left), width(|e| &e.formula), width(|e| &e.numbers));

@@ -5,13 +5,13 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`network`] | the forward pass and the hand-derived gradient, one line an equation |
+//! | [`network`] | the forward pass and the hand-derived gradient, one line per equation |
 //! | [`autograd`] | the gradient by libtorch's autograd |
 //! | [`finite_difference`] | the gradient by central finite differences |
 //! | [`compare`] | the largest difference between each pair of the three |
-//! | [`descent`] | gradient descent: the table of steps, and what a learning rate that diverges is |
+//! | [`descent`] | gradient descent: the table of steps, and when a learning rate diverges |
 //! | [`table`] | the table as CSV and as text |
-//! | [`explain`] | one step with the numbers put in |
+//! | [`explain`] | one step with all its numbers |
 //! | [`drawing`] | the network drawn in text |
 //! | [`chart`] | E_total over the steps as text |
 //! | [`pictures`] | the network and E_total over the steps as SVG |

@@ -1,20 +1,20 @@
-//! The forward pass and the hand-derived gradient of the 2-2-2 network, one line an equation.
+//! The forward pass and the hand-derived gradient of the 2-2-2 network, one line per equation.
 //!
 //! ```text
 //! i1 --w1--> h1 --w5--> o1 -> E1      i1 --w3--> h2      h1 --w7--> o2
 //! i2 --w4--> h2 --w8--> o2 -> E2      i2 --w2--> h1      h2 --w6--> o1
 //! ```
 //!
-//! The names are those of the original spreadsheet: `h1` is what goes into a neuron, `a_h1` is what comes out of it.
+//! The names are those of the original spreadsheet: `h1` is the input of a neuron, `a_h1` its output.
 
 use serde::Serialize;
 
-/// What is given: the network's inputs, what its outputs should be, and its weights at the start.
+/// The network's inputs, its targets, and its initial weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Problem {
     /// i1, i2.
     pub(crate) inputs: [f64; 2],
-    /// t1, t2: a sigmoid comes near only those between 0 and 1.
+    /// t1, t2; a sigmoid reaches only values between 0 and 1.
     pub(crate) targets: [f64; 2],
     /// w1 to w8.
     pub(crate) weights: [f64; 8],
@@ -27,12 +27,12 @@ impl Default for Problem {
     }
 }
 
-/// A row of the table: everything that is known at one step, before the weights change.
+/// A row of the table: all values of one step, before the weights change.
 ///
 /// The fields stand in the order of the spreadsheet's columns, and are written under its names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
-    /// How often the weights were updated before.
+    /// The number of updates before this row.
     pub(crate) step: usize,
     pub(crate) t1: f64,
     pub(crate) t2: f64,
@@ -83,7 +83,7 @@ impl Row {
     ///
     /// # Forward
     ///
-    /// A neuron adds up its inputs, each times its weight, and puts the sum through the sigmoid. The error of an
+    /// A neuron adds its inputs, each times its weight, and takes the sigmoid of the sum. The error of an
     /// output is half its squared distance from its target.
     ///
     /// # Backward

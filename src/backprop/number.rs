@@ -5,7 +5,7 @@ pub(crate) fn number(x: f64) -> String {
     significant(x, 6)
 }
 
-/// [`number`] with as many of its six digits as `width` characters hold, and at least one.
+/// [`number`] with as many of its six digits as fit in `width` characters, and at least one.
 pub(crate) fn fitting(x: f64, width: usize) -> String {
     let shortened = (1..=6).rev().map(|digits| significant(x, digits)).find(|text| text.len() <= width);
     shortened.unwrap_or_else(|| format!("{x:.0e}"))
@@ -30,7 +30,7 @@ pub(crate) fn factor(x: f64) -> String {
     if x < 0.0 { format!("({})", number(x)) } else { number(x) }
 }
 
-/// Every digit that tells `x` from its neighbours: `0.1`, `1`, `1e-300`. For file names and for reading back.
+/// As many digits as identify `x` exactly: `0.1`, `1`, `1e-300`. For file names and for reading back.
 pub(crate) fn exact(x: f64) -> String {
     let text = format!("{x:?}");
     text.strip_suffix(".0").unwrap_or(&text).to_string()

@@ -15,11 +15,7 @@ const GREY: RGBColor = RGBColor(134, 142, 150);
 /// A blue, a vermilion and a green that stay apart for colour-blind readers (Okabe and Ito, 2008).
 const LAYERS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 130, 96)];
 
-/// E_total over the steps, one curve a learning rate.
-///
-/// # Errors
-///
-/// When plotters cannot draw it.
+/// E_total over the steps, one curve per learning rate.
 pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
     const LEGEND: i32 = 330;
     let highest = runs.iter().flat_map(|run| &run.rows).map(|row| row.e_total).fold(0.0, f64::max);
@@ -52,7 +48,7 @@ pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
             .draw()
             .map_err(drawing)?;
         for (k, run) in runs.iter().enumerate() {
-            // Not more points than the picture is wide, and dots where so few steps make no curve.
+            // Not more points than the picture is wide; dots if there are too few steps for a curve.
             let stride = run.rows.len().div_ceil(2000);
             let points = run.rows.iter().step_by(stride).chain([run.last()]).map(|row| (row.step, row.e_total));
             let dots = if run.rows.len() <= 20 { 10 } else { 0 };
@@ -87,10 +83,6 @@ const RADIUS: i32 = 184;
 const BOX: (i32, i32) = (190, 100);
 
 /// The network at `row`, with the value of every weight, neuron, target and error.
-///
-/// # Errors
-///
-/// When plotters cannot draw it.
 pub(crate) fn network(row: &Row) -> Result<String> {
     svg(SIZE, |area| {
         area.fill(&WHITE)?;

@@ -9,10 +9,6 @@ use std::path::Path;
 const ENDS: usize = 3;
 
 /// Writes `run` to `path`: the columns of the original spreadsheet, every digit that a float64 needs to be read back.
-///
-/// # Errors
-///
-/// When the file cannot be written.
 pub(crate) fn write_csv(run: &Run, path: &Path) -> Result<()> {
     crate::files::write_atomically(path, |path| {
         let mut writer = csv::Writer::from_path(path)?;
@@ -46,7 +42,7 @@ fn line(row: &Row) -> String {
     text
 }
 
-/// Four decimals, or as many digits as a column of eight holds where four decimals show too little or too much.
+/// Four decimals, or as many digits as fit in a column of eight if four decimals show too few or too many.
 fn cell(value: f64) -> String {
     let text = format!("{value:.4}");
     if text.len() < 8 && (value == 0.0 || value.abs() >= 0.001) { text } else { fitting(value, 7) }

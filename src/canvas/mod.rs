@@ -1,4 +1,4 @@
-//! Pictures: an SVG drawn in memory, and the same SVG as a PNG, with text on machines that have no fonts.
+//! Pictures: an SVG drawn in memory, and the same SVG as a PNG, with a font that is part of the program.
 
 pub(crate) mod style;
 
@@ -12,10 +12,6 @@ use resvg::{tiny_skia, usvg};
 pub(crate) const FONT: &str = "Ubuntu, Helvetica, Arial, sans-serif";
 
 /// An SVG of `width` by `height` pixels, drawn by `draw` with plotters.
-///
-/// # Errors
-///
-/// What `draw` returns.
 pub(crate) fn svg(
     (width, height): (u32, u32),
     draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Result<()>,
@@ -31,23 +27,19 @@ pub(crate) fn svg(
 
 /// The PNG file of `svg`, `scale` pixels to each of its units: 2 is sharp on a slide.
 ///
-/// Text is set in Ubuntu Light, which is part of the program: no font of the machine is looked at.
-///
-/// # Errors
-///
-/// When `svg` is no SVG, or when the picture has no pixels or too many for the memory.
+/// Text is set in Ubuntu Light, which is part of the program; fonts of the machine are not used.
 pub(crate) fn svg_to_png(svg: &str, scale: f32) -> Result<Vec<u8>> {
     let mut options = usvg::Options::default();
     options.fontdb_mut().load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
     options.fontdb_mut().set_sans_serif_family("Ubuntu");
     options.font_family = "Ubuntu".to_string();
-    let tree = usvg::Tree::from_str(svg, &options).context("the picture is no valid SVG")?;
+    let tree = usvg::Tree::from_str(svg, &options).context("the picture is not a valid SVG")?;
 
     let pixels = |length: f32| (length * scale).round() as u32;
     let (width, height) = (pixels(tree.size().width()), pixels(tree.size().height()));
     ensure!(width > 0 && height > 0, "a picture of {width} by {height} pixels has no pixels: scale it up");
     let mut pixmap = tiny_skia::Pixmap::new(width, height)
-        .with_context(|| format!("a picture of {width} by {height} pixels is too large for the memory"))?;
+        .with_context(|| format!("a picture of {width} by {height} pixels does not fit in memory"))?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixmap.as_mut());
     pixmap.encode_png().context("the picture cannot be encoded as PNG")
 }

@@ -1,4 +1,4 @@
-//! What all pictures of a report have in common: their colours, and how text is set.
+//! What all pictures share: their colours, and how text is set.
 
 use super::FONT;
 use anyhow::{Result, anyhow};
@@ -36,10 +36,6 @@ pub(crate) fn colour(k: usize, n: usize) -> RGBColor {
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Sets one line of text, `at` its middle in height and its `side` in width.
-///
-/// # Errors
-///
-/// When plotters cannot draw it.
 pub(crate) fn text(area: &Area, text: &str, size: i32, colour: RGBColor, side: HPos, at: (i32, i32)) -> Result<()> {
     let style = TextStyle::from((FONT, size)).color(&colour).pos(Pos::new(side, VPos::Center));
     area.draw(&Text::new(text.to_string(), at, style)).map_err(drawing)

@@ -1,4 +1,4 @@
-//! Files from the web: from the first mirror that serves the right bytes, never half-written.
+//! Downloads: each file from the first mirror that serves the published bytes.
 
 use super::Dataset;
 use super::datasets::Checksum;
@@ -15,17 +15,13 @@ use ureq::Agent;
 /// How long a mirror has to accept a connection, TLS included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a mirror may send nothing, unless `--timeout` says otherwise.
+/// How long a mirror may send nothing: the default of `--timeout`.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Fetches the files that are missing. What is there is the user's: a file that cannot be right is named, not
-/// replaced, and a sound one is left alone whatever its checksum. Asks nobody when all four are there.
+/// Downloads the files that are missing. Existing files belong to the user: an invalid one is an error and is not replaced, and
+/// a valid one is left alone whatever its checksum.
 ///
 /// `mirror` replaces the dataset's own list.
-///
-/// # Errors
-///
-/// One sentence on a file that cannot be used, a folder that cannot be written, or why no mirror helped.
 pub(crate) fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
     let mut missing = Vec::new();
@@ -43,7 +39,7 @@ pub(crate) fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, prog
     missing.into_iter().try_for_each(|index| fetcher.fetch(index).map(drop))
 }
 
-/// Fetches the files of one dataset.
+/// Downloads the files of one dataset.
 pub(crate) struct Fetcher<'a> {
     place: &'a Place<'a>,
     agent: Agent,
@@ -53,7 +49,7 @@ pub(crate) struct Fetcher<'a> {
     progress: bool,
 }
 
-/// What was fetched.
+/// A file that was downloaded.
 pub(crate) struct Fetched {
     /// The mirror that served it.
     pub mirror: String,
@@ -62,12 +58,8 @@ pub(crate) struct Fetched {
 }
 
 impl<'a> Fetcher<'a> {
-    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress` there is a bar for each file
-    /// when stderr is a terminal.
-    ///
-    /// # Errors
-    ///
-    /// When the folder cannot be made.
+    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress`, a bar for each file is shown if stderr is
+    /// a terminal.
     pub(crate) fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
         let folder = place.folder.display();
         std::fs::create_dir_all(&place.folder).with_context(|| format!("the folder {folder} cannot be made"))?;
@@ -86,11 +78,7 @@ impl<'a> Fetcher<'a> {
         Ok(Self { place, agent, mirrors, stall_timeout, progress })
     }
 
-    /// Fetches `FILES[index]` from the first mirror that serves the published bytes, and replaces what is there.
-    ///
-    /// # Errors
-    ///
-    /// One sentence with what each mirror did wrong, or why the file cannot be written.
+    /// Downloads `FILES[index]` from the first mirror that serves the published bytes, and replaces the existing file.
     pub(crate) fn fetch(&mut self, index: usize) -> Result<Fetched> {
         let file = FILES[index];
         let path = self.place.folder.join(file.name);
@@ -106,7 +94,7 @@ impl<'a> Fetcher<'a> {
                     Err(Failure::Here(error)) => return Err(error.into()),
                     Err(Failure::There(reason)) => {
                         failure = Some(reason);
-                        bail!("no right file");
+                        bail!("not the published file");
                     }
                 }
                 Ok(output.flush()?)
@@ -163,7 +151,7 @@ impl<'a> Fetcher<'a> {
         bar.with_style(style.progress_chars("##-")).with_message(file.name)
     }
 
-    /// What went wrong with a mirror, in words.
+    /// What a mirror did wrong.
     fn describe(&self, error: &ureq::Error) -> String {
         match error {
             ureq::Error::StatusCode(404) => "does not have it: HTTP status 404".into(),

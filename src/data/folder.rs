@@ -9,49 +9,41 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Where the four files are: `folder` itself when it holds one of them, gzipped or not, else `folder/<dataset>`.
+/// The folder with the four files: `folder` itself if it holds one of them, gzipped or not, else `folder/<dataset>`.
 pub(crate) fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
     let here = FILES.iter().any(|file| Found::find(folder, file).is_some());
     if here { folder.to_path_buf() } else { folder.join(dataset.to_string()) }
 }
 
-/// One file as it lies in a folder.
+/// A file in a folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     file: IdxFile,
-    /// Its path, with `.gz` when only the gzipped one is there.
+    /// Its path, with `.gz` if only the gzipped file exists.
     pub path: PathBuf,
     gzipped: bool,
 }
 
 impl Found {
-    /// Looks for `file` in `folder`: the unpacked one first. A link to nowhere is no file.
+    /// Looks for `file` in `folder`, unpacked first. A dead link does not count.
     pub(crate) fn find(folder: &Path, file: &IdxFile) -> Option<Found> {
         [(file.name.to_string(), false), (format!("{}.gz", file.name), true)].into_iter().find_map(|(name, gzipped)| {
             let path = folder.join(name);
             let absent = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
             match std::fs::metadata(&path) {
                 Err(error) if absent(&error) => None,
-                // What is there and cannot be looked at is found, and refused when it is opened.
+                // A file without permission is found, and refused when it is opened.
                 _ => Some(Found { file: *file, path, gzipped }),
             }
         })
     }
 
-    /// Checks all that costs no more than a look at the first bytes.
-    ///
-    /// # Errors
-    ///
-    /// A [`Fault`] that names what is wrong.
+    /// Checks what is quick to check: see [`idx::open`].
     pub(crate) fn glance(&self) -> Result<Header, Fault> {
         Ok(idx::open(&self.path, self.file.content, self.gzipped)?.1)
     }
 
     /// Reads the file to its end, checks all of it, and copies it, unpacked, to `output`.
-    ///
-    /// # Errors
-    ///
-    /// A [`Fault`] that names what is wrong.
     pub(crate) fn read(&self, output: &mut impl Write) -> Result<Digest, Fault> {
         let (input, _) = idx::open(&self.path, self.file.content, self.gzipped)?;
         if self.gzipped {
@@ -67,17 +59,17 @@ impl Found {
         match fault {
             Fault::Content(_) => anyhow!("{path} {fault}: delete it and run `{}`", place.download_command()),
             Fault::Read(_) => anyhow!("{path} {fault}: check its permissions and the disk"),
-            Fault::Write(_) => anyhow!("{path} {fault}: check the room on the disk"),
+            Fault::Write(_) => anyhow!("{path} {fault}: check the free space on the disk"),
         }
     }
 }
 
 /// Where a dataset is looked for.
 pub(crate) struct Place<'a> {
-    /// What the user gave.
+    /// The folder that the user named.
     pub given: &'a Path,
     pub dataset: Dataset,
-    /// Where the files are or will be: see [`locate`].
+    /// The folder with the files: see [`locate`].
     pub folder: PathBuf,
 }
 
@@ -86,16 +78,12 @@ impl<'a> Place<'a> {
         Self { given, dataset, folder: locate(given, dataset) }
     }
 
-    /// What a user types to get the files.
+    /// The command that downloads the files.
     pub(crate) fn download_command(&self) -> String {
         format!("tch-mnist download --dataset {} --data {}", self.dataset, self.given.display())
     }
 
-    /// The four files in the order of [`FILES`], after a glance at each.
-    ///
-    /// # Errors
-    ///
-    /// One sentence on the first file that is missing or cannot be right, or on images and labels of different counts.
+    /// The four files in the order of [`FILES`], each checked quickly.
     pub(crate) fn glance(&self) -> Result<Vec<Found>> {
         let mut counts = Vec::new();
         let mut found = Vec::new();
@@ -122,11 +110,7 @@ impl<'a> Place<'a> {
         Ok(found)
     }
 
-    /// Refuses the file of another dataset, which the name cannot tell.
-    ///
-    /// # Errors
-    ///
-    /// One sentence when `checksum` says so.
+    /// Refuses the file of another dataset: all datasets have files of the same names.
     pub(crate) fn refuse_other(&self, path: &Path, checksum: &Checksum) -> Result<()> {
         match checksum {
             Checksum::Of(other) => bail!(
@@ -139,28 +123,28 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What is known of one file.
+/// The facts about one file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileReport {
     /// The published name, without `.gz`.
     pub name: &'static str,
-    /// Where it was found: with `.gz` when only the gzipped one is there.
+    /// Where it was found; with `.gz` if only the gzipped file exists.
     pub path: Option<PathBuf>,
-    /// Its length in bytes, unpacked; 0 when it is missing or invalid.
+    /// Its length in bytes, unpacked; 0 if it is missing or invalid.
     pub bytes: u64,
-    /// How many images or labels it holds; 0 when it is missing or invalid.
+    /// How many images or labels it holds; 0 if it is missing or invalid.
     pub count: u64,
     /// Whether it can be used, and whether it is the published one.
     pub checksum: Checksum,
 }
 
-/// Reads and checks each of the four files: what a person needs to see when the data is not what they think.
+/// Reads and checks each of the four files.
 pub(crate) fn inspect(folder: &Path, dataset: Dataset) -> Vec<FileReport> {
     let folder = locate(folder, dataset);
     (0..FILES.len()).map(|index| inspect_file(&folder, dataset, index)).collect()
 }
 
-/// As [`inspect`], of the file `FILES[index]` in exactly this folder.
+/// As [`inspect`], for the file `FILES[index]` in exactly this folder.
 pub(crate) fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> FileReport {
     let found = Found::find(folder, &FILES[index]);
     let (bytes, count, checksum) = match found.as_ref().map(|found| found.read(&mut io::sink())) {
@@ -177,23 +161,21 @@ pub(super) struct Ready {
     pub folder: PathBuf,
     /// In the order of [`FILES`].
     pub digests: Vec<Digest>,
-    /// Holds links and unpacked files where the folder itself cannot be written.
+    /// Holds links and unpacked files if the folder itself is read-only.
     _temporary: Option<TempDir>,
 }
 
 impl Ready {
     /// Checks all four files to their last byte and unpacks those that are gzipped: beside themselves, or into a
-    /// temporary folder when theirs is read-only.
-    ///
-    /// # Errors
-    ///
-    /// One sentence on the first file that is missing or wrong, or a full disk.
+    /// temporary folder if theirs is read-only.
     pub(super) fn new(place: &Place) -> Result<Ready> {
         let found = place.glance()?;
         let writable = found.iter().all(|one| !one.gzipped) || tempfile::tempfile_in(&place.folder).is_ok();
         let temporary = match writable {
             true => None,
-            false => Some(tempfile::tempdir().context("no temporary folder to unpack the gzipped data files into")?),
+            false => {
+                Some(tempfile::tempdir().context("a temporary folder for the unpacked data files cannot be created")?)
+            }
         };
         let folder = temporary.as_ref().map_or(place.folder.clone(), |temporary| temporary.path().to_path_buf());
         let mut digests = Vec::new();
@@ -216,7 +198,7 @@ impl Ready {
     }
 }
 
-/// Unpacks one file to `path`, which is its old self or the whole new one at every moment.
+/// Unpacks one file to `path` with [`write_atomically`](crate::files::write_atomically).
 fn unpack(one: &Found, place: &Place, path: &Path) -> Result<Digest> {
     let mut result = None;
     let written = crate::files::write_atomically(path, |temporary| {
@@ -227,7 +209,7 @@ fn unpack(one: &Found, place: &Place, path: &Path) -> Result<Digest> {
             _ => Ok(()),
         }
     });
-    // What is wrong with the file tells more than that its copy could not be written.
+    // A fault of the file says more than that its copy could not be written.
     match result {
         Some(Err(fault)) => Err(one.refuse(&fault, place)),
         Some(Ok(digest)) => written.map(|()| digest),

@@ -1,7 +1,7 @@
-//! IDX files, read with suspicion: tch's loader allocates whatever a header claims.
+//! IDX files, checked before tch's loader reads them: the loader allocates whatever a header claims.
 //!
-//! The format is that of <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the count,
-//! for images also rows and columns), then one byte a pixel or label.
+//! The format is described at <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the count,
+//! and for images rows and columns), then one byte per pixel or label.
 
 use crate::shape::{CLASSES, PIXELS, SIDE};
 use flate2::read::GzDecoder;
@@ -23,9 +23,9 @@ pub(crate) struct IdxFile {
 /// What an IDX file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// Magic 2051, count, rows, columns; then 28x28 bytes an image.
+    /// Magic 2051, count, rows, columns; then 28x28 bytes per image.
     Images,
-    /// Magic 2049, count; then a byte from 0 to 9 a label.
+    /// Magic 2049, count; then one byte from 0 to 9 per label.
     Labels,
 }
 
@@ -37,8 +37,7 @@ pub(crate) const FILES: [IdxFile; 4] = [
     IdxFile { name: "t10k-labels-idx1-ubyte", content: Content::Labels },
 ];
 
-/// The most items a file may announce. It bounds time, disk and memory; the largest set in this format that people
-/// train on, EMNIST, has 814,255.
+/// The most items a file may announce: it limits time, disk and memory. EMNIST, the largest set of this kind, has 814,255.
 pub(super) const MAX_COUNT: u64 = 1_000_000;
 
 impl Content {
@@ -72,7 +71,7 @@ impl Content {
     }
 }
 
-/// What the first bytes of a file say, found to make sense.
+/// A valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     /// How many images or labels follow: 1 to [`MAX_COUNT`].
@@ -81,14 +80,14 @@ pub(crate) struct Header {
     pub length: u64,
 }
 
-/// Why a file cannot be used. Reads on from the file's name: "t10k-labels-idx1-ubyte ...".
+/// Why a file cannot be used, as the end of a sentence that begins with its name: `t10k-labels-idx1-ubyte is empty`.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Its bytes are not those of a file that can be used.
+    /// Its bytes are wrong.
     Content(String),
     /// It cannot be read.
     Read(io::Error),
-    /// What was read of it cannot be written elsewhere.
+    /// Its copy cannot be written.
     Write(io::Error),
 }
 
@@ -104,11 +103,11 @@ impl Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Reads an IDX header from the first bytes of a file, of which there may be too few.
+/// Reads an IDX header from the first bytes of a file; there may be too few.
 ///
 /// # Errors
 ///
-/// [`Fault::Content`]: a short header, a wrong magic number, no items or too many, images of another size.
+/// [`Fault::Content`] for a short header, a wrong magic number, no items or too many, images of another size.
 pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fault> {
     let fault = |reason: String| Err(Fault::Content(reason));
     let number = |index: usize| {
@@ -129,7 +128,7 @@ pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fau
         Some(magic) => {
             return fault(format!("starts with {magic} where an IDX file of {noun} starts with {}", content.magic()));
         }
-        // Too short even for that: see below.
+        // Too short even for a magic number: see below.
         None => {}
     }
     let expected = content.header_length();
@@ -153,14 +152,10 @@ pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fau
     Ok(Header { count, length: expected as u64 + count * content.item_length() })
 }
 
-/// Opens a file that is to hold `content`, gzipped or not, and checks all that costs no more than a look: that it is
-/// a regular file, its header and, when it is not gzipped, its length.
-///
-/// # Errors
-///
-/// A [`Fault`] that names what is wrong.
+/// Opens a file that should hold `content`, gzipped or not, and checks what is quick to check: that it is a regular file, its
+/// header and, if it is not gzipped, its length.
 pub(super) fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File, Header), Fault> {
-    // Before opening it: to open a pipe is to wait for its writer.
+    // Before opening it: opening a pipe would wait for its writer.
     let metadata = std::fs::metadata(path).map_err(Fault::Read)?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a folder" } else { "a device, pipe or socket" };
@@ -187,12 +182,12 @@ pub(super) fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File
     Ok((file, header))
 }
 
-/// What was seen of a file that was read to its end.
+/// The facts about a file that was read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
     /// SHA-256 of the IDX bytes, in hexadecimal.
     pub sha256: String,
-    /// SHA-256 of the gzipped bytes that held them, where there were any.
+    /// SHA-256 of the gzipped bytes, if the file was gzipped.
     pub gzip_sha256: Option<String>,
     /// How many images or labels it holds.
     pub count: u64,
@@ -200,13 +195,9 @@ pub(crate) struct Digest {
     pub length: u64,
 }
 
-/// Reads an IDX file to its end, checks it whole (header, length, labels), and copies it to `output`.
+/// Reads an IDX file to its end, checks header, length and labels, and copies it to `output`.
 ///
-/// Never writes more than the header announces, nor holds more than a small buffer, whatever `input` sends.
-///
-/// # Errors
-///
-/// A [`Fault`] that names what is wrong.
+/// Whatever `input` sends, it never writes more than the header announces, and holds only a small buffer in memory.
 pub(super) fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
     let mut buffer = vec![0; 1 << 16];
     let header_length = content.header_length();
@@ -241,18 +232,14 @@ pub(super) fn copy_checked(mut input: impl Read, content: Content, output: &mut 
         output.write_all(chunk).map_err(Fault::Write)?;
         done += chunk.len() as u64;
     }
-    // One byte more must not come; to ask for it also makes gzip check its own checksum.
+    // There must be no more bytes. Asking for one also makes gzip check its own checksum.
     if read_full(&mut input, &mut buffer[..1]).map_err(Fault::Read)? != 0 {
         return Err(wrong_length(content, header, format!("more than {done}")));
     }
     Ok(Digest { sha256: hex(hash), gzip_sha256: None, count: header.count, length: header.length })
 }
 
-/// As [`copy_checked`], of gzipped bytes.
-///
-/// # Errors
-///
-/// A [`Fault`] that names what is wrong.
+/// As [`copy_checked`], from gzipped bytes.
 pub(super) fn unpack_checked(input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
     let mut packed = Hashing { input, hash: Sha256::new() };
     let digest = copy_checked(GzDecoder::new(&mut packed), content, output).map_err(|fault| match fault {
@@ -286,16 +273,18 @@ fn wrong_length(content: Content, header: Header, length: impl Display) -> Fault
     ))
 }
 
-/// What flate2 says of bytes that are no gzip is about the bytes, not about the disk.
+/// flate2's errors about invalid gzip data are about the content, not about the disk.
 fn gzip_fault(error: io::Error) -> Fault {
     match error.kind() {
         ErrorKind::UnexpectedEof => Fault::Content("ends in the middle of its gzipped data".into()),
-        ErrorKind::InvalidInput | ErrorKind::InvalidData => Fault::Content(format!("is no sound gzip file ({error})")),
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => {
+            Fault::Content(format!("is not a valid gzip file ({error})"))
+        }
         _ => Fault::Read(error),
     }
 }
 
-/// Fills `buffer` as far as the input reaches.
+/// Fills `buffer` until it is full or the input ends.
 fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {

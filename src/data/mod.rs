@@ -1,4 +1,4 @@
-//! Datasets: four IDX files, fetched ([`fetch`]), checked ([`idx`], [`folder`]), read by tch's loader, and put on a device
+//! Datasets: four IDX files, downloaded ([`fetch`]), checked ([`idx`], [`folder`]), read by tch's loader, and put on a device
 //! once, as bytes ([`split`]).
 
 mod datasets;

@@ -56,7 +56,7 @@ pub struct Split {
 }
 
 impl Split {
-    /// Takes images as tch's loader makes them, float32 [N, 784] of byte / 255, and labels, int64 [N]; 0 is no limit.
+    /// Takes images as tch's loader makes them, float32 [N, 784] of byte / 255, and labels, int64 [N]. A limit of 0 keeps all.
     pub(super) fn new(part: Part, images: Tensor, labels: Tensor, limit: i64, device: Device) -> Result<Split> {
         let count = if limit > 0 { limit.min(labels.size()[0]) } else { labels.size()[0] };
         // In place: byte / 255 * 255 is within 2e-5 of the byte, and the floats are freed with this function.

@@ -1,14 +1,45 @@
-//! Ink and paper: the paper's shade is taken away, what is far from it is ink, specks are dropped.
+//! Separates ink from paper: the shade of the paper is subtracted, what differs enough from it is ink, and specks are dropped.
 
 use super::picture::{Grey, median};
 use anyhow::{Result, ensure};
 use image::Luma;
 
-/// The least contrast of a digit, in shades of 256: less is the noise of a compressed picture of nothing.
+/// The least contrast of a digit, in grey levels of 256: a JPEG of blank paper varies by less.
 const LEAST_CONTRAST: f32 = 12.0;
 
-/// The share of the largest piece that a piece of ink must have, so as to be no speck: the bar of a 5 has more.
+/// The highest ink stands out from the paper by at least this many standard deviations of the noise. Noise alone reaches
+/// about 4.5 among the 65,536 pixels of a picture.
+const CONTRAST_TO_NOISE: f32 = 6.0;
+
+/// Ink differs from paper by at least this many standard deviations of the noise: at 4, one pixel of paper in 30,000 does.
+const INK_TO_NOISE: f32 = 4.0;
+
+/// The threshold of ink is at most this share of the highest contrast, so that some ink is left on noisy paper.
+const HIGHEST_THRESHOLD: f32 = 0.7;
+
+/// The soft edge of a line fades to 0 at this share of the threshold.
+const FADES_AT: f32 = 0.3;
+
+/// A piece of ink with less than this share of the largest piece is a speck. The bar of a 5 has more.
 const SPECK: f32 = 0.06;
+
+/// Pieces that touch the edge of the picture are dropped if the largest piece within has at least this share of the largest of
+/// all: a digit is smaller than a table edge, but not by much.
+const WITHIN: f32 = 0.3;
+
+/// The outer 6 % of the picture on each side are taken as paper at first. Coordinates go from -1 to 1.
+const EDGE: f64 = 0.88;
+
+/// The standard deviation of a normal distribution is this many times its median absolute deviation.
+const DEVIATIONS_PER_MEDIAN: f64 = 1.4826;
+
+/// Rounds of reweighting: the first half fits the paper to the picture's edge, the second half to all that looks like paper.
+const ROUNDS: usize = 16;
+
+/// Pixels within this many standard deviations of the surface look like paper; the deviation counts as at least 2 grey levels,
+/// because a clean picture has none.
+const PAPER_TO_NOISE: f64 = 3.0;
+const LEAST_NOISE: f64 = 2.0;
 
 /// The ink of a digit.
 pub(super) struct Ink {
@@ -21,26 +52,22 @@ pub(super) struct Ink {
 }
 
 /// Finds the ink in a picture, dark on light or light on dark.
-///
-/// # Errors
-///
-/// When it is all of one colour.
 pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let (width, height) = grey.dimensions();
     let (mut relief, noise) = without_paper(grey);
-    // Ink is what lies on one side of the paper's shade, and far from it.
+    // Ink is darker or lighter than the paper: the side with the larger deviations.
     if relief.iter().map(|value| f64::from(*value).powi(3)).sum::<f64>() < 0.0 {
         relief.iter_mut().for_each(|value| *value = -*value);
     }
     let highest = relief.iter().fold(0.0, |a: f32, &b| a.max(b));
-    ensure!(highest >= LEAST_CONTRAST.max(6.0 * noise), "it shows nothing: all of it is of one colour");
-    let threshold = otsu(&relief, highest).max(4.0 * noise).min(0.7 * highest);
+    ensure!(highest >= LEAST_CONTRAST.max(CONTRAST_TO_NOISE * noise), "it shows nothing: it is all one colour");
+    let threshold = otsu(&relief, highest).max(INK_TO_NOISE * noise).min(HIGHEST_THRESHOLD * highest);
 
     let mask = without_specks(&relief, threshold, width as usize);
     let inked: Vec<f32> = relief.iter().zip(&mask).filter(|(_, ink)| **ink).map(|(value, _)| *value).collect();
-    ensure!(!inked.is_empty(), "it shows nothing: all of it is of one colour");
-    // Half of the ink is fully so; what is below the threshold fades.
-    let (full, none) = (median(inked).max(threshold), 0.3 * threshold);
+    ensure!(!inked.is_empty(), "it shows nothing: it is all one colour");
+    // The darker half of the ink becomes 1; below the threshold it fades.
+    let (full, none) = (median(inked).max(threshold), FADES_AT * threshold);
     let near = spread(&mask, width as usize);
     let value = |k: usize| if near[k] { ((relief[k] - none) / (full - none)).clamp(0.0, 1.0) } else { 0.0 };
     let pixels = Grey::from_fn(width, height, |x, y| Luma([value((y * width + x) as usize)]));
@@ -48,10 +75,9 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
 }
 
 impl Ink {
-    /// The same with lines that are wider by `radius` pixels on each side.
+    /// The same ink with lines that are `radius` pixels wider on each side.
     pub(super) fn thicker(&self, radius: i32) -> Ink {
         let (left, top, width, height) = self.bounds;
-        // Room for what grows.
         let (wide, high) = (width as i32 + 2 * radius, height as i32 + 2 * radius);
         let disc: Vec<(i32, i32)> = (-radius..=radius)
             .flat_map(|y| (-radius..=radius).map(move |x| (x, y)))
@@ -69,10 +95,10 @@ impl Ink {
     }
 }
 
-/// The picture less the shade of its paper, and the standard deviation of the noise on it.
+/// The picture minus the shade of its paper, and the standard deviation of the noise.
 ///
-/// The paper is a quadratic surface, bright in a corner or dark at the edges as a lamp or a lens makes it, fitted by
-/// least absolute deviations: first to the picture's edge, where little ink is, then to all that looks like paper.
+/// The shade is a quadratic surface, as a lamp makes it brighter in a corner or a lens darker at the edges. It is fitted by
+/// least absolute deviations: first to the picture's edge, where there is little ink, then to all that looks like paper.
 fn without_paper(grey: &Grey) -> (Vec<f32>, f32) {
     let (width, height) = grey.dimensions();
     let coordinate = |k: u32, side: u32| if side > 1 { 2.0 * f64::from(k) / f64::from(side - 1) - 1.0 } else { 0.0 };
@@ -81,7 +107,7 @@ fn without_paper(grey: &Grey) -> (Vec<f32>, f32) {
         .map(|(x, y)| [1.0, x, y, x * x, x * y, y * y])
         .collect();
     let values: Vec<f64> = grey.pixels().map(|pixel| f64::from(pixel.0[0])).collect();
-    let edge = |terms: &[f64; 6]| terms[1].abs() > 0.88 || terms[2].abs() > 0.88;
+    let edge = |terms: &[f64; 6]| terms[1].abs() > EDGE || terms[2].abs() > EDGE;
     let at_edge: Vec<bool> = terms.iter().map(edge).collect();
     let middle = median(values.iter().zip(&at_edge).filter(|(_, edge)| **edge).map(|(v, _)| *v as f32).collect());
 
@@ -92,13 +118,14 @@ fn without_paper(grey: &Grey) -> (Vec<f32>, f32) {
     };
     let noise_of = |residuals: &[f64]| {
         let at_edge = residuals.iter().zip(&at_edge).filter(|(_, edge)| **edge);
-        1.4826 * f64::from(median(at_edge.map(|(residual, _)| residual.abs() as f32).collect()))
+        DEVIATIONS_PER_MEDIAN * f64::from(median(at_edge.map(|(residual, _)| residual.abs() as f32).collect()))
     };
-    for round in 0..16 {
+    for round in 0..ROUNDS {
         let left = residuals(&surface);
-        let limit = 3.0 * noise_of(&left).max(2.0);
+        let limit = PAPER_TO_NOISE * noise_of(&left).max(LEAST_NOISE);
         let weight = |k: usize| {
-            let counts = if round < 8 { at_edge[k] } else { left[k].abs() < limit };
+            let counts = if round < ROUNDS / 2 { at_edge[k] } else { left[k].abs() < limit };
+            // 1 / |residual| makes least squares least absolute deviations; a residual counts as at least 1 grey level.
             if counts { left[k].abs().max(1.0).recip() } else { 0.0 }
         };
         if let Some(better) = least_squares(&terms, &values, weight) {
@@ -109,7 +136,7 @@ fn without_paper(grey: &Grey) -> (Vec<f32>, f32) {
     (left.iter().map(|residual| *residual as f32).collect(), noise_of(&left) as f32)
 }
 
-/// The coefficients that minimise the weighted squares; none when the weights leave too little to fit to.
+/// The coefficients that minimise the weighted squares; `None` if the weights leave too few pixels for a fit.
 fn least_squares(terms: &[[f64; 6]], values: &[f64], weight: impl Fn(usize) -> f64) -> Option<[f64; 6]> {
     let mut system = [[0.0; 7]; 6];
     for (k, terms) in terms.iter().enumerate() {
@@ -119,7 +146,7 @@ fn least_squares(terms: &[[f64; 6]], values: &[f64], weight: impl Fn(usize) -> f
             system[row][6] += weight * terms[row] * values[k];
         }
     }
-    // Gauss and Jordan, with pivots.
+    // Gauss-Jordan elimination with pivots. A pivot of almost 0 means that a coefficient is undetermined.
     for column in 0..6 {
         let pivot = (column..6).max_by(|&a, &b| system[a][column].abs().total_cmp(&system[b][column].abs()))?;
         system.swap(column, pivot);
@@ -137,7 +164,7 @@ fn least_squares(terms: &[[f64; 6]], values: &[f64], weight: impl Fn(usize) -> f
     Some(std::array::from_fn(|k| system[k][6] / system[k][k]))
 }
 
-/// Otsu's threshold between 0 and `highest`: the one that parts the values into the two most different classes.
+/// Otsu's threshold between 0 and `highest`: it separates the values into the two most different classes.
 fn otsu(values: &[f32], highest: f32) -> f32 {
     const BINS: usize = 128;
     let mut histogram = [0.0f64; BINS];
@@ -162,8 +189,8 @@ fn otsu(values: &[f32], highest: f32) -> f32 {
     highest * threshold as f32 / BINS as f32
 }
 
-/// Which pixels are ink: those above the threshold in pieces that are no specks. What reaches in from the edge, as the
-/// table beside the paper does, is left out when there is a piece within.
+/// Which pixels are ink: those above the threshold, in pieces that are not specks. Pieces that touch the edge, such as the table
+/// beside the paper, are left out if there is a piece within.
 fn without_specks(relief: &[f32], threshold: f32, width: usize) -> Vec<bool> {
     let height = relief.len() / width;
     let mut pieces: Vec<(f32, bool, Vec<usize>)> = Vec::new();
@@ -189,7 +216,7 @@ fn without_specks(relief: &[f32], threshold: f32, width: usize) -> Vec<bool> {
     }
     let largest = |pieces: &[(f32, bool, Vec<usize>)]| pieces.iter().map(|piece| piece.0).fold(0.0, f32::max);
     let within: Vec<_> = pieces.iter().filter(|piece| !piece.1).cloned().collect();
-    if largest(&within) > 0.3 * largest(&pieces) {
+    if largest(&within) > WITHIN * largest(&pieces) {
         pieces = within;
     }
     let least = SPECK * largest(&pieces);
@@ -221,7 +248,7 @@ fn bounds(mask: &[bool], width: u32) -> (u32, u32, u32, u32) {
     (left, top, right + 1 - left, bottom + 1 - top)
 }
 
-/// The width of the mask's lines: of a bar of width w, the mean depth of its pixels below its edge is (w + 2) / 4.
+/// The width of the mask's lines. In a bar of width w, the mean depth of a pixel below the edge is (w + 2) / 4.
 fn stroke(mask: &[bool], width: usize) -> f32 {
     let height = mask.len() / width;
     let count = mask.iter().filter(|ink| **ink).count() as f32;
@@ -232,7 +259,7 @@ fn stroke(mask: &[bool], width: usize) -> f32 {
             return (4.0 * depths / count - 2.0).max(1.0);
         }
         depths += left as f32;
-        // The picture's edge is paper too.
+        // Outside the picture is paper.
         let inner = |k: usize| layer[k] && neighbours(k, width, height).filter(|&other| layer[other]).count() == 8;
         layer = (0..layer.len()).map(inner).collect();
     }

@@ -1,8 +1,8 @@
 //! A picture of a digit, whatever it looks like, as MNIST would have it: white ink on black, 20 pixels at its longest
 //! side, centred by mass in 28x28.
 //!
-//! [`picture`] decodes a file into one channel, [`ink`] parts ink from paper, and here the ink is fitted into the
-//! square, as Y. LeCun's page of MNIST describes it.
+//! [`picture`] decodes a file into one channel, [`ink`] separates ink from paper, and this file fits the ink into the
+//! square, as the page of MNIST describes (<http://yann.lecun.com/exdb/mnist/>).
 
 mod ink;
 mod picture;
@@ -16,7 +16,7 @@ use ink::Ink;
 /// The longest side of a digit in it.
 const LONGEST: u32 = 20;
 
-/// The thinnest line that is left as it is, in pixels of the square: a pen of MNIST draws 2 to 3.
+/// The thinnest line that is not thickened, in pixels of the square: lines in MNIST are 2 to 3 wide.
 const THINNEST: f32 = 2.2;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
@@ -24,11 +24,7 @@ pub type Digit = [u8; PIXELS];
 
 /// The digit in the picture file `bytes`: PNG, JPEG, BMP or GIF.
 ///
-/// What has MNIST's form already is left as it is: see [`has_mnist_form`].
-///
-/// # Errors
-///
-/// One sentence when it is no such picture, too large, or shows nothing.
+/// A picture that already has MNIST's form is not changed: see [`has_mnist_form`].
 pub fn read(bytes: &[u8]) -> Result<Digit> {
     let picture = picture::decode(bytes)?;
     match picture.as_it_is() {
@@ -37,22 +33,18 @@ pub fn read(bytes: &[u8]) -> Result<Digit> {
     }
 }
 
-/// The grey values of the picture file `bytes`, which must be 28x28, with nothing done to them.
-///
-/// # Errors
-///
-/// One sentence when it is no picture, or of another size.
+/// The grey values of the picture file `bytes`, which must be 28x28, unchanged.
 pub fn read_raw(bytes: &[u8]) -> Result<Digit> {
     let picture = picture::decode(bytes)?;
     let (width, height) = picture.size();
-    ensure!((width, height) == (SIDE as u32, SIDE as u32), "it has {width}x{height} pixels, and --raw takes 28x28");
+    ensure!((width, height) == (SIDE as u32, SIDE as u32), "it has {width}x{height} pixels; --raw takes 28x28");
     Ok(picture.luma())
 }
 
 /// Whether `digit` is as MNIST's are made: on pure black, with pure white in it, 19 or 20 pixels at its longest side,
 /// its centre of mass within half a pixel (and a rounding) of pixel 14.
 ///
-/// All 70,000 images of MNIST are; to do it all again would change them by no more than a blur.
+/// All 70,000 images of MNIST are. Fitting them again would only blur them.
 pub fn has_mnist_form(digit: &Digit) -> bool {
     let lit = |x: usize, y: usize| digit[y * SIDE + x] > 0;
     let columns: Vec<usize> = (0..SIDE).filter(|&x| (0..SIDE).any(|y| lit(x, y))).collect();
@@ -68,7 +60,7 @@ pub fn has_mnist_form(digit: &Digit) -> bool {
 fn fit(ink: &Ink) -> Result<Digit> {
     let (_, _, width, height) = ink.bounds;
     let scale = LONGEST as f32 / width.max(height) as f32;
-    // A line thinner than a pixel would be a shade of grey in the square.
+    // A line thinner than a pixel of the square would become grey.
     let missing = THINNEST / scale - ink.stroke;
     let ink = if missing > 0.0 { &ink.thicker((missing / 2.0).round() as i32) } else { ink };
 

@@ -1,4 +1,4 @@
-//! Picture files: decoded within limits, put on paper, made grey.
+//! Picture files: decoded within limits, transparent parts filled, reduced to one channel.
 
 use super::Digit;
 use crate::shape::SIDE;
@@ -9,30 +9,25 @@ use image::{
 };
 use std::io::Cursor;
 
-/// The largest picture that is decoded: more than any camera takes, and no bomb.
+/// The largest picture that is decoded: larger than most cameras take, too small for a decompression bomb.
 const MAX_PIXELS: u64 = 128 << 20;
 const MAX_SIDE: u32 = 1 << 16;
 
-/// The longest side that is looked at: finer detail does not reach 20 pixels.
+/// Larger pictures are scaled down to this longest side: finer detail is lost at 20 pixels anyway.
 const WORKING_SIDE: u32 = 256;
 
-/// One channel: the shades of a picture, 0 to 255 or so, light or dark ink.
+/// One channel of a picture, about 0 to 255, with light or dark ink.
 pub(super) type Grey = ImageBuffer<Luma<f32>, Vec<f32>>;
 
 /// A decoded picture.
 pub(super) struct Picture(RgbaImage);
 
-/// Decodes the bytes of a file: PNG, JPEG, BMP or GIF, of an animation the first frame, turned upright as its EXIF
-/// data say.
-///
-/// # Errors
-///
-/// One sentence when it is none of these, damaged, or larger than any camera's.
+/// Decodes a PNG, JPEG, BMP or GIF file, rotated as its EXIF data say; the first frame of an animation.
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     ensure!(!bytes.is_empty(), "it is empty");
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Gif];
-    ensure!(reader.format().is_some_and(|it| known.contains(&it)), "it is no PNG, JPEG, BMP or GIF");
+    ensure!(reader.format().is_some_and(|it| known.contains(&it)), "it is not a PNG, JPEG, BMP or GIF");
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(8 * MAX_PIXELS);
@@ -54,7 +49,7 @@ impl Picture {
         self.0.dimensions()
     }
 
-    /// Its bytes when it is opaque, grey and 28x28.
+    /// Its bytes, if it is opaque, grey and 28x28.
     pub(super) fn as_it_is(&self) -> Option<Digit> {
         let mut digit = [0; SIDE * SIDE];
         if self.size() != (SIDE as u32, SIDE as u32) {
@@ -70,7 +65,7 @@ impl Picture {
         Some(digit)
     }
 
-    /// The brightness of the first 784 pixels, what is transparent counted as black.
+    /// The brightness of the first 784 pixels; transparent counts as black.
     pub(super) fn luma(&self) -> Digit {
         let mut digit = [0; SIDE * SIDE];
         for (byte, pixel) in digit.iter_mut().zip(self.0.pixels()) {
@@ -79,7 +74,7 @@ impl Picture {
         digit
     }
 
-    /// The picture on paper, at most 256 pixels wide or high, in the one channel in which it varies most.
+    /// The picture on paper, at most 256 pixels wide and high, in the channel in which it varies most.
     pub(super) fn grey(&self) -> Grey {
         let opaque = self.on_paper();
         let (width, height) = opaque.dimensions();
@@ -89,9 +84,9 @@ impl Picture {
         strongest_channel(&small)
     }
 
-    /// The picture with its transparent parts filled. When what is opaque is of one shade, it is the ink, and the paper
-    /// is white or black, whichever is further from it; when it has several, it is paper with ink on it, and the rest
-    /// becomes more of the paper.
+    /// The picture with its transparent parts filled. If the opaque part has one shade, it is the ink, and the paper becomes
+    /// white or black, whichever differs more. If it has several shades, it is paper with ink on it, and the rest is filled
+    /// with the colour of that paper.
     fn on_paper(&self) -> RgbImage {
         let opaque: Vec<[u8; 4]> = self.0.pixels().map(|pixel| pixel.0).filter(|pixel| pixel[3] >= 128).collect();
         let count = opaque.len().max(1) as f32;

@@ -1,4 +1,4 @@
-// Which libtorch this is: asked of the library itself, for headers only tell what the program was built against.
+// Which libtorch this is. The library itself is asked: headers only say what the program was built against.
 
 #include "common.h"
 #include <ATen/Version.h>
@@ -8,7 +8,7 @@
 
 extern "C" {
 
-// One byte each, from the top: major, minor, patch. The function lies in libtorch_cpu, so this is the loaded one's.
+// One byte each, from the top: major, minor, patch. The function is in libtorch_cpu, so this is the version of the loaded library.
 char *tm_version(uint64_t *version) {
     return guarded([&] { *version = aoti_torch_abi_version(); });
 }

@@ -12,10 +12,6 @@ unsafe extern "C" {
 }
 
 /// The version of the loaded libtorch, such as `2.11.0`.
-///
-/// # Errors
-///
-/// None are known.
 pub(crate) fn version() -> Result<String> {
     let mut version = 0;
     // SAFETY: `tm_version` only writes the number.
@@ -25,30 +21,22 @@ pub(crate) fn version() -> Result<String> {
 }
 
 /// The path of the loaded libtorch_cpu.
-///
-/// # Errors
-///
-/// When the system's loader does not tell.
 pub(crate) fn library() -> Result<PathBuf> {
     // SAFETY: `tm_library` stores a string from `strdup` when it returns null.
     unsafe { string(|out| tm_library(out)) }.map(PathBuf::from)
 }
 
 /// The vector instructions that libtorch's CPU kernels use on this machine: `DEFAULT`, `AVX2`, `AVX512`, ...
-///
-/// # Errors
-///
-/// None are known.
 pub(crate) fn cpu_capability() -> Result<String> {
     // SAFETY: `tm_cpu_capability` stores a string from `strdup` when it returns null.
     unsafe { string(|out| tm_cpu_capability(out)) }
 }
 
-/// Calls a C function that hands back one string.
+/// Calls a C function that returns one string.
 ///
 /// # Safety
 ///
-/// `call` follows the contract of [`check`] and, when it returns null, stores a string from `strdup`.
+/// `call` follows the contract of [`check`] and, if it returns null, stores a string from `strdup`.
 unsafe fn string(call: impl FnOnce(*mut *mut c_char) -> *mut c_char) -> Result<String> {
     let mut out = std::ptr::null_mut();
     // SAFETY: by the contract above; the string is freed once, after it was copied.

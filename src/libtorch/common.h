@@ -1,4 +1,4 @@
-// What every C++ file here shares: tensors as tch passes them, and exceptions handed back as strings.
+// Shared by all C++ files here: tensors as tch passes them, and exceptions returned as strings.
 #pragma once
 
 #include <cstring>
@@ -16,6 +16,6 @@ char *guarded(Body body) {
     } catch (const std::exception &error) {
         return strdup(error.what());
     } catch (...) {
-        return strdup("libtorch threw something that is no std::exception");
+        return strdup("libtorch threw something that is not a std::exception");
     }
 }

@@ -1,7 +1,7 @@
-// What stands between this program and a GPU: libtorch's CUDA half, NVIDIA's driver, the devices.
+// What a GPU needs: libtorch's CUDA half, NVIDIA's driver, a device.
 //
-// The driver is asked directly, for libtorch only tells that there is no CUDA, not why. Its library is opened by name:
-// neither CUDA's headers nor the driver need be there to build or to run.
+// The driver is asked directly, because libtorch only says that there is no CUDA, not why. Its library is opened by name, so the
+// program builds and runs without CUDA's headers and without a driver.
 
 #include "common.h"
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -32,8 +32,8 @@ extern "C" {
 // As declared in cuda.rs.
 struct tm_Driver {
     int found;    // whether libcuda.so.1 could be opened
-    int version;  // the newest CUDA that the driver serves: 13000 is 13.0
-    int result;   // what cuInit returned; 0 is success, 100 is no device
+    int version;  // the newest CUDA that the driver supports: 13000 is 13.0
+    int result;   // of cuInit; 0: success, 100: no device
     int devices;  // how many, after CUDA_VISIBLE_DEVICES
     char text[256]; // why it was not opened, or what `result` means
 };
@@ -82,7 +82,7 @@ char *tm_cuda_device(int index, tm_Device *out) {
 }
 
 // libtorch's CUDA half: whether it is loaded, the CUDA it was built for (13000 is 13.0), and the cuDNN that is loaded
-// (91900 is 9.19.0); 0 where there is none.
+// (91900 is 9.19.0), or 0.
 char *tm_cuda_half(int *loaded, int64_t *runtime, int64_t *cudnn) {
     return guarded([&] {
         *runtime = *cudnn = 0;

@@ -31,7 +31,7 @@ unsafe extern "C" {
     fn tm_cuda_half(loaded: *mut c_int, runtime: *mut i64, cudnn: *mut i64) -> *mut c_char;
 }
 
-/// A version as CUDA counts it: 1000 * major + 10 * minor.
+/// A version in CUDA's form: 1000 * major + 10 * minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CudaVersion(pub i64);
 
@@ -47,10 +47,10 @@ impl Display for CudaVersion {
     }
 }
 
-/// A GPU that the driver offers.
+/// A GPU that the driver lists.
 #[derive(Clone, Debug)]
 pub(crate) struct CudaDevice {
-    /// The number behind `cuda:`.
+    /// The number after `cuda:`.
     pub index: usize,
     /// Such as `NVIDIA H200`.
     pub name: String,
@@ -60,18 +60,18 @@ pub(crate) struct CudaDevice {
     pub compute_capability: (i32, i32),
 }
 
-/// What there is of CUDA, from libtorch down to the devices.
+/// The state of CUDA, from libtorch down to the devices.
 #[derive(Clone, Debug)]
 pub(crate) struct Cuda {
-    /// The CUDA that libtorch_cuda was built for; none when libtorch_cuda is not loaded.
+    /// The CUDA that libtorch_cuda was built for; `None` if libtorch_cuda is not loaded.
     pub runtime: Option<CudaVersion>,
     /// The cuDNN that is loaded, such as `9.19.0`.
     pub cudnn: Option<String>,
-    /// The newest CUDA that the driver serves; none when there is no driver.
+    /// The newest CUDA that the driver supports; `None` without a driver.
     pub driver: Option<CudaVersion>,
-    /// In the order of `cuda:0`, `cuda:1`, ...; what CUDA_VISIBLE_DEVICES hides is not among them.
+    /// In the order of `cuda:0`, `cuda:1`, ..., without those that CUDA_VISIBLE_DEVICES hides.
     pub devices: Vec<CudaDevice>,
-    /// What keeps libtorch from using a device.
+    /// Why libtorch cannot use a device, if it cannot.
     pub fault: Option<Fault>,
 }
 
@@ -80,17 +80,17 @@ pub(crate) struct Cuda {
 pub(crate) enum Fault {
     /// libtorch has no CUDA half.
     CpuBuild,
-    /// libtorch_cuda lies beside libtorch, but this program does not load it.
+    /// libtorch_cuda is beside libtorch, but this program does not load it.
     NotLinked,
-    /// libcuda.so.1 cannot be opened; `gpu` tells whether the machine has an NVIDIA GPU nevertheless.
+    /// libcuda.so.1 cannot be opened; `gpu` says whether the machine has an NVIDIA GPU.
     NoDriver { reason: String, gpu: bool },
-    /// The driver serves an older major release of CUDA than libtorch needs.
+    /// The driver supports only an older major release of CUDA than libtorch needs.
     OldDriver { driver: CudaVersion, runtime: CudaVersion },
-    /// The driver works and shows no device; `hidden_by` is CUDA_VISIBLE_DEVICES, when it is set.
+    /// The driver works but lists no device; `hidden_by` is CUDA_VISIBLE_DEVICES, if it is set.
     NoDevice { hidden_by: Option<String> },
-    /// The driver refuses to start.
+    /// The driver does not start.
     Driver { code: i32, text: String },
-    /// Anything else, in the words of whoever failed.
+    /// Anything else.
     Other(String),
 }
 
@@ -208,7 +208,7 @@ fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
 /// `CUresult` of cuda.h.
 const CUDA_ERROR_NO_DEVICE: c_int = 100;
 
-/// The devices that the driver offers: none where there is no driver.
+/// The devices that the driver lists; empty without a driver.
 pub(crate) fn devices() -> Vec<CudaDevice> {
     look().devices
 }
@@ -220,7 +220,7 @@ pub(crate) fn name(device: Device) -> String {
     format!("cuda:{index}, {}", known.map(|device| device.name).unwrap_or_default())
 }
 
-/// Why CUDA cannot be used, in one clause without a full stop; `usable` when it can.
+/// Why CUDA cannot be used, in one clause without a full stop; `usable` if it can.
 pub(crate) fn why_not() -> String {
     look().fault.map_or_else(|| "usable".into(), |fault| fault.to_string())
 }

@@ -1,5 +1,5 @@
-// One step of an exponential moving average of many small tensors: on a GPU in a few kernels for all of them together, on a
-// CPU in one loop, for there an operation of libtorch's costs more than its arithmetic on so few numbers.
+// One step of an exponential moving average of many small tensors: on a GPU in a few kernels for all of them together; on a
+// CPU in one loop, because there the overhead of an operation of libtorch exceeds the arithmetic on so few numbers.
 
 #include "common.h"
 #include <torch/torch.h>
@@ -8,8 +8,8 @@
 
 extern "C" {
 
-// averages += weight * (tensors - averages), `weight` a float32 scalar in device memory: a CUDA graph of it replays with
-// whatever weight then holds.
+// averages += weight * (tensors - averages), `weight` a float32 scalar in device memory: a replay of a CUDA graph
+// reads its present value.
 char *tm_ema_update(at::Tensor **averages, at::Tensor **tensors, int64_t count, const at::Tensor *weight) {
     return guarded([&] {
         torch::NoGradGuard no_grad;

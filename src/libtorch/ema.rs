@@ -16,10 +16,6 @@ unsafe extern "C" {
 }
 
 /// `average += weight * (tensor - average)` for each pair of float32 tensors; `weight` is a float32 scalar on their device.
-///
-/// # Errors
-///
-/// When libtorch fails, as for two tensors of different shapes.
 pub(crate) fn update(averages: &mut [Tensor], tensors: &mut [Tensor], weight: &Tensor) -> Result<()> {
     assert_eq!(averages.len(), tensors.len());
     let mut averages: Vec<_> = averages.iter_mut().map(Tensor::as_mut_ptr).collect();

@@ -1,4 +1,4 @@
-// Random generators of one's own, and the state of the default ones: tch can seed them, but not read them.
+// New random generators, and the state of the default ones: tch can seed those, but not read them.
 
 #include "common.h"
 #include <ATen/ATen.h>

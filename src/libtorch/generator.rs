@@ -1,4 +1,4 @@
-//! Random generators: a permutation from a generator of its own, and the state of the default ones.
+//! Random generators: a permutation from a new generator, and the state of the default ones.
 
 use super::{check, new_tensor};
 use anyhow::Result;
@@ -13,36 +13,24 @@ unsafe extern "C" {
 }
 
 /// `torch.randperm(n, generator=torch.Generator().manual_seed(seed))`: int64 [n] on the CPU.
-///
-/// # Errors
-///
-/// When libtorch refuses, as for a negative `n`.
 pub fn randperm(n: i64, seed: u64) -> Result<Tensor> {
     // SAFETY: `tm_randperm` stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_randperm(n, seed, out)) }
 }
 
-/// The state of the device's default generator, as `torch.get_rng_state` and `torch.cuda.get_rng_state` give it.
-///
-/// # Errors
-///
-/// When the device does not exist.
+/// The state of the device's default generator, as `torch.get_rng_state` and `torch.cuda.get_rng_state` return it.
 pub fn state(device: Device) -> Result<Tensor> {
     // SAFETY: `tm_rng_state` stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_rng_state(index(device), out)) }
 }
 
 /// Sets what [`state`] returned, as `torch.set_rng_state` does.
-///
-/// # Errors
-///
-/// When `state` is not a state of this device's kind of generator.
 pub fn set_state(device: Device, state: &Tensor) -> Result<()> {
     // SAFETY: `state` outlives the call, which only reads it.
     unsafe { check(tm_set_rng_state(index(device), state.as_ptr())) }
 }
 
-/// The C side's name for a device: -1 for the CPU, else the CUDA index.
+/// The C side's number for a device: -1 for the CPU, else the CUDA index.
 fn index(device: Device) -> c_int {
     match device {
         Device::Cuda(index) => index as c_int,

@@ -1,8 +1,7 @@
-// A CUDA graph: what a stretch of code launches on a GPU, recorded once and launched again by one call.
+// CUDA graphs: the kernels that a piece of code launches on a GPU, recorded once and launched again by one call.
 //
-// This is the only file that needs symbols of libtorch_cuda and libc10_cuda, and it hands out nothing but the functions
-// at its end: it can be a shared object of its own. Without CUDA's headers (TM_CUDA) they say that there is no capture.
-// CUDA's runtime is not called here, so that the program need not be linked with it.
+// This is the only file that needs symbols of libtorch_cuda and libc10_cuda. Without CUDA's headers (TM_CUDA is undefined) its
+// functions return an error. It does not call CUDA's runtime, so the program is not linked with it.
 
 #include "common.h"
 #include <stdexcept>
@@ -48,7 +47,7 @@ struct tm_Graph {
     }
 
     // As torch.cuda.graph.__enter__. capture_begin registers the device's default generator, so that each replay draws
-    // new numbers and moves the generator on as the captured code would have done.
+    // new numbers and advances the generator as the captured code would.
     void begin() {
         synchronize(device);
         c10::cuda::CUDACachingAllocator::emptyCache();
@@ -66,14 +65,14 @@ struct tm_Graph {
         }
     }
 
-    // Back to the stream that was the current one before.
+    // Back to the previous stream.
     void leave() {
         if (side) synchronize(device);
         side.reset();
     }
 
-    // Undoes what capture_begin began and capture_end left when it threw: the allocators still set memory aside for the
-    // capture, and the generator still counts as captured and would refuse to draw.
+    // After capture_end threw: the allocators still reserve memory for the capture, and the generator still counts as captured
+    // and would refuse to draw.
     void clean_up() {
         bool ended = true;
         try {
@@ -106,7 +105,7 @@ namespace {
 
 extern "C" {
 
-// A graph of nothing yet. Until tm_graph_end or tm_graph_delete, this thread launches on a stream of its own.
+// An empty graph. Until tm_graph_end or tm_graph_delete, this thread launches on a stream of its own.
 char *tm_graph_new(int device, tm_Graph **out) {
 #ifdef TM_CUDA
     return guarded([&] { *out = new tm_Graph(device); });
@@ -115,7 +114,7 @@ char *tm_graph_new(int device, tm_Graph **out) {
 #endif
 }
 
-// From here on what this thread and autograd's launch is recorded and not run.
+// From here on, kernels that this thread and autograd's threads launch are recorded and not run.
 char *tm_graph_begin(tm_Graph *graph) {
 #ifdef TM_CUDA
     return guarded([&] { graph->begin(); });
@@ -124,7 +123,7 @@ char *tm_graph_begin(tm_Graph *graph) {
 #endif
 }
 
-// Up to here; and back to the stream before tm_graph_new.
+// Ends the recording, and goes back to the stream before tm_graph_new.
 char *tm_graph_end(tm_Graph *graph) {
 #ifdef TM_CUDA
     return guarded([&] {
@@ -136,7 +135,7 @@ char *tm_graph_end(tm_Graph *graph) {
 #endif
 }
 
-// Launches what was recorded, on the current stream, and does not wait for it.
+// Launches the recorded kernels on the current stream, and does not wait for them.
 char *tm_graph_replay(tm_Graph *graph) {
 #ifdef TM_CUDA
     return guarded([&] { graph->graph.replay(); });
@@ -145,6 +144,6 @@ char *tm_graph_replay(tm_Graph *graph) {
 #endif
 }
 
-// Ends a capture that is under way, as after an error, and leaves its stream.
+// Also ends an unfinished capture, as after an error, and leaves its stream.
 void tm_graph_delete(tm_Graph *graph) { delete graph; }
 }

@@ -1,4 +1,4 @@
-//! A CUDA graph: what a stretch of code launches on a GPU, recorded once and launched again by one call.
+//! CUDA graphs: the kernels that a piece of code launches on a GPU, recorded once and launched again by one call.
 
 use super::check;
 use anyhow::{Result, bail};
@@ -17,8 +17,8 @@ unsafe extern "C" {
     fn tm_graph_delete(graph: *mut RawGraph);
 }
 
-/// How often the code runs before it is captured, as PyTorch advises: cuDNN, the allocator and autograd's threads make
-/// things of their own the first time, and may not do so during a capture.
+/// How often the code runs before it is captured, as PyTorch advises: on their first runs cuDNN, the allocator and autograd's
+/// threads do things that a capture forbids.
 const WARM_UPS: usize = 3;
 
 /// `torch.cuda.CUDAGraph`, captured. It stays on the thread that captured it.
@@ -26,18 +26,18 @@ pub struct Graph(*mut RawGraph);
 
 impl Graph {
     /// Captures what `body` launches on `device`, as `torch.cuda.graph` does after its warm-up: `body` runs three times,
-    /// `rewind` undoes what that changed, and then `body` is run once more to be recorded, which computes nothing. All of
-    /// it is on a stream of its own; afterwards the stream of before is the current one again.
+    /// `rewind` undoes what that changed, and then `body` runs once more to be recorded, which computes nothing. All of this
+    /// happens on a stream of its own; afterwards the previous stream is the current one again.
     ///
-    /// A replay repeats the same kernels on the same memory with the same numbers on the host: all that is to change
-    /// from one replay to the next must lie in tensors that `body` reads and that outlive the graph. `body` must not wait
-    /// for the device. What it draws from the device's default generator is new in each replay, and moves the generator
-    /// on as `body` would have.
+    /// A replay runs the same kernels on the same memory with the same numbers from the host: whatever changes from one
+    /// replay to the next must be in tensors that `body` reads and that outlive the graph. `body` must not wait for the
+    /// device. In each replay it draws new numbers from the device's default generator, and advances the generator as
+    /// `body` itself would.
     ///
     /// # Errors
     ///
-    /// When there is no CUDA here, when `body` or `rewind` fails (or panics: the panic goes on), or when `body` does what
-    /// cannot be captured. The capture is then ended, and what `body` does works again outside of one.
+    /// Without CUDA, if `body` or `rewind` fails (a panic is passed on), or if `body` does something that cannot be captured.
+    /// The capture is then ended, and `body` works again outside of one.
     pub fn capture(
         device: Device,
         mut body: impl FnMut() -> Result<()>,
@@ -47,7 +47,7 @@ impl Graph {
         let mut raw = std::ptr::null_mut();
         // SAFETY: `tm_graph_new` stores a graph made with `new` when it returns null.
         unsafe { check(tm_graph_new(index as c_int, &mut raw))? };
-        // From here on dropping it ends a capture under way and leaves its stream, after an error and after a panic too.
+        // From here on, dropping it ends an unfinished capture and leaves its stream, also after an error or a panic.
         let graph = Graph(raw);
         for _ in 0..WARM_UPS {
             body()?;
@@ -61,13 +61,9 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Launches what was captured, on the current stream, without waiting for it.
-    ///
-    /// # Errors
-    ///
-    /// When the GPU failed, now or in something launched before.
+    /// Launches the captured kernels on the current stream, without waiting for them.
     pub fn replay(&self) -> Result<()> {
-        // SAFETY: the graph is alive, and `capture` hands out none that was not captured.
+        // SAFETY: the graph is alive, and `capture` only returns graphs that were captured.
         unsafe { check(tm_graph_replay(self.0)) }
     }
 }

@@ -12,7 +12,7 @@
 #include <vector>
 
 namespace {
-// A copy without gradient and with a storage of its own: a storage is written whole.
+// A copy without gradient and with its own storage: torch writes whole storages.
 at::Tensor copy_of(const at::Tensor &tensor) { return tensor.detach().clone(at::MemoryFormat::Contiguous); }
 
 // A file's bytes as a uint8 tensor. Files are made in memory: given a path, libtorch writes its name into the file.
@@ -42,16 +42,16 @@ struct TensorSpec {
     bool is_parameter;
 };
 
-// What torch.jit.save writes of the tree.
+// The file that torch.jit.save writes for the tree.
 char *tm_jit_save(const ModuleSpec *modules, int64_t module_count, const TensorSpec *tensors, int64_t tensor_count,
                   at::Tensor **out) {
     return guarded([&] {
-        // Of its own, so that the mangled names of classes do not depend on what was compiled before.
+        // A new one, so that the mangled names of classes do not depend on what was compiled before.
         auto unit = std::make_shared<torch::jit::CompilationUnit>();
         std::vector<torch::jit::Module> built;
         for (int64_t i = 0; i < module_count; ++i) {
             built.emplace_back(c10::QualifiedName(modules[i].class_name), unit, /*shouldMangle=*/true);
-            // As after the test that ends the original's epochs: who loads it and calls it gets predictions.
+            // As after the original's last test: whoever loads and calls it gets predictions.
             built[i].register_attribute("training", c10::BoolType::get(), false);
         }
         for (int64_t i = 0; i < tensor_count; ++i) {
@@ -64,7 +64,7 @@ char *tm_jit_save(const ModuleSpec *modules, int64_t module_count, const TensorS
         }
         for (int64_t i = 1; i < module_count; ++i)
             built[modules[i].parent].register_module(modules[i].name, built[i]);
-        // From the leaves up: what a method calls must be there when it is compiled.
+        // From the leaves up: the methods that a method calls must exist when it is compiled.
         for (int64_t i = module_count - 1; i >= 0; --i) built[i].define(modules[i].source);
         std::ostringstream file;
         built[0].save(file);
@@ -72,7 +72,7 @@ char *tm_jit_save(const ModuleSpec *modules, int64_t module_count, const TensorS
     });
 }
 
-// What torch.save writes of a dict of tensors, in this order.
+// The file that torch.save writes for a dict of tensors in this order.
 char *tm_pickle_dict(const char *const *names, const at::Tensor *const *tensors, int64_t count, at::Tensor **out) {
     return guarded([&] {
         c10::impl::GenericDict dict(c10::StringType::get(), c10::TensorType::get());

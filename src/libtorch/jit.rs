@@ -1,4 +1,4 @@
-//! TorchScript modules and pickled dicts, as the bytes of the files that torch writes of them.
+//! TorchScript modules and pickled dicts, as the bytes of the files that torch would write.
 
 use super::new_tensor;
 use anyhow::{Context, Result, ensure};
@@ -40,9 +40,9 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// A module of a tree: a node of what `print(module)` shows.
+/// A module in a tree of modules.
 pub(crate) struct Module {
-    /// The index of its parent, which comes before it; none for the root, which comes first.
+    /// The index of its parent, which comes before it; `None` for the root, which comes first.
     pub parent: Option<usize>,
     /// Its name in its parent.
     pub name: String,
@@ -63,11 +63,7 @@ pub(crate) enum TensorKind {
     Buffer,
 }
 
-/// The file that `torch.jit.save` writes of the tree, in evaluation mode. The bytes depend on `modules` alone.
-///
-/// # Errors
-///
-/// When `modules` is no tree with its root first, or a source does not compile.
+/// The file that `torch.jit.save` writes for this tree in evaluation mode. The bytes depend only on `modules`.
 pub(crate) fn saved(modules: &[Module]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let mut module_specs = Vec::new();
@@ -92,36 +88,32 @@ pub(crate) fn saved(modules: &[Module]) -> Result<Vec<u8>> {
     }
     let (module_count, tensor_count) = (module_specs.len() as i64, tensor_specs.len() as i64);
     // SAFETY: the arrays have the lengths given and indices below `module_count`, parents before their children;
-    // `strings` and `modules` keep what the pointers point to beyond the call, which only reads it.
+    // `strings` and `modules` keep the targets of the pointers alive during the call, which only reads them.
     let bytes = unsafe {
         new_tensor(|out| tm_jit_save(module_specs.as_ptr(), module_count, tensor_specs.as_ptr(), tensor_count, out))
     }?;
     Ok(Vec::try_from(bytes)?)
 }
 
-/// The file that `torch.save` writes of a plain dict of tensors, in this order. The bytes depend on `dict` alone.
-///
-/// # Errors
-///
-/// When a name holds a NUL.
+/// The file that `torch.save` writes for a plain dict of tensors in this order. The bytes depend only on `dict`.
 pub(crate) fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let names = dict.iter().map(|(name, _)| strings.pointer(name)).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<*const C_tensor> = dict.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
-    // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep what the pointers point to beyond the
-    // call, which only reads it.
+    // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep the targets of the pointers alive during the
+    // call, which only reads them.
     let bytes = unsafe { new_tensor(|out| tm_pickle_dict(names.as_ptr(), tensors.as_ptr(), dict.len() as i64, out)) }?;
     Ok(Vec::try_from(bytes)?)
 }
 
-/// Keeps C strings where they are until a call is over.
+/// Keeps C strings in place until a call is over.
 #[derive(Default)]
 struct Strings(Vec<CString>);
 
 impl Strings {
     fn pointer(&mut self, text: &str) -> Result<*const c_char> {
         self.0.push(CString::new(text).context("a name holds a NUL")?);
-        // The string itself lies on the heap, so it stays in place when the vector grows.
+        // The string is on the heap, so it stays in place when the vector grows.
         Ok(self.0[self.0.len() - 1].as_ptr())
     }
 }

@@ -1,7 +1,7 @@
-//! The few libtorch calls that tch lacks: one small C++ file a topic, one safe Rust wrapper each.
+//! The libtorch calls that tch lacks: one small C++ file per topic, one safe Rust wrapper each.
 //!
-//! This is the only module with `unsafe`. Every C function takes tensors as tch passes them (a pointer to an
-//! `at::Tensor`), catches every C++ exception and returns its text, or null when all went well.
+//! This is the only module with `unsafe`. Every C function takes tensors as tch passes them (a pointer to an `at::Tensor`),
+//! catches every C++ exception, and returns its text, or null on success.
 
 pub(crate) mod about;
 pub(crate) mod allocator;
@@ -20,7 +20,7 @@ use std::ffi::{CStr, c_char};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// Turns what a C function of this module returned into a `Result`.
+/// The return value of a C function as a `Result`.
 ///
 /// # Safety
 ///
@@ -35,11 +35,11 @@ unsafe fn check(error: *mut c_char) -> Result<()> {
     Err(anyhow!(first_line(&message).to_string()))
 }
 
-/// Calls a C function that hands back one new tensor.
+/// Calls a C function that returns one new tensor.
 ///
 /// # Safety
 ///
-/// `call` follows the contract of [`check`] and, when it returns null, stores an `at::Tensor*` made with `new`.
+/// `call` follows the contract of [`check`] and, if it returns null, stores an `at::Tensor*` made with `new`.
 unsafe fn new_tensor(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
     // SAFETY: by the contract above; `from_ptr` takes over the tensor, which its Drop deletes.

@@ -1,4 +1,4 @@
-// How precisely convolutions multiply, and whether twice the same. tch can switch autocast on, but not to bfloat16.
+// How precisely convolutions multiply, and whether they are deterministic. tch can switch autocast on, but not to bfloat16.
 
 #include "common.h"
 #include <ATen/Context.h>
@@ -31,7 +31,7 @@ char *tm_autocast_enter(bool cuda) {
     });
 }
 
-// ... and its __exit__(), where it was off before.
+// Its __exit__(), if autocast was off before.
 char *tm_autocast_exit(bool cuda) {
     return guarded([&] {
         if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();

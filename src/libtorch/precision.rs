@@ -1,4 +1,4 @@
-//! How precisely convolutions multiply, and whether twice the same.
+//! How precisely convolutions multiply, and whether they are deterministic.
 
 use super::check;
 use anyhow::Result;
@@ -13,24 +13,14 @@ unsafe extern "C" {
     fn tm_autocast_exit(cuda: bool) -> *mut c_char;
 }
 
-/// Whether cuDNN's convolutions in float32 may round what they multiply to TF32, 10 bits of mantissa. libtorch's own
-/// default is that they may.
-///
-/// # Errors
-///
-/// None are known.
+/// Whether cuDNN's float32 convolutions may round their inputs to TF32 (10 bits of mantissa). libtorch's own default is true.
 pub fn allow_tf32(allowed: bool) -> Result<()> {
     // SAFETY: sets a flag of libtorch's global context.
     unsafe { check(tm_tf32(allowed)) }
 }
 
-/// `torch.backends.cudnn.deterministic = True`: on a GPU the same step gives the same bits each time, without which a
-/// resumed run would not be the one that was never stopped. libtorch's default takes faster kernels that add up
-/// gradients in whatever order they arrive.
-///
-/// # Errors
-///
-/// None are known.
+/// `torch.backends.cudnn.deterministic = True`: on a GPU the same step gives the same bits each time, so that a resumed run
+/// equals one that was never stopped. libtorch's default allows faster kernels that add gradients in any order.
 pub fn deterministic_cudnn() -> Result<()> {
     // SAFETY: sets a flag of libtorch's global context.
     unsafe { check(tm_deterministic_cudnn()) }
@@ -44,11 +34,7 @@ pub struct Autocast {
 }
 
 impl Autocast {
-    /// Convolutions on `device` in bfloat16 from here on, losses and what else needs it in float32.
-    ///
-    /// # Errors
-    ///
-    /// None are known.
+    /// From here on convolutions on `device` compute in bfloat16, and operations that need it, such as losses, in float32.
     pub fn bf16(device: Device) -> Result<Autocast> {
         let cuda = device.is_cuda();
         // SAFETY: sets flags of this thread.
@@ -59,7 +45,7 @@ impl Autocast {
 
 impl Drop for Autocast {
     fn drop(&mut self) {
-        // SAFETY: as `bf16`, which it undoes. It cannot fail but for want of memory, and then nothing is left to do.
+        // SAFETY: undoes what `bf16` did, on the same thread. It fails only if memory runs out, and then nothing can be done.
         let _ = unsafe { check(tm_autocast_exit(self.cuda)) };
     }
 }

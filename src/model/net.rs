@@ -154,10 +154,6 @@ impl Net {
     }
 
     /// A copy of the gradient of each parameter.
-    ///
-    /// # Errors
-    ///
-    /// If there was no backward pass since the gradients were cleared.
     pub(crate) fn gradients(&self) -> Result<Vec<(String, Tensor)>> {
         let copy = |(name, tensor): (&str, &Tensor)| Ok((name.to_string(), tensor.f_grad()?.f_detach_copy()?));
         self.parameters().map(copy).collect()

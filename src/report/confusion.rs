@@ -13,10 +13,6 @@ const LEFT: i32 = 110;
 const TOP: i32 = 210;
 
 /// The matrix as SVG: `confusion` counts images by label (row) and predicted class (column).
-///
-/// # Errors
-///
-/// When plotters cannot draw it.
 pub(super) fn draw(confusion: &[Vec<i64>]) -> Result<String> {
     let classes = confusion.len() as i32;
     let (right, bottom) = (LEFT + classes * CELL, TOP + classes * CELL);

@@ -134,7 +134,7 @@ impl RunFolder {
         let file = file.with_context(|| format!("--out {out} cannot be written to"))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => bail!("another process is training in {out}"),
-            // A file system without locks is no reason not to train.
+            // On a file system without locks, train without one.
             Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
         }
     }

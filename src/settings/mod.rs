@@ -271,7 +271,7 @@ impl Args for Layer {
     }
 }
 
-/// A command line of settings alone, of which the last one of a name counts.
+/// A command line of settings alone. If a setting is given twice, the last one counts.
 fn command() -> Command {
     Settings::augment_args(Command::new("settings").args_override_self(true).disable_help_flag(true))
 }

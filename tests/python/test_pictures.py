@@ -1,4 +1,4 @@
-"""Digits that do not come from MNIST are read, and the page of a run is one that a browser shows."""
+"""Digits that do not come from MNIST are predicted, and a browser shows the page of a run."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one epoch of the whole of MNIST, at a learning rate that makes the most of it."""
+    """The folder of one epoch on all of MNIST, at a learning rate that suits one epoch."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     options = ["--epochs", 1, "--schedule", "one-cycle", "--lr", 0.05, "--batch-size", 64]
     tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, "-q", *options)
@@ -43,7 +43,7 @@ def test_how_a_file_is_encoded_changes_nothing(run: Path, tmp_path: Path) -> Non
         image.convert("RGB").save(tmp_path / f"{path.stem}+jpg.jpg", quality=90, progressive=True)
         image.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / f"{path.stem}+gif.gif")
         ImageOps.invert(image).save(tmp_path / f"{path.stem}+inverted.png")
-        # As a camera that was held on its side stores it, with a note that says so.
+        # As a camera that was held sideways stores it, with an EXIF note.
         exif = Image.Exif()
         exif[0x0112] = 6
         image.rotate(90, expand=True).save(tmp_path / f"{path.stem}+turned.jpg", quality=95, exif=exif)
@@ -51,7 +51,7 @@ def test_how_a_file_is_encoded_changes_nothing(run: Path, tmp_path: Path) -> Non
     same = {path.stem: digits[path.name]["digit"] for path in paths}
     different = [name for name, line in digits.items() if line["digit"] != same[Path(name).stem.split("+")[0]]]
     assert len(digits) == 6 * len(paths)
-    # A shade of a compressed picture may tip one that the net is not sure of.
+    # Compression may change the prediction of a digit that the net is not sure about.
     assert len(different) <= 0.05 * len(digits), different
 
 

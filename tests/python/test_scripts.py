@@ -1,4 +1,4 @@
-"""The scripts as a stranger calls them: what is missing, what is left half-done, from any folder."""
+"""The scripts as a stranger calls them: with parts missing or half-done, from any folder."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def call(name: str, *args: object, cwd: Path = ROOT, **environment: str) -> subp
 
 
 def path_of(folder: Path, names: list[str]) -> str:
-    """A PATH on which only these programs are found; those that this machine lacks become ones that do nothing."""
+    """A PATH on which only these programs are found; those that this machine lacks do nothing."""
     folder.mkdir()
     for name in names:
         found = subprocess.run(["bash", "-c", f"type -P {name}"], capture_output=True, text=True).stdout.strip()

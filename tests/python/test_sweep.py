@@ -51,7 +51,7 @@ def command(file: Path, *args: object) -> list[str]:
     if not program.exists():
         program.symlink_to(PROGRAM)
     script = ROOT / "scripts/sweep.py"
-    # One thread a trial: others may be at work on the machine.
+    # One thread per trial: the machine may be busy.
     flags = ["--data", DATA, "--program", program, "--out", file.parent / "out", "--cpus-per-trial", 1]
     flags += ["--report-seeds", 0, *args]
     return [str(part) for part in [sys.executable, script, file, *flags]]
@@ -84,7 +84,7 @@ def children(file: Path) -> list[str]:
 
 
 def wait_until_gone(file: Path) -> None:
-    """The kernel may take a moment to end a process; it must be none that goes on training."""
+    """Waits until the processes have ended; the kernel may take a moment."""
     for _ in range(300):
         if not children(file):
             return
@@ -108,7 +108,7 @@ def read_terminal(terminal: int) -> str:
 
 
 def assert_each_once(all_trials: list[FrozenTrial], count: int) -> None:
-    """So many trials count, none of them twice, and each that was lost has one that took its place."""
+    """Asserts that this many trials count, none twice, and that each lost one was replaced."""
     ended = [trial for trial in all_trials if is_finished(trial)]
     settings = [json.dumps(trial.params, sort_keys=True) for trial in ended]
     assert len(ended) == count and len(set(settings)) == count
@@ -153,14 +153,14 @@ def test_a_sweep_from_its_space_to_its_report(tmp_path: Path) -> None:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert xml.etree.ElementTree.parse(out / f"{name}.svg").getroot().tag.endswith("svg")
 
-    # A sweep that is done has nothing left to do.
+    # A finished sweep does nothing more.
     before = (out / "report.json").stat().st_mtime_ns
     assert "trial " not in run(*line).stderr
     assert (len(trials(file)), (out / "report.json").stat().st_mtime_ns) == (4, before)
 
 
 def test_a_grid_whose_poor_points_are_pruned(tmp_path: Path) -> None:
-    # All but one rate learn nothing, so that which are pruned does not hang on chance.
+    # All rates but one learn nothing, so that chance does not decide which are pruned.
     ranges = """
 lr = { type = "choice", values = [0.05, 1e-9, 1e-10] }
 momentum = { type = "float", low = 0.8, high = 0.9, points = 2 }
@@ -186,7 +186,7 @@ momentum = { type = "float", low = 0.8, high = 0.9, points = 2 }
     assert {trial.number for trial in ended if trial.number > good[0].number} - {good[1].number} <= {
         trial.number for trial in pruned
     }
-    # The program was stopped: it trained no further than the epoch after the one that it was judged by.
+    # The program was stopped: it trained at most one epoch after the one that decided.
     assert pruned and all(trial.user_attrs["epochs"] < 3 for trial in pruned)
     assert f"{len(pruned)} pruned" in said
     assert "6/6" in shown and f"best {max(trial.value for trial in good):.2f} %" in shown
@@ -239,7 +239,7 @@ def test_two_sweeps_share_a_storage(tmp_path: Path) -> None:
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     all_trials = optuna.load_study(study_name="quick", storage=RDBStorage(storage)).trials
-    # Two may see at once that one is missing.
+    # Two processes may notice the same missing trial.
     assert len(all_trials) in (5, 6)
     assert_each_once(all_trials, len(all_trials))
     assert len({trial.user_attrs["owner"] for trial in all_trials}) == 2
@@ -291,7 +291,7 @@ def test_a_node_of_a_ray_cluster_is_killed_and_every_trial_ends(tmp_path: Path) 
         line = command(file, "--trials", 6, "--pruner", "halving", "--ray", address, "--gpus-per-trial", 0.5)
         with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             next(finished_lines(process))
-            # Both nodes are at work now: one job each.
+            # Both nodes are busy now, with one job each.
             cluster.stdin.write("\n")
             cluster.stdin.flush()
             assert cluster.stdout.readline() == "killed\n"
@@ -306,11 +306,11 @@ def test_a_node_of_a_ray_cluster_is_killed_and_every_trial_ends(tmp_path: Path) 
     ("text", "reason"),
     [
         ("validation = 9\n[space]\nlr = { type = 'float', low = 1, high = 2 }\nx", "it is no TOML: "),
-        ("validation = 9\n[spaces]\n", "spaces is no key of a space file"),
+        ("validation = 9\n[spaces]\n", "spaces is not a key of a space file"),
         ("[space]\nlr = { type = 'float', low = 1, high = 2 }", "validation is missing"),
         ("validation = 0\n[space]\n", "validation takes a whole number from 1 up, not 0"),
         ("validation = 9\nseeds = 1.5\n[space]\n", "seeds takes a whole number from 1 up, not 1.5"),
-        ("validation = 9\nfixed = 3\n", "fixed is no table"),
+        ("validation = 9\nfixed = 3\n", "fixed is not a table"),
         ("validation = 9\n", "[space] names nothing to vary"),
         ("validation = 9\n[space]\nseed = { type = 'int', low = 1, high = 2 }", "seed is the sweep's own"),
         ("validation = 9\n[fixed]\nthreads = 2\n[space]\nlr = 1", "threads is the sweep's own"),
@@ -335,7 +335,7 @@ def test_a_space_file_with_a_mistake_is_refused(tmp_path: Path, text: str, reaso
         ("3", 'write { type = "...", ... }'),
         ("{ type = 'double' }", 'write { type = "...", ... }'),
         ("{ type = 'float', low = 1 }", "the type float needs high"),
-        ("{ type = 'float', low = 1, high = 2, values = [1] }", "values is no key of the type float"),
+        ("{ type = 'float', low = 1, high = 2, values = [1] }", "values is not a key of the type float"),
         ("{ type = 'float', low = 2, high = 1 }", "low is 2, and must be below high, which is 1"),
         ("{ type = 'float', low = 'a', high = 1 }", "low takes a number, not 'a'"),
         ("{ type = 'float', low = nan, high = 1 }", "low takes a number, not nan"),

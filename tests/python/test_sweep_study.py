@@ -1,4 +1,4 @@
-"""A sweep's bookkeeping, with a place that only says what became of its jobs."""
+"""A sweep's bookkeeping, with a place that only reports results."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SPACE = space.Space("fake", {}, RANGES, seeds=1, validation=1, text={})
 
 
 class Fake:
-    """A place whose jobs end at once, as `end` says by how often those settings were tried."""
+    """A place whose jobs end at once; `end` gives the result by how often those settings were tried."""
 
     jobs = 2
 
@@ -38,7 +38,7 @@ class Fake:
         self.messages.append(Ended(job.number, result))
 
     def wait(self, seconds: float) -> list[Epoch | Ended]:
-        """What the jobs said."""
+        """The reports of the jobs."""
         messages, self.messages = self.messages, []
         return messages
 

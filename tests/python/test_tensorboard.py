@@ -79,7 +79,7 @@ def test_everything_is_there_and_stays_so_when_a_run_goes_on(tmp_path: Path) -> 
         assert image.step == 1
         assert image.encoded_image_string.startswith(b"\x89PNG")
 
-    # Longer than it was to be: one file remains, and TensorBoard is told to forget the one before.
+    # A longer run: one file remains, and TensorBoard is told to drop the earlier one.
     earlier = {path.name for path in out.glob("events.out.tfevents.*")}
     tch_mnist("train", "--resume", out, "--epochs", 3, "-q")
     later = [path.name for path in out.glob("events.out.tfevents.*")]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def net() -> Net:
-    """A net in PyTorch with running statistics that no new one has."""
+    """A net in PyTorch whose running statistics are not those of a new net."""
     torch.manual_seed(7)
     net = Net()
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_the_module_computes_the_same_bits_and_trains_on(trained: Path) -> None:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    # The same masks and steps, but for the rounding of a compiled backward pass.
+    # The same masks and steps, except for the rounding of a compiled backward pass.
     assert losses[0] == losses[3]
     assert losses[:3] == pytest.approx(losses[3:], rel=1e-3)
     for key, tensor in original.state_dict().items():
@@ -172,7 +172,7 @@ PYTHON_FILES: dict[str, Callable[[Net, Path], None]] = {
 
 
 def checkpoint(net: Net) -> dict:
-    """What a training script keeps: beside the net an optimizer, a schedule and the state of the generator."""
+    """The checkpoint of a training script: a net, an optimizer, a schedule and the generator's state."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     F.nll_loss(net(torch.randn(8, 1, 28, 28)), torch.arange(8)).backward()
     optimizer.step()

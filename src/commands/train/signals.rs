@@ -10,10 +10,6 @@ pub(super) struct StopSignals(Arc<AtomicUsize>);
 
 impl StopSignals {
     /// Takes note of signals from now on.
-    ///
-    /// # Errors
-    ///
-    /// When the system takes no handler.
     pub(super) fn listen() -> Result<StopSignals> {
         let signal = Arc::new(AtomicUsize::new(0));
         let second = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// A sound file of `count` items, all bytes of which are below 10.
+/// A valid file of `count` items; all its bytes are below 10.
 fn sound(content: Content, count: u32) -> Vec<u8> {
     let mut bytes = [content.magic().to_be_bytes(), count.to_be_bytes()].concat();
     if content == Content::Images {

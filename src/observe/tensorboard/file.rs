@@ -22,10 +22,6 @@ pub(super) struct EventFile {
 
 impl EventFile {
     /// Begins a file in `folder` with `events`, and removes those that earlier processes wrote there.
-    ///
-    /// # Errors
-    ///
-    /// When the folder is read-only or the disk is full.
     pub(super) fn begin(folder: &Path, events: Vec<Event>) -> Result<EventFile> {
         let earlier = find(folder)?;
         // TensorBoard reads the files in the order of their names, so the new one must come last.
@@ -44,10 +40,6 @@ impl EventFile {
     }
 
     /// Appends `events`.
-    ///
-    /// # Errors
-    ///
-    /// When the disk is full.
     pub(super) fn append(&mut self, events: &[Event]) -> Result<()> {
         let records: Vec<u8> = events.iter().flat_map(record).collect();
         self.file.write_all(&records).with_context(|| format!("{} cannot be written", self.path.display()))
@@ -55,10 +47,6 @@ impl EventFile {
 }
 
 /// The events that an earlier process left in `folder`, up to the first that is damaged or cut off.
-///
-/// # Errors
-///
-/// When the folder or the file cannot be read.
 pub(super) fn read(folder: &Path) -> Result<Vec<Event>> {
     let mut events = Vec::new();
     if let Some((_, path)) = find(folder)?.last() {
