@@ -21,7 +21,7 @@ fn training_prints_the_lines_of_the_original_and_no_bar_into_a_pipe() {
     assert!(!stderr.contains("it/s"), "{stderr}");
     let written =
         ["checkpoint.safetensors", "config.toml", "environment.json", "log.txt", "losses.csv", "metrics.jsonl"];
-    let written: Vec<_> = written.into_iter().chain(["model.pt", "model.pth", "model.safetensors"]).collect();
+    let written: Vec<_> = written.into_iter().chain(WEIGHTS).collect();
     assert_eq!(names(&out), written);
     let log = fs::read_to_string(out.join("log.txt")).unwrap();
     assert!(log.contains("EPOCH: 1") && log.contains("Test set: Average loss"), "{log}");
@@ -181,7 +181,7 @@ fn evaluate_says_what_training_said_at_its_end() {
     let (_folder, out) = out();
     let trained = stdout(&mut train(&out, &[]));
     let last = trained.trim_end().lines().last().unwrap();
-    for name in ["model.pt", "model.pth", "model.safetensors"] {
+    for name in WEIGHTS {
         let weights = out.join(name);
         let evaluate = ["evaluate", "--data", DATA, "--limit-test", "500", "--weights", weights.to_str().unwrap()];
         let text = stdout(&mut tch_mnist(&evaluate));

@@ -216,9 +216,7 @@ def ask_program(program: Path, settings: Mapping[str, Setting], name: str) -> di
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
-        raise UsageError(
-            f"--program {program} cannot be run ({error.strerror}): run scripts/setup"
-        ) from error
+        raise UsageError(f"--program {program} cannot be run ({error.strerror}): run scripts/setup") from error
     if done.returncode != 0:
         sentence = done.stderr.strip().removeprefix("error: ")
         raise UsageError(f"tch-mnist train does not take the settings of {name}.toml: {sentence}")

@@ -1,6 +1,6 @@
 //! `tch-mnist evaluate`: a weights file on the test set.
 
-use super::session::Backend;
+use super::session::{Backend, WeightsFile};
 use super::{Outcome, Verbosity};
 use crate::data::Data;
 use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities};
@@ -19,9 +19,8 @@ use std::path::{Path, PathBuf};
 /// The flags of `evaluate`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The weights: a .pt, .pth or .safetensors file, written here or in Python
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    #[command(flatten)]
+    weights: WeightsFile,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -50,7 +49,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let backend = Backend::of(&mut args.compute)?;
     // Nothing is trained, so nothing is dropped.
     let net = backend.net(0.0);
-    weights::load(&args.weights, &net)?;
+    args.weights.load(&net)?;
     let Source { dataset, data } = &args.source;
     let test = Data::load(data, *dataset, backend.device, 1, args.test.limit_test)?.test;
     let batches = test.batches(args.batches.batch_size)?;
@@ -67,7 +66,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     match args.log_format {
         LogFormat::Text => say(text(&result, tta.as_ref()))?,
-        LogFormat::Json => say(json(&args.weights, &result, tta.as_ref())?)?,
+        LogFormat::Json => say(json(&args.weights.weights, &result, tta.as_ref())?)?,
     }
     Ok(Outcome::Done)
 }

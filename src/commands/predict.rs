@@ -1,6 +1,6 @@
 //! `tch-mnist predict`: which digit a picture shows.
 
-use super::session::Backend;
+use super::session::{Backend, WeightsFile};
 use super::{Outcome, Verbosity};
 use crate::data::pixel_table;
 use crate::digit::{self, Digit};
@@ -10,7 +10,6 @@ use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
 use crate::settings::Compute;
 use crate::shape::SIDE;
-use crate::weights;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use std::fs::File;
@@ -33,9 +32,8 @@ const BATCH: usize = 128;
     stderr, the others are predicted, and the exit code is 1."
 )]
 pub(super) struct Args {
-    /// The weights: a .pt, .pth or .safetensors file, written here or in Python
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    #[command(flatten)]
+    weights: WeightsFile,
     /// PNG, JPEG, BMP or GIF files, folders of them, or - for stdin
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -54,7 +52,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     let backend = Backend::of(&mut args.compute)?;
     let net = backend.net(0.0);
-    weights::load(&args.weights, &net)?;
+    args.weights.load(&net)?;
 
     let paths = files(&args.images)?;
     let mut failures = 0;

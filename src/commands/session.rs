@@ -5,9 +5,28 @@ use crate::error::UsageError;
 use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Kernels, Net};
 use crate::settings::{Compute, DeviceChoice, KernelsChoice, Precision, Settings};
+use crate::weights;
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
+use std::path::PathBuf;
 use tch::{Cuda, Device};
+
+/// The weights that a command starts from.
+#[derive(clap::Args)]
+pub(super) struct WeightsFile {
+    /// The weights: a file of this program's or of Python's; docs/weights.md lists the formats
+    #[arg(long, value_name = "FILE")]
+    pub(super) weights: PathBuf,
+    /// Which weights, if the file holds several sets
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+}
+
+impl WeightsFile {
+    pub(super) fn load(&self, net: &Net) -> Result<()> {
+        weights::load(&self.weights, self.key.as_deref(), net)
+    }
+}
 
 /// Where to compute, with `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -30,7 +30,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// The formats that a run's weights are written in.
-pub(crate) const WEIGHTS: [&str; 3] = ["pt", "pth", "safetensors"];
+pub(crate) const WEIGHTS: [&str; 5] = ["pt", "pth", "safetensors", "onnx", "pt2"];
 
 /// The format that is read back: the one that keeps metadata.
 const WEIGHTS_TO_READ: &str = "safetensors";
@@ -245,7 +245,7 @@ impl RunFiles {
         let model = self.folder.weights(WEIGHTS_TO_READ);
         // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.
         match self.done.as_ref().is_some_and(|done| done.status.is_finished()) && model.exists() {
-            true => weights::load(&model, net),
+            true => weights::load(&model, None, net),
             false => Checkpoint::read(&self.folder.checkpoint())?.load(net),
         }
     }

@@ -1,17 +1,17 @@
 //! The safetensors format: the length of a JSON header, the header, the tensors' bytes.
 //!
-//! Specification: <https://huggingface.co/docs/safetensors>. Reading is the `safetensors` crate's. Its writer puts the
-//! metadata into the header in the order of a hash map, so that two files of the same tensors differ; the header is
-//! therefore written here.
+//! Specification: <https://huggingface.co/docs/safetensors>. The `safetensors` crate reads files. Its writer puts the metadata into
+//! the header in the order of a hash map, so that two files of the same tensors differ; so the header is written here.
 
-use super::{read_bytes, tensor};
+use super::format::{Contents, Format, Weights};
+use super::{raw, read_bytes, tensor};
 use crate::model::StateDict;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The largest file that is read, in bytes: a checkpoint grows with the number of steps.
 const MAX_BYTES: u64 = 256 << 20;
@@ -19,32 +19,64 @@ const MAX_BYTES: u64 = 256 << 20;
 /// The largest header that is read, in bytes.
 const MAX_HEADER: u64 = 8 << 20;
 
-/// What the header's length takes.
+/// Bytes of the header's length.
 const LENGTH: usize = 8;
 
-/// Writes `tensors` and `metadata` to `path`. The bytes depend on the arguments alone.
-///
-/// # Errors
-///
-/// When a tensor has a type that the format lacks, or the file cannot be written.
-pub fn write(path: &Path, tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
-    std::fs::write(path, bytes(tensors, metadata)?)?;
+/// The key of a run's checkpoint that says that this is one: the state of the CPU's generator.
+const CHECKPOINT: &str = "rng.cpu";
+
+/// The prefix in a checkpoint of the weights that were measured. Others are those of the optimizer and of an average.
+const MEASURED: &str = "model.";
+
+/// The tensors of a state_dict or of a run's checkpoint.
+pub(crate) struct Safetensors;
+
+impl Format for Safetensors {
+    fn name(&self) -> &'static str {
+        "safetensors"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &["safetensors"]
+    }
+
+    fn recognises(&self, bytes: &[u8]) -> bool {
+        // A number of eight bytes, and then a JSON object.
+        matches!(bytes, [_, _, _, _, _, _, _, _, b'{', ..])
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Contents> {
+        let (StateDict(mut tensors), metadata) = parse(bytes)?;
+        if tensors.iter().any(|(key, _)| key == CHECKPOINT) {
+            tensors.retain(|(key, _)| key.starts_with(MEASURED));
+            tensors.iter_mut().for_each(|(key, _)| *key = key[MEASURED.len()..].to_string());
+        }
+        Ok(Contents { metadata, ..Contents::of(tensors) })
+    }
+
+    fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
+        let mut metadata = weights.metadata.clone();
+        // As PyTorch's own writer has it.
+        metadata.insert("format".into(), "pt".into());
+        to_bytes(&weights.state_dict, &metadata)
+    }
+}
+
+/// Writes `tensors` and `metadata` to `path`. The bytes depend only on the arguments.
+pub(crate) fn write(path: &Path, tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<()> {
+    std::fs::write(path, to_bytes(tensors, metadata)?)?;
     Ok(())
 }
 
 /// Reads what [`write()`] or Python wrote: the tensors on the CPU, sorted by name, and the metadata.
-///
-/// # Errors
-///
-/// One sentence when the file is missing, no safetensors file, or damaged.
-pub fn read(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
+pub(crate) fn read(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
     let read = || parse(&read_bytes(path, MAX_BYTES)?);
     read().with_context(|| format!("{} cannot be read as safetensors", path.display()))
 }
 
 /// The file's bytes. As the format's own writers do, the types with the widest elements come first, then the names
 /// are sorted, and the header is padded so that the data begins at a multiple of 8.
-pub(super) fn bytes(tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+fn to_bytes(tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut tensors: Vec<&(String, Tensor)> = tensors.0.iter().collect();
     tensors.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.kind().elt_size_in_bytes()), name));
     let mut header = Map::new();
@@ -53,10 +85,8 @@ pub(super) fn bytes(tensors: &StateDict, metadata: &BTreeMap<String, String>) ->
     }
     let mut data = Vec::new();
     for (name, tensor) in tensors {
-        let tensor = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
         let start = data.len();
-        data.resize(start + tensor.numel() * tensor.kind().elt_size_in_bytes(), 0);
-        tensor.f_copy_data_u8(&mut data[start..], tensor.numel())?;
+        data.append(&mut raw(tensor)?);
         let info =
             json!({"dtype": type_of(tensor.kind())?, "shape": tensor.size(), "data_offsets": [start, data.len()]});
         header.insert(name.clone(), info);
@@ -70,16 +100,16 @@ pub(super) fn bytes(tensors: &StateDict, metadata: &BTreeMap<String, String>) ->
 }
 
 /// Reads a file's bytes.
-pub(super) fn parse(bytes: &[u8]) -> Result<(StateDict, BTreeMap<String, String>)> {
+fn parse(bytes: &[u8]) -> Result<(StateDict, BTreeMap<String, String>)> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH>().context("it is cut short")?;
     let length = u64::from_le_bytes(*length);
     ensure!(
         length <= rest.len() as u64,
-        "its header should have {length} bytes, and {} bytes follow: it is cut short or no safetensors file",
+        "its header should have {length} bytes, and {} bytes follow: it is cut short or not a safetensors file",
         rest.len()
     );
     ensure!(length <= MAX_HEADER, "its header has {length} bytes, more than {MAX_HEADER}");
-    let damaged = "it is damaged or no safetensors file";
+    let damaged = "it is damaged or not a safetensors file";
     let file = SafeTensors::deserialize(bytes).context(damaged)?;
     let (_, header) = SafeTensors::read_metadata(bytes).context(damaged)?;
     let tensors = file.tensors().into_iter().map(|(name, view)| {
@@ -121,6 +151,6 @@ fn kind_of(dtype: Dtype) -> Result<Kind> {
         Dtype::I8 => Kind::Int8,
         Dtype::U8 => Kind::Uint8,
         Dtype::BOOL => Kind::Bool,
-        _ => bail!("its numbers are of a type ({dtype:?}) that is not read"),
+        _ => bail!("its numbers have a type ({dtype:?}) that is not read"),
     })
 }

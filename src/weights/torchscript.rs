@@ -1,16 +1,51 @@
-//! `model.pt`: a TorchScript module with the tree of the original `Net`, to run and to train further in Python.
+//! TorchScript modules: what is written has the tree of the original `Net`, to run and to train further in Python.
 
+use super::archive::Archive;
+use super::format::{Contents, Format, Weights};
+use super::torch_save::TorchSave;
 use crate::libtorch::jit::{Module, TensorKind, saved};
 use crate::model::{Block, Layer, StateDict, blocks};
 use anyhow::{Context, Result};
 use tch::Tensor;
 
+/// The record that TorchScript has and a state_dict does not.
+const CONSTANTS: &str = "constants.pkl";
+
+/// A module with its layers: scripted or traced in Python, or written here. tch saves a VarStore as one.
+pub(super) struct TorchScript;
+
+impl Format for TorchScript {
+    fn name(&self) -> &'static str {
+        "TorchScript module"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &["pt"]
+    }
+
+    fn recognises(&self, bytes: &[u8]) -> bool {
+        Archive::has(bytes, CONSTANTS)
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Contents> {
+        let mut contents = TorchSave.read(bytes)?;
+        if contents.dicts.is_empty() {
+            contents.hint = Some(
+                "it is a frozen TorchScript module, whose weights are constants in its code: save the module before \
+                 torch.jit.freeze"
+                    .into(),
+            );
+        }
+        Ok(contents)
+    }
+
+    fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
+        module_file(&weights.state_dict, weights.dropout)
+    }
+}
+
 /// The file of `weights` as a scripted `Net` in evaluation mode, whose dropout layers zero the share `dropout` in training.
-///
-/// # Errors
-///
-/// When a tensor of the net is missing.
-pub(super) fn bytes(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
+fn module_file(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
     let blocks = blocks(dropout);
     let mut modules = vec![module(None, "", "Net", net_source(&blocks))];
     for block in &blocks {
@@ -30,7 +65,7 @@ pub(super) fn bytes(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
             modules.push(child);
         }
     }
-    // The original has it too, and never calls it.
+    // The original has this layer too, and never calls it.
     modules.push(layer_module(0, "dropout", &Layer::Dropout { p: 0.1 }));
     saved(&modules)
 }

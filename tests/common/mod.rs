@@ -10,6 +10,9 @@ pub const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
 /// A Python with the libtorch that the program is linked against.
 pub const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python");
 
+/// The weights that a run writes.
+pub const WEIGHTS: [&str; 5] = ["model.onnx", "model.pt", "model.pt2", "model.pth", "model.safetensors"];
+
 /// The program, as a user starts it in the repository's folder.
 pub fn tch_mnist(args: &[&str]) -> Command {
     let mut command = Command::cargo_bin("tch-mnist").unwrap();
@@ -60,7 +63,7 @@ pub fn metrics(out: &Path) -> Vec<Value> {
 
 /// Asserts that two runs left the same weights, losses and metrics.
 pub fn assert_same_run(one: &Path, other: &Path) {
-    for name in ["model.pt", "model.pth", "model.safetensors", "losses.csv", "config.toml"] {
+    for name in WEIGHTS.into_iter().chain(["losses.csv", "config.toml"]) {
         let read = |out: &Path| std::fs::read(out.join(name)).unwrap();
         assert!(read(one) == read(other), "{name} differs in {} and {}", one.display(), other.display());
     }

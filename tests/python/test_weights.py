@@ -1,14 +1,21 @@
 """Weights between this program and PyTorch, in both directions."""
 
+import argparse
 import os
+import pickle
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import DATA, PROGRAM, ROOT, json_lines, script, tch_mnist
+from common import PROGRAM, ROOT
+from conftest import DATA, json_lines, script, tch_mnist
+from load_weights import LOADERS
 from mnist import load_split, normalise
 from net import Net
 from safetensors import safe_open
@@ -139,12 +146,58 @@ def test_python_and_this_program_agree_in_every_bit(trained: Path, tmp_path: Pat
     assert torch.equal(load_file(tmp_path / "rust.safetensors")["log_probabilities"], python)
 
 
-def test_the_script_prints_the_line_that_evaluate_prints(trained: Path) -> None:
-    files = [trained / f"model.{ending}" for ending in FORMATS]
-    evaluated = tch_mnist("evaluate", "--data", DATA, "--device", "cpu", "--weights", files[0]).splitlines()[0]
-    assert evaluated.startswith("Test set: Average loss: ")
-    for file in files:
+def test_every_format_classifies_the_same_images_in_python_and_here(trained: Path, tmp_path: Path) -> None:
+    tch_mnist("export", "--weights", trained / "model.pth", "--to", tmp_path / "model.npz")
+    expected = None
+    for ending in LOADERS:
+        folder = tmp_path if ending == ".npz" else trained
+        file = folder / f"model{ending}"
+        evaluated = tch_mnist("evaluate", "--data", DATA, "--device", "cpu", "--weights", file).splitlines()[0]
+        assert evaluated.startswith("Test set: Average loss: ")
+        assert evaluated == (expected or evaluated)
+        expected = evaluated
         assert script("load_weights.py", file, "--data", DATA).splitlines() == [evaluated]
+
+
+def all_images() -> Tensor:
+    return normalise(load_split(DATA / "mnist", train=False)[0])
+
+
+def test_onnx_gives_the_log_probabilities_of_torch(trained: Path) -> None:
+    model = onnx.load(trained / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    properties = {property.key: property.value for property in model.metadata_props}
+    assert properties["normalisation"].startswith("(byte / 255 - 0.1307) / 0.3081")
+    assert {"config", "epochs", "test_accuracy"} < properties.keys()
+    session = onnxruntime.InferenceSession(trained / "model.onnx")
+    assert [(it.name, it.shape) for it in session.get_inputs()] == [("images", ["N", 1, 28, 28])]
+    assert [(it.name, it.shape) for it in session.get_outputs()] == [("log_probabilities", ["N", 10])]
+    images, net = all_images(), LOADERS[".pth"](trained / "model.pth")
+    with torch.no_grad():
+        expected = net(images).numpy()
+    for batch, count in [(1, 100), (7, 700), (128, 10000)]:
+        parts = [session.run(None, {"images": part.numpy()})[0] for part in images[:count].split(batch)]
+        got = np.concatenate(parts)
+        assert abs(got - expected[:count]).max() < 1e-5
+        assert (got.argmax(1) == expected[:count].argmax(1)).all()
+
+
+def test_an_exported_program_gives_the_bits_of_the_net(trained: Path) -> None:
+    program = torch.export.load(trained / "model.pt2")
+    images, net = all_images(), LOADERS[".pth"](trained / "model.pth")
+    assert list(program.state_dict) == list(Net().state_dict())
+    for count in [1, 7, 128, 1000, 10000]:
+        with torch.no_grad():
+            assert torch.equal(program.module()(images[:count]), net(images[:count]))
+    assert torch.equal(program.module()(images[:7]), net(images[:7]))
+
+
+def test_files_have_the_usual_mode(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    for name in ["A.ONNX", "b.pth.tar", "c.CKPT", "d.npz"]:
+        assert export(trained / "model.pt", tmp_path / name).returncode == 0
+        assert (tmp_path / name).stat().st_mode == usual
 
 
 # What Python writes
@@ -168,7 +221,54 @@ PYTHON_FILES: dict[str, Callable[[Net, Path], None]] = {
     "channels_last": lambda net, path: torch.save(net.to(memory_format=torch.channels_last).state_dict(), path),
     "counts in float": lambda net, path: torch.save({k: v.float() for k, v in net.state_dict().items()}, path),
     "reversed": lambda net, path: torch.save(dict(reversed(net.state_dict().items())), path),
+    "before 1.6": lambda net, path: torch.save(net.state_dict(), path, _use_new_zipfile_serialization=False),
+    "checkpoint before 1.6": lambda net, path: torch.save(checkpoint(net), path, _use_new_zipfile_serialization=False),
+    "exported": lambda net, path: torch.export.save(exported(net), path),
+    "npz": lambda net, path: save_npz(np.savez, np.asarray, net, path),
+    "packed npz in Fortran order": lambda net, path: save_npz(np.savez_compressed, np.asfortranarray, net, path),
+    "VarStore": lambda net, path: torch.jit.script(var_store(net)).save(path),
+    "counts as [1]": lambda net, path: torch.save({k: torch.atleast_1d(v) for k, v in net.state_dict().items()}, path),
+    "deep in lists": lambda net, path: torch.save({"folds": [{"best": {"net": net.state_dict()}}], "lr": 0.1}, path),
+    "company": lambda net, path: torch.save(company(net), path),
+    "a dict of its own class": lambda net, path: torch.save(MyDict(net.state_dict()), path),
 }
+
+
+class MyDict(dict):
+    """As a training framework may have one."""
+
+
+class Flat(nn.Module):
+    """A module that only holds tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Does nothing."""
+        return x
+
+
+def var_store(net: Net) -> nn.Module:
+    """What tch's `VarStore::save` writes: one module with bars for the dots."""
+    flat = Flat()
+    for key, tensor in net.state_dict().items():
+        flat.register_buffer(key.replace(".", "|"), tensor)
+    return flat
+
+
+def exported(net: Net) -> torch.export.ExportedProgram:
+    """The program of the net."""
+    return torch.export.export(net.eval(), (torch.zeros(2, 1, 28, 28),))
+
+
+def save_npz(save: Callable, array: Callable, net: Net, path: Path) -> None:
+    """The state_dict for NumPy, under a name without an ending."""
+    with path.open("wb") as file:
+        save(file, **{key: array(tensor.numpy()) for key, tensor in net.state_dict().items()})
+
+
+def company(net: Net) -> dict:
+    """Weights with all kinds of Python objects beside them."""
+    objects = {"args": argparse.Namespace(lr=0.01, out=Path("runs")), "best": np.float64(99.4), "kind": torch.float32}
+    return objects | {"scores": np.arange(3.0), "weights": net.state_dict(), "loss": nn.NLLLoss(), "call": os.getpid}
 
 
 def checkpoint(net: Net) -> dict:
@@ -207,6 +307,53 @@ def test_what_python_writes_is_read(net: Net, tmp_path: Path, kind: str) -> None
     PYTHON_FILES[kind](twin, file)
     tch_mnist("export", "--weights", file, "--to", to)
     assert_same(torch.load(to, weights_only=True), twin.state_dict())
+
+
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state_dict under a prefix."""
+    return {prefix + key: tensor for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["module._orig_mod.", "_orig_mod.module.", "model.", "net.backbone.", "ema_"])
+def test_any_prefix_is_removed_and_the_rest_is_named(net: Net, tmp_path: Path, prefix: str) -> None:
+    file, to = tmp_path / "file.ckpt", tmp_path / "rust.pth"
+    others = {"n_averaged": torch.tensor(3), "criterion.weight": torch.ones(10)}
+    torch.save({"state_dict": prefixed(prefix, net.state_dict()) | others}, file)
+    done = export(file, to)
+    notice = f"the prefix {prefix} is removed from its keys; left out: n_averaged, criterion.weight"
+    assert done.stderr == f" WARN {file}: {notice}\n"
+    assert_same(torch.load(to, weights_only=True), net.state_dict())
+
+
+def test_missing_counts_are_0(net: Net, tmp_path: Path) -> None:
+    file, to = tmp_path / "file.pth", tmp_path / "rust.pth"
+    torch.save({key: tensor for key, tensor in net.state_dict().items() if "num_batches" not in key}, file)
+    done = export(file, to)
+    assert done.stderr.count("\n") == 1
+    assert "it holds no num_batches_tracked: the count starts at 0" in done.stderr
+    counts = {key: torch.tensor(0) for key in net.state_dict() if "num_batches" in key}
+    assert_same(torch.load(to, weights_only=True), net.state_dict() | counts)
+
+
+def test_of_several_sets_a_key_chooses(net: Net, tmp_path: Path) -> None:
+    file, to = tmp_path / "file.pth", tmp_path / "rust.pth"
+    other = {key: tensor * 2 for key, tensor in net.state_dict().items()}
+    torch.save({"model": net.state_dict(), "ema": {"module": prefixed("net.", other)}, "best": net.state_dict()}, file)
+    done = export(file, to)
+    assert done.returncode == 1
+    assert "it holds several sets of weights: model, ema.module.net; choose one by --key NAME" in done.stderr
+    tch_mnist("export", "--weights", file, "--key", "ema.module.net", "--to", to)
+    assert_same(torch.load(to, weights_only=True), other)
+    options = ["--init", file, "--key", "model", "--lr", 1e-30, "--epochs", 1, "--limit-train", 128]
+    tch_mnist("train", "-q", "--data", DATA, *options, "--limit-test", 100, "--out", tmp_path / "run")
+    trained = torch.load(tmp_path / "run/model.pth", weights_only=True)
+    assert torch.equal(trained["convblock1.0.weight"], net.state_dict()["convblock1.0.weight"])
+
+
+def test_a_frozen_module_gets_a_sentence(net: Net, tmp_path: Path) -> None:
+    file = tmp_path / "frozen.pt"
+    torch.jit.freeze(torch.jit.script(net.eval())).save(file)
+    assert "it is a frozen TorchScript module" in export(file, tmp_path / "rust.pth").stderr
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -248,22 +395,21 @@ def test_what_does_not_fit_is_refused_in_one_sentence(net: Net, tmp_path: Path) 
     nan[0, 0] = torch.nan
     large = {k: v.double() * 1e300 if k == "convblock8.0.weight" else v for k, v in state.items()}
     for content, expected in [
-        (net, "an object of the Python class net.Net"),
-        ({"model": net}, "an object of the Python class net.Net"),
-        ({"model": state, "x": hostile}, "it calls posix.system, which no weights file needs; nothing of it was run"),
-        (hostile, "it calls posix.system"),
+        (net, "it is an object that net.Net would make in Python, and nothing is run here"),
+        ({"model": net}, "it holds no tensors, only model: it depends on net.Net, which is not called here"),
+        (hostile, "it is an object that posix.system would make"),
+        (state | {"convblock1.0.weight": hostile}, "convblock1.0.weight cannot be read: it depends on posix.system"),
         (
             nn.Linear(784, 10).state_dict(),
             "convblock1.0.weight is missing (the file holds 2 tensors, the first weight)",
         ),
         ({k: v for k, v in state.items() if k != "convblock8.0.weight"}, "convblock8.0.weight is missing"),
-        (state | {"fc.weight": torch.zeros(1)}, "fc.weight is no tensor of it"),
+        (state | {"fc.weight": torch.zeros(1)}, "fc.weight is not a tensor of the net"),
         (state | {"convblock8.0.weight": torch.zeros(10, 14)}, "has the shape [10, 14], not [10, 14, 1, 1]"),
         (state | {"convblock8.0.weight": nan}, "convblock8.0.weight holds a number that is nan or infinite"),
         (large, "convblock8.0.weight holds a number that is nan or infinite"),
-        (state | {"convblock8.0.weight": state["convblock8.0.weight"].long()}, "is of the type int64, not float32"),
-        (torch.zeros(3), "it holds a tensor, not a state_dict"),
-        ([state], "it holds a list, not a state_dict"),
+        (state | {"convblock8.0.weight": state["convblock8.0.weight"].long()}, "has the type int64, not float32"),
+        (torch.zeros(3), "it holds no named tensors"),
     ]:
         file, to = tmp_path / "bad.pth", tmp_path / "out.pt"
         torch.save(content, file)
@@ -274,6 +420,6 @@ def test_what_does_not_fit_is_refused_in_one_sentence(net: Net, tmp_path: Path) 
         assert line.startswith(f"error: {file} ")
         assert expected in line
         assert not to.exists()
-    torch.save(state, file, _use_new_zipfile_serialization=False)
-    assert "it is a bare pickle, as torch.save wrote before version 1.6" in export(file, to).stderr
+    file.write_bytes(pickle.dumps(state))
+    assert "it is a bare pickle, not a file of torch.save" in export(file, to).stderr
     assert not trace.exists()

@@ -10,7 +10,7 @@ use crate::error::{sentence, without_panic};
 use crate::files::remove_temporaries;
 use crate::observe::{Console, Files, LogFormat, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
-use crate::settings::{Layer, Settings};
+use crate::settings::{Layer, Settings, TrainingSettings};
 use crate::train::{Checkpoint, Observer, Run};
 use crate::weights;
 use anyhow::{Context, Result};
@@ -129,13 +129,12 @@ fn start<'a>(
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Run<'a>> {
     let net = session::draw_net(settings, backend);
-    match (checkpoint, &settings.training.init) {
-        (Some(checkpoint), _) => Run::resume(settings, data, net, checkpoint),
-        (None, init) => {
-            if let Some(init) = init {
-                weights::load(init, &net).context("--init was refused")?;
-            }
-            Run::new(settings, data, net)
-        }
+    if let Some(checkpoint) = checkpoint {
+        return Run::resume(settings, data, net, checkpoint);
     }
+    let TrainingSettings { init, key, .. } = &settings.training;
+    if let Some(init) = init {
+        weights::load(init, key.as_deref(), &net).context("--init was refused")?;
+    }
+    Run::new(settings, data, net)
 }

@@ -1,0 +1,146 @@
+//! The dicts of tensors in a pickle, at any depth.
+
+use super::format::{Contents, Dict, Entry};
+use super::pickle::{Graph, Id, Node};
+use super::storages::{Source, Storages};
+use anyhow::{Result, ensure};
+use std::collections::HashSet;
+
+/// Dicts in dicts, and modules in modules: what is nested deeper is not a net.
+const MAX_DEPTH: usize = 32;
+
+/// Dict items and attributes that are looked at.
+const MAX_ITEMS: usize = 100_000;
+
+/// The longest key of a tensor, in bytes.
+const MAX_KEY: usize = 256;
+
+/// Reads every dict in `graph` that has a tensor, or an object that may stand for one, under a name.
+pub(super) fn read<'a, S: Source>(graph: &'a Graph<'a>, root: Id, storages: Storages<'a, S>) -> Result<Contents> {
+    let mut walk = Walk { graph, storages, contents: Contents::default(), seen: HashSet::new(), items: 0 };
+    if let Node::Opaque(object) = graph.node(root) {
+        walk.contents.hint = Some(format!(
+            "it is an object that {} would make in Python, and nothing is run here: save the net's state_dict() instead",
+            graph.opaque(object).name()
+        ));
+    }
+    walk.value(root, String::new(), 0)?;
+    Ok(walk.contents)
+}
+
+struct Walk<'a, S> {
+    graph: &'a Graph<'a>,
+    storages: Storages<'a, S>,
+    contents: Contents,
+    /// The dicts and lists that were visited: a pickle may contain itself.
+    seen: HashSet<Id>,
+    items: usize,
+}
+
+impl<'a, S: Source> Walk<'a, S> {
+    /// Looks for dicts in the value `id`, which the keys in `path` lead to.
+    fn value(&mut self, id: Id, path: String, depth: usize) -> Result<()> {
+        let node = self.graph.node(id);
+        let is_container = matches!(node, Node::Dict(_) | Node::Object(_) | Node::Opaque(_) | Node::Sequence(_));
+        if !is_container || depth > MAX_DEPTH || !self.seen.insert(id) {
+            return Ok(());
+        }
+        let inside = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        match node {
+            Node::Object(module) => {
+                let mut entries = Vec::new();
+                self.module(module, "", 0, &mut entries)?;
+                self.keep(path, entries);
+            }
+            Node::Dict(_) | Node::Opaque(_) => {
+                let items = self.graph.items(node);
+                let entries = self.entries(items)?;
+                self.keep(path.clone(), entries);
+                for &(key, value) in items {
+                    if let Node::Text(name) = self.graph.node(key) {
+                        self.value(value, inside(name), depth + 1)?;
+                    }
+                }
+            }
+            Node::Sequence(_) => {
+                for (index, &value) in self.graph.sequence(id)?.iter().enumerate() {
+                    self.count()?;
+                    self.value(value, inside(&index.to_string()), depth + 1)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, path: String, entries: Vec<(String, Entry)>) {
+        if !entries.is_empty() {
+            self.contents.dicts.push(Dict { path, entries });
+        }
+    }
+
+    /// The tensors and objects of a dict by name. A key that is there twice counts once, with its last value, as in Python.
+    fn entries(&mut self, items: &[(Id, Id)]) -> Result<Vec<(String, Entry)>> {
+        let mut entries: Vec<(String, Entry)> = Vec::new();
+        for &(key, value) in items {
+            self.count()?;
+            let Node::Text(name) = self.graph.node(key) else { continue };
+            let Some(entry) = self.entry(value)? else { continue };
+            ensure!(name.len() <= MAX_KEY, "it holds a key of more than {MAX_KEY} bytes");
+            put(&mut entries, name.to_string(), entry);
+        }
+        Ok(entries)
+    }
+
+    /// The tensors of a TorchScript module and of the modules in it, under the keys of its state_dict.
+    ///
+    /// tch saves a VarStore as such a module, with bars for the dots, which TorchScript does not allow in a name.
+    fn module(&mut self, module: usize, prefix: &str, depth: usize, entries: &mut Vec<(String, Entry)>) -> Result<()> {
+        ensure!(depth <= MAX_DEPTH, "its modules are nested more than {MAX_DEPTH} deep");
+        for &(key, value) in self.graph.items(Node::Object(module)) {
+            self.count()?;
+            let Node::Text(name) = self.graph.node(key) else { continue };
+            ensure!(prefix.len() + name.len() <= MAX_KEY, "it holds a key of more than {MAX_KEY} bytes");
+            let key = format!("{prefix}{}", name.replace('|', "."));
+            match self.graph.node(value) {
+                Node::Object(inner) => self.module(inner, &format!("{key}."), depth + 1, entries)?,
+                _ => {
+                    if let Some(entry) = self.entry(value)? {
+                        put(entries, key, entry);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A tensor, or an object that cannot be one; `None` for any other value.
+    fn entry(&mut self, value: Id) -> Result<Option<Entry>> {
+        let entry = match self.graph.node(value) {
+            Node::Tensor(tensor) => match self.storages.tensor(self.graph.tensor(tensor)) {
+                Ok(tensor) => Entry::Tensor(tensor),
+                Err(error) if self.storages.is_exhausted() => return Err(error),
+                Err(error) => Entry::Unreadable(format!("{error:#}")),
+            },
+            Node::Opaque(object) => Entry::Unreadable(format!(
+                "it depends on {}, which is not called here",
+                self.graph.opaque(object).name()
+            )),
+            _ => return Ok(None),
+        };
+        Ok(Some(entry))
+    }
+
+    fn count(&mut self) -> Result<()> {
+        self.items += 1;
+        ensure!(self.items <= MAX_ITEMS, "it holds more than {MAX_ITEMS} entries");
+        Ok(())
+    }
+}
+
+fn put(entries: &mut Vec<(String, Entry)>, key: String, entry: Entry) {
+    match entries.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, known)) => *known = entry,
+        None => entries.push((key, entry)),
+    }
+}

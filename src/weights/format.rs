@@ -1,0 +1,100 @@
+//! The formats: one file each, behind one trait, in one list. And what a file holds once it is read.
+
+use super::{legacy, npz, onnx, pt2, safetensors, torch_save, torchscript};
+use crate::model::StateDict;
+use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::Tensor;
+
+/// A weights format.
+pub(super) trait Format: Sync {
+    /// What a file of this format holds, for a message.
+    fn name(&self) -> &'static str;
+
+    /// The endings of file names that stand for the format when it is written, the usual one first; none if it is only read.
+    fn endings(&self) -> &'static [&'static str];
+
+    /// Whether `bytes` are a file of this format. The content decides, not the name.
+    fn recognises(&self, bytes: &[u8]) -> bool;
+
+    /// Reads a file. Nothing in it is run.
+    fn read(&self, bytes: &[u8]) -> Result<Contents>;
+
+    /// The bytes of a file; they depend only on `weights`.
+    fn write(&self, _weights: &Weights) -> Result<Vec<u8>> {
+        bail!("{} is only read", self.name())
+    }
+}
+
+/// Every format. The first one that recognises a file reads it.
+pub(super) const FORMATS: [&dyn Format; 7] = [
+    &torchscript::TorchScript,
+    &torch_save::TorchSave,
+    &safetensors::Safetensors,
+    &onnx::Onnx,
+    &pt2::Pt2,
+    &npz::Npz,
+    &legacy::Legacy,
+];
+
+/// The format that `bytes` are in.
+pub(super) fn recognise(bytes: &[u8]) -> Option<&'static dyn Format> {
+    FORMATS.into_iter().find(|format| format.recognises(bytes))
+}
+
+/// The format that the name of `path` stands for, in capitals too.
+pub(super) fn named(path: &Path) -> Option<&'static dyn Format> {
+    let name = path.file_name()?.to_str()?.to_lowercase();
+    let fits = |format: &&dyn Format| format.endings().iter().any(|ending| name.ends_with(&format!(".{ending}")));
+    FORMATS.into_iter().find(fits)
+}
+
+/// `.pt (TorchScript module), .pth (state_dict), ... or .npz (NumPy arrays)`, for a message.
+pub(super) fn endings() -> String {
+    let written = FORMATS.into_iter().filter_map(|format| Some((format.endings().first()?, format.name())));
+    let all: Vec<String> = written.map(|(ending, name)| format!(".{ending} ({name})")).collect();
+    format!("{} or {}", all[..all.len() - 1].join(", "), all[all.len() - 1])
+}
+
+/// What is written.
+pub(super) struct Weights {
+    /// The net's tensors on the CPU, in the order of its state_dict.
+    pub(super) state_dict: StateDict,
+    /// The share that dropout layers zero in training, for formats that contain layers.
+    pub(super) dropout: f64,
+    /// How the weights came about, for formats that have room for it.
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// What a file holds.
+#[derive(Default)]
+pub(super) struct Contents {
+    /// The dicts of named tensors in it, outermost first.
+    pub(super) dicts: Vec<Dict>,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// Why it may hold no weights, and what to do, if the file shows that.
+    pub(super) hint: Option<String>,
+}
+
+/// A dict of named tensors: a state_dict, or something like it.
+pub(super) struct Dict {
+    /// The keys that lead to it, joined by dots; empty for the outermost dict.
+    pub(super) path: String,
+    pub(super) entries: Vec<(String, Entry)>,
+}
+
+/// A value in a [`Dict`].
+pub(super) enum Entry {
+    Tensor(Tensor),
+    /// It cannot be read, and why.
+    Unreadable(String),
+}
+
+impl Contents {
+    /// One dict of tensors and nothing else.
+    pub(super) fn of(tensors: Vec<(String, Tensor)>) -> Contents {
+        let entries = tensors.into_iter().map(|(key, tensor)| (key, Entry::Tensor(tensor))).collect();
+        Contents { dicts: vec![Dict { path: String::new(), entries }], ..Contents::default() }
+    }
+}
