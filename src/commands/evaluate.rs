@@ -1,6 +1,6 @@
 //! `tch-mnist evaluate`: a weights file on the test set.
 
-use super::session::{Backend, WeightsFile};
+use super::session::Inference;
 use super::{Outcome, Verbosity};
 use crate::data::Data;
 use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities};
@@ -9,7 +9,7 @@ use crate::model::StateDict;
 use crate::observe::{LogFormat, log, say};
 use crate::report;
 use crate::run_folder;
-use crate::settings::{Batches, Compute, Source, TestImages};
+use crate::settings::{Batches, Source, TestImages};
 use crate::weights;
 use anyhow::Result;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    weights: WeightsFile,
+    inference: Inference,
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
@@ -30,8 +30,6 @@ pub(super) struct Args {
     /// Also measure the average over nine translations of each image, by at most one pixel
     #[arg(long)]
     tta: bool,
-    #[command(flatten)]
-    compute: Compute,
     /// Also write every image's log-probabilities [N, 10] and label [N] to this safetensors file
     #[arg(long, value_name = "FILE")]
     log_probabilities: Option<PathBuf>,
@@ -46,10 +44,7 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let backend = Backend::of(&mut args.compute)?;
-    // Nothing is trained, so nothing is dropped.
-    let net = backend.net(0.0);
-    args.weights.load(&net)?;
+    let (backend, net) = args.inference.net()?;
     let Source { dataset, data } = &args.source;
     let test = Data::load(data, *dataset, backend.device, 1, args.test.limit_test)?.test;
     let batches = test.batches(args.batches.batch_size)?;
@@ -66,7 +61,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     match args.log_format {
         LogFormat::Text => say(text(&result, tta.as_ref()))?,
-        LogFormat::Json => say(json(&args.weights.weights, &result, tta.as_ref())?)?,
+        LogFormat::Json => say(json(&args.inference.file.weights, &result, tta.as_ref())?)?,
     }
     Ok(Outcome::Done)
 }

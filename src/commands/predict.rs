@@ -1,6 +1,6 @@
 //! `tch-mnist predict`: which digit a picture shows.
 
-use super::session::{Backend, WeightsFile};
+use super::session::Inference;
 use super::{Outcome, Verbosity};
 use crate::data::pixel_table;
 use crate::digit::{self, Digit};
@@ -8,7 +8,6 @@ use crate::error::{sentence, without_panic};
 use crate::model::Net;
 use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
-use crate::settings::Compute;
 use crate::shape::SIDE;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
@@ -33,15 +32,13 @@ const BATCH: usize = 128;
 )]
 pub(super) struct Args {
     #[command(flatten)]
-    weights: WeightsFile,
+    inference: Inference,
     /// PNG, JPEG, BMP or GIF files, folders of them, or - for stdin
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Take 28x28 pictures as they are, whatever they look like
     #[arg(long)]
     raw: bool,
-    #[command(flatten)]
-    compute: Compute,
     /// Lines for people, or one JSON object per picture
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
@@ -50,9 +47,7 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let backend = Backend::of(&mut args.compute)?;
-    let net = backend.net(0.0);
-    args.weights.load(&net)?;
+    let (backend, net) = args.inference.net()?;
 
     let paths = files(&args.images)?;
     let mut failures = 0;

@@ -28,6 +28,25 @@ impl WeightsFile {
     }
 }
 
+/// The flags of a command that runs a net from a file.
+#[derive(clap::Args)]
+pub(super) struct Inference {
+    #[command(flatten)]
+    pub(super) file: WeightsFile,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+impl Inference {
+    /// The net with its weights, and where it is. Nothing is trained, so nothing is dropped.
+    pub(super) fn net(&mut self) -> Result<(Backend, Net)> {
+        let backend = Backend::of(&mut self.compute)?;
+        let net = backend.net(0.0);
+        self.file.load(&net)?;
+        Ok((backend, net))
+    }
+}
+
 /// Where to compute, with `auto` resolved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Backend {
