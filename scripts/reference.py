@@ -10,6 +10,7 @@ import csv
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def train(
     device: str,
     loader: DataLoader,
     optimizer: optim.Optimizer,
-    scheduler: lr_scheduler.LRScheduler,
+    after_step: Callable[[], None],
     losses: list[tuple[float, float]],
 ) -> dict:
     """The original's train function: one epoch. Notes each step's learning rate and loss in `losses`."""
@@ -60,8 +61,7 @@ def train(
         step_lr, step_loss = optimizer.param_groups[0]["lr"], loss.item()
         losses.append((step_lr, step_loss))
         optimizer.step()
-        if isinstance(scheduler, lr_scheduler.OneCycleLR):
-            scheduler.step()
+        after_step()
         loss_sum += step_loss * len(target)
         correct += (output.argmax(dim=1) == target).sum().item()
         if sys.stderr.isatty():
@@ -90,6 +90,9 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> dict:
     return {"test_loss": test_loss / count, "test_accuracy": 100 * correct / count, "correct": correct}
 
 
+# The schedules that change the rate after each step; the others do so after each epoch.
+PER_STEP = ["one-cycle"]
+
 # The schedules by name: the arguments, the optimizer and the steps per epoch to a scheduler.
 SCHEDULES = {
     "step": lambda args, optimizer, _: lr_scheduler.StepLR(optimizer, step_size=args.step_size, gamma=args.gamma),
@@ -99,6 +102,10 @@ SCHEDULES = {
     ),
     "constant": lambda _args, optimizer, _: lr_scheduler.ConstantLR(optimizer, factor=1),
 }
+
+
+def nothing() -> None:
+    """Leaves the rate as it is."""
 
 
 def arguments() -> argparse.Namespace:
@@ -151,6 +158,8 @@ def main() -> None:
         net.parameters(), args.lr, args.momentum, weight_decay=args.weight_decay, nesterov=args.nesterov
     )
     scheduler = SCHEDULES[args.schedule](args, optimizer, len(train_loader))
+    per_step = args.schedule in PER_STEP
+    after_step, after_epoch = (scheduler.step, nothing) if per_step else (nothing, scheduler.step)
 
     started = time.perf_counter()
     losses: list[tuple[float, float]] = []
@@ -158,9 +167,8 @@ def main() -> None:
         if args.log_format == "text":
             print("EPOCH:", epoch, flush=True)
         began = time.perf_counter()
-        trained = train(net, args.device, train_loader, optimizer, scheduler, losses)
-        if not isinstance(scheduler, lr_scheduler.OneCycleLR):
-            scheduler.step()
+        trained = train(net, args.device, train_loader, optimizer, after_step, losses)
+        after_epoch()
         tested = test(net, args.device, test_loader)
         if args.log_format == "text":
             accuracy = f"{tested['correct']}/{len(test_loader.dataset)} ({tested['test_accuracy']:.2f}%)"

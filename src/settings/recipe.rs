@@ -3,6 +3,7 @@
 use super::{Layer, Settings};
 use clap::ValueEnum;
 use serde::Serialize;
+use toml::Table;
 
 /// A preset of ordinary settings; `docs/recipe.md` says where their values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -43,18 +44,26 @@ ema_decay = 0.99
 ";
 
 impl Recipe {
-    /// Its settings; every recipe makes the same ones.
+    /// Its settings. Every recipe sets everything that shapes the training, except the seed: what it does not mention is the
+    /// original's.
     pub(crate) fn settings(self) -> Layer {
-        let table = |text: &str| text.parse::<toml::Table>().expect("the recipes are TOML");
-        Layer::from(&match self {
-            Recipe::Best => table(BEST),
-            Recipe::Speed => table(BEST).into_iter().chain(table(SPEED)).collect(),
-            Recipe::Original => {
-                let keys = table(BEST);
-                Settings::default().table().into_iter().filter(|(key, _)| keys.contains_key(key)).collect()
-            }
-        })
+        let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
+        let mut table = table_of(&training);
+        table.remove("seed");
+        table.extend(table_of(&optimizer).into_iter().chain(table_of(&schedule)).chain(table_of(&augmentation)));
+        for text in match self {
+            Recipe::Original => &[][..],
+            Recipe::Best => &[BEST],
+            Recipe::Speed => &[BEST, SPEED],
+        } {
+            table.extend(text.parse::<Table>().expect("the recipes are TOML"));
+        }
+        Layer::from(&table)
     }
+}
+
+fn table_of(settings: &impl Serialize) -> Table {
+    Table::try_from(settings).expect("every setting has a TOML form")
 }
 
 #[cfg(test)]

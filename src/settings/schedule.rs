@@ -40,7 +40,10 @@ pub enum ScheduleKind {
 impl ScheduleKind {
     /// Whether the rate of a step depends on the number of epochs of the whole run.
     pub(crate) fn spans_the_run(self) -> bool {
-        matches!(self, ScheduleKind::Cosine | ScheduleKind::OneCycle)
+        match self {
+            ScheduleKind::Cosine | ScheduleKind::OneCycle => true,
+            ScheduleKind::Step | ScheduleKind::Constant => false,
+        }
     }
 }
 

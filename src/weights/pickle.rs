@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a stack machine, and Python's own reader calls whatever function the program names. This reader
 //! calls nothing: a name stays a name, the calls that make tensors become the tensors they describe, and the result of every
-//! other call is [`Node::Opaque`], an object of which only the name is known. Opcodes: `Lib/pickletools.py` of CPython,
+//! other call is [`Node::Opaque`], an object that is known only by name. Opcodes: `Lib/pickletools.py` of CPython,
 //! protocols 2 to 5.
 
 use anyhow::{Context, Result, bail, ensure};

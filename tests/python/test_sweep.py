@@ -258,7 +258,7 @@ def test_a_trial_that_diverges_is_the_worst_and_one_that_fails_is_told(tmp_path:
     done = subprocess.run(line, capture_output=True, text=True)
     sentence = done.stderr.splitlines()[-1]
     assert done.returncode == 1
-    assert sentence.startswith("error: 3 trials failed one after the other") and "/nowhere/model.pt" in sentence
+    assert sentence.startswith("error: 3 trials failed in a row") and "/nowhere/model.pt" in sentence
 
 
 CLUSTER = """
@@ -305,7 +305,7 @@ def test_a_node_of_a_ray_cluster_is_killed_and_every_trial_ends(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("validation = 9\n[space]\nlr = { type = 'float', low = 1, high = 2 }\nx", "it is no TOML: "),
+        ("validation = 9\n[space]\nlr = { type = 'float', low = 1, high = 2 }\nx", "it is not TOML: "),
         ("validation = 9\n[spaces]\n", "spaces is not a key of a space file"),
         ("[space]\nlr = { type = 'float', low = 1, high = 2 }", "validation is missing"),
         ("validation = 0\n[space]\n", "validation takes a whole number from 1 up, not 0"),
@@ -359,7 +359,7 @@ def test_a_range_with_a_mistake_is_refused(tmp_path: Path, entry: str, reason: s
     ("ranges", "flags", "reason"),
     [
         ("learning_rate = { type = 'float', low = 1, high = 2 }", [], "unexpected argument '--learning-rate"),
-        ("schedule = { type = 'choice', values = ['step', 'zigzag'] }", [], "--schedule takes step, cosine"),
+        ("schedule = { type = 'choice', values = ['step', 'zigzag'] }", [], "--schedule takes step, "),
         ("momentum = { type = 'float', low = 0, high = 1.5 }", [], "--momentum takes a number from 0 to below 1"),
         ("lr = { type = 'float', low = 1, high = 2 }", ["--program", "/nowhere"], "--program /nowhere cannot be run"),
         ("lr = { type = 'float', low = 1, high = 2 }", ["--sampler", "grid"], "--sampler grid needs to know how many"),

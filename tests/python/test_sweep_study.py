@@ -108,7 +108,7 @@ def test_failures_count_and_three_in_a_row_end_the_sweep() -> None:
     assert len(sweep.study.trials) == 9
 
     sweep = sweep_of(Fake(lambda *_: Result("failed", error="no disk")), 9)
-    with pytest.raises(SweepFailed, match="3 trials failed one after the other, the last one so: no disk"):
+    with pytest.raises(SweepFailed, match="3 trials failed in a row, the last one because of: no disk"):
         sweep.run()
 
 

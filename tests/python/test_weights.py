@@ -309,6 +309,15 @@ def test_what_python_writes_is_read(net: Net, tmp_path: Path, kind: str) -> None
     assert_same(torch.load(to, weights_only=True), twin.state_dict())
 
 
+@pytest.mark.parametrize("length", [1, 20, 21, 22, 100])
+def test_the_length_of_a_name_does_not_matter(net: Net, tmp_path: Path, length: int) -> None:
+    # torch writes the name of the file into the archive. The zip crate misread archives whose first entry has 76 bytes.
+    file, to = tmp_path / ("n" * length), tmp_path / "rust.pth"
+    torch.save(net.state_dict(), file)
+    tch_mnist("export", "--weights", file, "--to", to)
+    assert_same(torch.load(to, weights_only=True), net.state_dict())
+
+
 def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state_dict under a prefix."""
     return {prefix + key: tensor for key, tensor in state.items()}
