@@ -1,12 +1,13 @@
 //! Weights files of several formats, read and written.
 //!
-//! [`format`] has the list of formats, one file each. A reader returns all named tensors of a file and never runs anything in
+//! [`formats`] is the list of formats, one file each. A reader returns all named tensors of a file and never runs anything in
 //! it; [`select`] finds the net's weights among them. `docs/weights.md` says what is read, `docs/python.md` how the files that
 //! are written are opened in Python.
 
 mod archive;
 mod dicts;
 mod format;
+mod formats;
 mod legacy;
 mod npz;
 mod onnx;
@@ -65,7 +66,7 @@ fn contents(path: &Path) -> Result<Contents> {
     let read = || -> Result<Contents> {
         let bytes = read_bytes(path, MAX_BYTES)?;
         ensure!(!bytes.is_empty(), "it is empty");
-        match format::recognise(&bytes) {
+        match formats::recognise(&bytes) {
             Some(format) => format.read(&bytes),
             None if bytes.starts_with(b"PK") => {
                 Archive::flat(&bytes)?;
@@ -124,10 +125,10 @@ fn dtype(kind: Kind) -> &'static str {
 
 /// What a file with the name of `path` would hold, or one sentence with the endings that can be written.
 pub fn describe(path: &Path) -> Result<&'static str> {
-    let format = format::named(path);
+    let format = formats::named(path);
     format
         .map(|format| format.name())
-        .with_context(|| format!("{} does not end in {}", path.display(), format::endings()))
+        .with_context(|| format!("{} does not end in {}", path.display(), formats::endings()))
 }
 
 /// Writes `weights` to `path` in the format of its ending; at every moment the file is the old or the whole new one.
@@ -143,7 +144,7 @@ pub fn write(path: &Path, weights: &StateDict, dropout: f64, metadata: &BTreeMap
     let on_cpu = |(key, tensor): &(String, Tensor)| Ok((key.clone(), tensor.f_detach()?.f_to_device(Device::Cpu)?));
     let state_dict = StateDict(weights.0.iter().map(on_cpu).collect::<Result<_>>()?);
     let weights = Weights { state_dict, dropout, metadata: metadata.clone() };
-    let format = format::named(path).context("checked above")?;
+    let format = formats::named(path).context("checked above")?;
     let bytes = format.write(&weights)?;
     write_atomically(path, |path| Ok(std::fs::write(path, &bytes)?))
 }
