@@ -36,8 +36,8 @@ fn main() -> Result<()> {
         state.end_epoch()?;
 
         // As the original does, in shuffled batches.
-        let batches = Shuffle::draw()?.batches(data.test.len(), batch_size, device)?;
-        let test = evaluate(state.measured_net(), &data.test, &batches, || true)?.expect("nothing stops it");
+        let batches = Shuffle::draw()?.batches(data.measured().len(), batch_size, device)?;
+        let test = evaluate(state.measured_net(), data.measured(), &batches, || true)?.expect("nothing stops it");
         println!("\n{}\n", test.line());
     }
     Ok(())

@@ -11,6 +11,7 @@
 //! | `train` | the loop, a step, what a step changes; optimizers, schedules, augmentations |
 //! | `settings` | every setting, declared once: flag, key, default, range, help |
 //! | `evaluate` | loss, accuracy, confusion |
+//! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
 //! | `data` | datasets: files fetched, checked, put on a device |
 //! | [`digit`] | any picture of a digit as MNIST would have it |
@@ -20,6 +21,7 @@
 //! | [`libtorch`] | the libtorch calls that tch lacks; the only `unsafe` and C++ |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |
+//! | `npy` | NumPy's `.npy` files |
 //! | `files` | files that are never half-written |
 
 #![deny(unreachable_pub)]
@@ -34,7 +36,9 @@ mod evaluate;
 mod files;
 pub mod libtorch;
 mod model;
+mod npy;
 mod observe;
+mod predict;
 mod report;
 mod run_folder;
 mod settings;

@@ -241,9 +241,9 @@ fn gzipped_files_are_as_good_as_unpacked_ones() {
     let from_gzip = Data::load(folder.path(), Dataset::Mnist, Device::Cpu, 8, 0).unwrap();
     assert!(std::fs::read(folder.path().join(IMAGES)).unwrap() == std::fs::read(real(IMAGES)).unwrap());
     let unpacked = Data::load(real(IMAGES).parent().unwrap(), Dataset::Mnist, Device::Cpu, 8, 0).unwrap();
-    assert!(from_gzip.test.images.equal(&unpacked.test.images));
-    assert!(from_gzip.test.labels.equal(&unpacked.test.labels));
-    assert_eq!((from_gzip.train.len(), from_gzip.test.len()), (8, 10_000));
+    assert!(from_gzip.measured().images.equal(&unpacked.measured().images));
+    assert!(from_gzip.measured().labels.equal(&unpacked.measured().labels));
+    assert_eq!((from_gzip.train.len(), from_gzip.measured().len()), (8, 10_000));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_folder_that_cannot_be_written_is_left_as_it_is() {
     let writable = tempfile::tempfile_in(folder.path()).is_ok();
     let data = Data::load(folder.path(), Dataset::Mnist, Device::Cpu, 8, 0);
     mode(0o755);
-    assert_eq!(data.unwrap().test.len(), 10_000);
+    assert_eq!(data.unwrap().measured().len(), 10_000);
     assert_eq!(folder.path().join(LABELS).exists(), writable);
 }
 
@@ -283,7 +283,7 @@ fn a_folder_that_cannot_be_written_is_left_as_it_is() {
 fn what_is_loaded_is_what_the_files_hold() {
     let data = Data::load(real(IMAGES).parent().unwrap(), Dataset::Mnist, Device::Cpu, 0, 0).unwrap();
     for (split, images, labels) in
-        [(&data.train, "train-images-idx3-ubyte", "train-labels-idx1-ubyte"), (&data.test, IMAGES, LABELS)]
+        [(&data.train, "train-images-idx3-ubyte", "train-labels-idx1-ubyte"), (data.measured(), IMAGES, LABELS)]
     {
         let bytes = std::fs::read(real(images)).unwrap();
         assert!(split.images.view([-1]).equal(&tch::Tensor::from_slice(&bytes[16..])));

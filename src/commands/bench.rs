@@ -129,12 +129,12 @@ impl Rounds<'_> {
     }
 
     fn evaluate(&mut self, net: &Net, data: &Data, batch_size: i64) -> Result<()> {
-        let batches = Shuffle::draw()?.batches(data.test.len(), batch_size, self.device)?;
-        evaluate(net, &data.test, &batches[..1], || true)?;
+        let batches = Shuffle::draw()?.batches(data.measured().len(), batch_size, self.device)?;
+        evaluate(net, data.measured(), &batches[..1], || true)?;
         self.say_ready()?;
         while !self.finished() {
             let Some(began) = self.begin()? else { break };
-            evaluate(net, &data.test, &batches, || true)?;
+            evaluate(net, data.measured(), &batches, || true)?;
             self.end(began)?;
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Rounds<'_> {
             }
             What::Epoch => format!("{median:.2} s per epoch with its test ({})", spread(1.0)),
             What::Evaluate => {
-                let images = data.test.len() as f64 / median;
+                let images = data.measured().len() as f64 / median;
                 format!("{:.1} ms per evaluation ({}), {images:.0} images per second", 1e3 * median, spread(1e3))
             }
         }

@@ -1,7 +1,7 @@
 //! `tch-mnist download`.
 
 use super::Outcome;
-use crate::data::{Checksum, FILES, Fetcher, Place, STALL_TIMEOUT, inspect_file};
+use crate::data::{Checksum, FILES, Fetcher, Need, Place, STALL_TIMEOUT, inspect_file};
 use crate::error::UsageError;
 use crate::observe::{log, say};
 use crate::settings::{Source, within};
@@ -69,10 +69,10 @@ pub(super) fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
 
 /// Reads all four files to their end and changes nothing.
 fn check(place: &Place) -> Result<Outcome> {
-    let found = place.glance()?;
-    for (index, (file, found)) in FILES.iter().zip(found).enumerate() {
+    let found = place.glance(Need::Both)?;
+    for (file, found) in FILES.iter().zip(found) {
         let digest = found.read(&mut std::io::sink()).map_err(|fault| found.refuse(&fault, place))?;
-        let checksum = place.dataset.compare(index, &digest);
+        let checksum = place.dataset.compare(file, &digest);
         place.refuse_other(&found.path, &checksum)?;
         line(file.name, digest.length, "there", &checksum)?;
     }

@@ -2,7 +2,7 @@
 
 use super::session::Inference;
 use super::{Outcome, Verbosity};
-use crate::data::Data;
+use crate::data::{Classes, Data};
 use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities};
 use crate::files::write_atomically;
 use crate::model::StateDict;
@@ -46,7 +46,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     let (backend, net) = args.inference.net()?;
     let Source { dataset, data } = &args.source;
-    let test = Data::load(data, *dataset, backend.device, 1, args.test.limit_test)?.test;
+    let test = Data::load_test(data, *dataset, backend.device, args.test.limit_test)?;
     let batches = test.batches(args.batches.batch_size)?;
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
     let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;
@@ -60,32 +60,38 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
         report::write_plots(folder, &report::pictures_of(&Findings::of(&net, &test)?, &test)?)?;
     }
     match args.log_format {
-        LogFormat::Text => say(text(&result, tta.as_ref()))?,
-        LogFormat::Json => say(json(&args.inference.file.weights, &result, tta.as_ref())?)?,
+        LogFormat::Text => say(text(&result, tta.as_ref(), &test.classes))?,
+        LogFormat::Json => say(json(&args.inference.file.weights, &result, tta.as_ref(), &test.classes)?)?,
     }
     Ok(Outcome::Done)
 }
 
 /// The original's line, the one with test-time augmentation, the accuracy of each class, the confusion matrix.
-fn text(result: &Evaluation, tta: Option<&Evaluation>) -> String {
+fn text(result: &Evaluation, tta: Option<&Evaluation>, classes: &Classes) -> String {
     let mut lines = vec![result.line()];
     lines.extend(tta.map(Evaluation::tta_line));
-    lines.extend([String::new(), "class  accuracy".into()]);
+    // `3`, or `3 Dress`
+    let named = |class: usize| match classes.are_digits() {
+        true => class.to_string(),
+        false => format!("{class} {}", classes.name(class)),
+    };
+    let width = (0..result.confusion.len()).map(|class| named(class).chars().count()).max().unwrap_or(0).max(5);
+    lines.extend([String::new(), format!("{:>width$}  accuracy", "class")]);
     for (class, accuracy) in result.class_accuracy().into_iter().enumerate() {
         let images: i64 = result.confusion[class].iter().sum();
         let accuracy = accuracy.map_or("      -".into(), |accuracy| format!("{accuracy:>6.2}%"));
-        lines.push(format!("{class:>5}  {accuracy}  {}/{images}", result.confusion[class][class]));
+        lines.push(format!("{:>width$}  {accuracy}  {}/{images}", named(class), result.confusion[class][class]));
     }
     lines.extend([String::new(), "label \\ predicted".into()]);
     let row = |cells: &mut dyn Iterator<Item = String>| cells.map(|cell| format!("{cell:>5}")).collect::<String>();
-    lines.push(format!("     {}", row(&mut (0..result.confusion.len()).map(|class| class.to_string()))));
+    lines.push(format!("{:width$}{}", "", row(&mut (0..result.confusion.len()).map(|class| class.to_string()))));
     for (class, cells) in result.confusion.iter().enumerate() {
-        lines.push(format!("{class:>5}{}", row(&mut cells.iter().map(ToString::to_string))));
+        lines.push(format!("{:>width$}{}", named(class), row(&mut cells.iter().map(ToString::to_string))));
     }
     lines.join("\n")
 }
 
-fn json(weights: &Path, result: &Evaluation, tta: Option<&Evaluation>) -> Result<String> {
+fn json(weights: &Path, result: &Evaluation, tta: Option<&Evaluation>, classes: &Classes) -> Result<String> {
     #[derive(Serialize)]
     struct Line<'a> {
         weights: &'a Path,
@@ -97,6 +103,9 @@ fn json(weights: &Path, result: &Evaluation, tta: Option<&Evaluation>) -> Result
         tta_test_loss: Option<f64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         tta_test_accuracy: Option<f64>,
+        /// What the classes are called, unless they are the digits.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        classes: Option<&'a [String]>,
         class_accuracy: Vec<Option<f64>>,
         confusion: &'a [Vec<i64>],
     }
@@ -109,6 +118,7 @@ fn json(weights: &Path, result: &Evaluation, tta: Option<&Evaluation>) -> Result
         total: *total,
         tta_test_loss: tta.map(|tta| tta.loss),
         tta_test_accuracy: tta.map(Evaluation::accuracy),
+        classes: classes.names(),
         class_accuracy: result.class_accuracy(),
         confusion,
     };

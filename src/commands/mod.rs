@@ -9,6 +9,7 @@ mod doctor;
 mod download;
 mod evaluate;
 mod export;
+mod import;
 mod predict;
 mod report;
 mod session;
@@ -59,6 +60,8 @@ enum Command {
     Bench(Box<bench::Args>),
     /// Download a dataset and check it
     Download(download::Args),
+    /// Turn pictures, CSV, .npz, parquet or IDX files into a dataset to train on
+    Import(import::Args),
     /// Show which libtorch, CUDA devices and data files are found
     Doctor(doctor::Args),
 }
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Backprop(args) => backprop::run(args),
         Command::Bench(args) => bench::run(*args, verbosity),
         Command::Download(args) => download::run(args, verbosity),
+        Command::Import(args) => import::run(args, verbosity),
         Command::Doctor(args) => doctor::run(args),
     });
     match result {

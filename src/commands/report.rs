@@ -69,7 +69,6 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
     let net = backend.net(settings.training.net.dropout);
     run.load_weights(&net)?;
     let data = session::load_data(&settings, backend.device)?;
-    let data = data.hold_out(settings.data.validation, settings.training.seed)?;
     if let Some(environment) = &run.environment {
         data.same_files(&environment.data, &settings.data.source.data, "the run was trained")?;
     }

@@ -1,12 +1,12 @@
 //! What every command that runs the net begins with: settings, then the device, the data and the net.
 
-use crate::data::{self, Data};
+use crate::data::{self, Classes, Data, Need};
 use crate::error::UsageError;
 use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Kernels, Net};
-use crate::settings::{Compute, DeviceChoice, KernelsChoice, Precision, Settings};
+use crate::settings::{Compute, DataSettings, DeviceChoice, KernelsChoice, Precision, Settings, Source};
 use crate::weights;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::{Cuda, Device};
@@ -25,6 +25,13 @@ pub(super) struct WeightsFile {
 impl WeightsFile {
     pub(super) fn load(&self, net: &Net) -> Result<()> {
         weights::load(&self.weights, self.key.as_deref(), net)
+    }
+
+    /// What the classes are called, as the file says; the digits if it says nothing.
+    pub(super) fn classes(&self) -> Result<Classes> {
+        let metadata = weights::metadata(&self.weights)?;
+        let Some(names) = metadata.get(weights::CLASSES) else { return Ok(Classes::default()) };
+        serde_json::from_str(names).with_context(|| format!("{}: the names of its classes", self.weights.display()))
     }
 }
 
@@ -119,17 +126,26 @@ impl Backend {
     }
 }
 
-/// Loads the data of `settings`, without holding anything out.
+/// Loads the data of `settings` and holds out what is to be held out. The test set is not read if nothing is measured on it.
 pub(super) fn load_data(settings: &Settings, device: Device) -> Result<Data> {
-    let data = &settings.data;
-    Data::load(&data.source.data, data.source.dataset, device, data.limit_train, data.test.limit_test)
+    let DataSettings { source: Source { dataset, data }, limit_train, test, validation } = &settings.data;
+    let data = match need(settings) {
+        Need::Train => Data::load_train(data, *dataset, device, *limit_train),
+        _ => Data::load(data, *dataset, device, *limit_train, test.limit_test),
+    };
+    data?.hold_out(*validation, settings.training.seed)
 }
 
-/// Loads the data of `settings`, fetches those files that are missing, and holds out what is to be held out.
+/// The same, after those files are downloaded that are missing.
 pub(super) fn load_run_data(settings: &Settings, device: Device, progress: bool) -> Result<Data> {
     let source = &settings.data.source;
-    data::ensure(&source.data, source.dataset, None, progress)?;
-    load_data(settings, device)?.hold_out(settings.data.validation, settings.training.seed)
+    data::ensure(&source.data, source.dataset, need(settings), progress)?;
+    load_data(settings, device)
+}
+
+/// The files that a run reads.
+fn need(settings: &Settings) -> Need {
+    if settings.data.validation > 0 { Need::Train } else { Need::Both }
 }
 
 /// Seeds libtorch and draws the net of `settings`. The data are loaded before: what loading took is returned to the system,

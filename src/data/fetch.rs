@@ -2,7 +2,7 @@
 
 use super::Dataset;
 use super::datasets::Checksum;
-use super::folder::{Found, Place};
+use super::folder::{Found, Need, Place};
 use super::idx::{self, FILES, Fault, IdxFile};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,15 +18,13 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a mirror may send nothing: the default of `--timeout`.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Downloads the files that are missing. Existing files belong to the user: an invalid one is an error and is not replaced, and
+/// Downloads those of the files that are needed that are missing. Existing files belong to the user: an invalid one is an error and is not replaced, and
 /// a valid one is left alone whatever its checksum.
-///
-/// `mirror` replaces the dataset's own list.
-pub(crate) fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, progress: bool) -> Result<()> {
+pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
     let mut missing = Vec::new();
-    for (index, file) in FILES.iter().enumerate() {
-        match Found::find(&place.folder, file) {
+    for index in need.files() {
+        match Found::find(&place.folder, &FILES[index]) {
             Some(found) => drop(found.glance().map_err(|fault| found.refuse(&fault, &place))?),
             None => missing.push(index),
         }
@@ -34,8 +32,9 @@ pub(crate) fn ensure(folder: &Path, dataset: Dataset, mirror: Option<&str>, prog
     if missing.is_empty() {
         return Ok(());
     }
-    let mirrors: Vec<String> = mirror.into_iter().map(String::from).collect();
-    let mut fetcher = Fetcher::new(&place, &mirrors, STALL_TIMEOUT, progress)?;
+    // Data in another form, and data that were imported, are not downloaded.
+    place.glance(need).err().filter(|_| place.is_own()).map_or(Ok(()), Err)?;
+    let mut fetcher = Fetcher::new(&place, &[], STALL_TIMEOUT, progress)?;
     missing.into_iter().try_for_each(|index| fetcher.fetch(index).map(drop))
 }
 
@@ -130,7 +129,7 @@ impl<'a> Fetcher<'a> {
             Fault::Content(reason) => Failure::There(format!("the file {reason}")),
             Fault::Read(error) => Failure::There(self.describe(&ureq::Error::from(error))),
         })?;
-        match self.place.dataset.compare(index, &digest) {
+        match self.place.dataset.compare(&file, &digest) {
             Checksum::Ok => Ok(digest.length),
             Checksum::Of(other) => Err(Failure::There(format!("serves the file of {other}"))),
             _ => Err(Failure::There("the SHA-256 is not the published one".into())),

@@ -1,25 +1,83 @@
-//! The four files of a dataset in a folder: found, gzipped or not, checked, and made ready for tch's loader.
+//! The four files of a dataset in a folder: found under their usual names, gzipped or not, checked, and made ready for tch's
+//! loader.
 
 use super::Dataset;
+use super::classes::Classes;
 use super::datasets::Checksum;
-use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
-use anyhow::{Context, Result, anyhow, bail};
+use super::idx::{self, Content, Digest, FILES, Fault, Header, IdxFile};
+use super::info::Info;
+use super::sources;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The folder with the four files: `folder` itself if it holds one of them, gzipped or not, else `folder/<dataset>`.
+/// The folder with the four files: `folder` itself if it holds one of them, or the place below it where torchvision or this
+/// program would put the dataset's. If there are none, the last: that is where they are downloaded to.
 pub(crate) fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
-    let here = FILES.iter().any(|file| Found::find(folder, file).is_some());
-    if here { folder.to_path_buf() } else { folder.join(dataset.to_string()) }
+    let own = folder.join(dataset.to_string());
+    let raw = Path::new(dataset.facts().torchvision);
+    let places =
+        [folder.to_path_buf(), own.clone(), folder.join(raw), folder.join(raw.file_name().unwrap_or_default())];
+    let holds_one = |place: &PathBuf| FILES.iter().any(|file| Found::find(place, file).is_some());
+    places.into_iter().find(holds_one).unwrap_or(own)
+}
+
+/// The usual names of `file`: as published, with a dot for the dash (Windows' unpackers), with `test` for `t10k`, and each
+/// with `.gz`. Whether a file is gzipped its content says.
+fn names(file: &IdxFile) -> impl Iterator<Item = String> {
+    let published = file.name.to_string();
+    let renamed = published.replace("t10k-", "test-");
+    let both = if renamed == published { vec![published] } else { vec![published, renamed] };
+    let dotted = |name: &String| [name.clone(), name.replace("-idx", ".idx")];
+    let all: Vec<String> = both.iter().flat_map(dotted).collect();
+    all.clone().into_iter().chain(all.into_iter().map(|name| name + ".gz"))
+}
+
+/// Beside a file of images or labels, the file of the other: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
+pub(super) fn partner(path: &Path, content: Content) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let pairs = [("images", "labels"), ("idx3", "idx1")];
+    let other = pairs.iter().fold(name.to_string(), |name, (images, labels)| match content {
+        Content::Images => name.replace(images, labels),
+        Content::Labels => name.replace(labels, images),
+    });
+    let folder = path.parent()?;
+    // Kaggle's archive has each file in a folder of its name.
+    let nested = folder.parent().map(|above| above.join(&other).join(&other));
+    let same_folder = folder.join(&other);
+    (other != name).then(|| nested.filter(|nested| nested.is_file() && !same_folder.exists()).unwrap_or(same_folder))
+}
+
+/// Which of the [`FILES`] are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Images and labels of the training split.
+    Train,
+    /// Those of the test split.
+    Test,
+    /// All four.
+    Both,
+}
+
+impl Need {
+    /// Their places in [`FILES`].
+    pub(super) fn files(self) -> Range<usize> {
+        match self {
+            Need::Train => 0..2,
+            Need::Test => 2..4,
+            Need::Both => 0..4,
+        }
+    }
 }
 
 /// A file in a folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    file: IdxFile,
-    /// Its path, with `.gz` if only the gzipped file exists.
+    pub file: IdxFile,
+    /// Its path, under whichever of its names it has.
     pub path: PathBuf,
     gzipped: bool,
 }
@@ -27,15 +85,26 @@ pub(crate) struct Found {
 impl Found {
     /// Looks for `file` in `folder`, unpacked first. A dead link does not count.
     pub(crate) fn find(folder: &Path, file: &IdxFile) -> Option<Found> {
-        [(file.name.to_string(), false), (format!("{}.gz", file.name), true)].into_iter().find_map(|(name, gzipped)| {
-            let path = folder.join(name);
+        names(file).find_map(|name| {
+            let path = folder.join(&name);
             let absent = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
             match std::fs::metadata(&path) {
                 Err(error) if absent(&error) => None,
+                // Kaggle's archive has each file in a folder of its name.
+                Ok(metadata) if metadata.is_dir() && path.join(&name).is_file() => {
+                    Some(Found::at(path.join(name), file))
+                }
                 // A file without permission is found, and refused when it is opened.
-                _ => Some(Found { file: *file, path, gzipped }),
+                _ => Some(Found::at(path, file)),
             }
         })
+    }
+
+    fn at(path: PathBuf, file: &IdxFile) -> Found {
+        // Before opening it: opening a pipe would wait for its other end.
+        let gzipped =
+            path.is_file() && File::open(&path).and_then(|mut file| sources::is_gzipped(&mut file)).unwrap_or(false);
+        Found { file: *file, path, gzipped }
     }
 
     /// Checks what is quick to check: see [`idx::open`].
@@ -57,7 +126,7 @@ impl Found {
     pub(crate) fn refuse(&self, fault: &Fault, place: &Place) -> anyhow::Error {
         let path = self.path.display();
         match fault {
-            Fault::Content(_) => anyhow!("{path} {fault}: delete it and run `{}`", place.download_command()),
+            Fault::Content(_) => anyhow!("{path} {fault}: delete it and {}", place.remedy()),
             Fault::Read(_) => anyhow!("{path} {fault}: check its permissions and the disk"),
             Fault::Write(_) => anyhow!("{path} {fault}: check the free space on the disk"),
         }
@@ -83,27 +152,68 @@ impl<'a> Place<'a> {
         format!("tch-mnist download --dataset {} --data {}", self.dataset, self.given.display())
     }
 
-    /// The four files in the order of [`FILES`], each checked quickly.
-    pub(crate) fn glance(&self) -> Result<Vec<Found>> {
-        let mut counts = Vec::new();
-        let mut found = Vec::new();
-        for file in &FILES {
+    /// Whether the data there are the user's own: imported, or in another form.
+    pub(super) fn is_own(&self) -> bool {
+        Info::exists(&self.folder) || self.refuse_other_forms().is_err()
+    }
+
+    /// What to do about a damaged file.
+    fn remedy(&self) -> String {
+        match Info::exists(&self.folder) {
+            true => "import the data again".into(),
+            false => format!("run `{}`", self.download_command()),
+        }
+    }
+
+    /// Refuses a folder, or a file, of data in another form with the command that turns it into IDX files.
+    pub(super) fn refuse_other_forms(&self) -> Result<()> {
+        let given = self.given;
+        if self.folder.is_dir() && FILES.iter().any(|file| Found::find(&self.folder, file).is_some()) {
+            return Ok(());
+        }
+        if let Some(form) = sources::form(given) {
+            let target = format!("{}-idx", given.with_extension("").display());
+            bail!(
+                "--data {0} is {form}, not a folder with the four IDX files: run `tch-mnist import {0} --data {target}`, \
+                 then give --data {target}",
+                given.display()
+            );
+        }
+        ensure!(!given.is_file(), "--data {} is a file; a folder with the four IDX files is expected", given.display());
+        Ok(())
+    }
+
+    /// What the classes are called.
+    pub(super) fn classes(&self) -> Result<Classes> {
+        let info = Info::read(&self.folder)?;
+        Ok(info.map_or_else(|| Classes::of(self.dataset), |info| info.classes))
+    }
+
+    /// The files that are needed in the order of [`FILES`], each checked quickly.
+    pub(crate) fn glance(&self, need: Need) -> Result<Vec<Found>> {
+        let (mut counts, mut found) = (Vec::new(), Vec::new());
+        for file in &FILES[need.files()] {
             let Some(one) = Found::find(&self.folder, file) else {
+                self.refuse_other_forms()?;
                 let path = self.folder.join(file.name);
+                if Info::exists(&self.folder) {
+                    bail!("{} is missing: the data were imported without a test set", path.display());
+                }
                 bail!("{} is missing: run `{}`", path.display(), self.download_command());
             };
             counts.push(one.glance().map_err(|fault| one.refuse(&fault, self))?.count);
             found.push(one);
         }
-        for split in [0, 2] {
-            if counts[split] != counts[split + 1] {
+        for images in (0..found.len()).step_by(2) {
+            let labels = images + 1;
+            if counts[images] != counts[labels] {
                 bail!(
-                    "{} announces {} images but {} {} labels; as many labels as images are expected: delete both and run `{}`",
-                    found[split].path.display(),
-                    counts[split],
-                    found[split + 1].path.display(),
-                    counts[split + 1],
-                    self.download_command()
+                    "{} announces {} images but {} {} labels; as many labels as images are expected: delete both and {}",
+                    found[images].path.display(),
+                    counts[images],
+                    found[labels].path.display(),
+                    counts[labels],
+                    self.remedy()
                 );
             }
         }
@@ -150,52 +260,64 @@ pub(crate) fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> Fil
     let (bytes, count, checksum) = match found.as_ref().map(|found| found.read(&mut io::sink())) {
         None => (0, 0, Checksum::Missing),
         Some(Err(fault)) => (0, 0, Checksum::Invalid(fault.to_string())),
-        Some(Ok(digest)) => (digest.length, digest.count, dataset.compare(index, &digest)),
+        Some(Ok(digest)) => (digest.length, digest.count, dataset.compare(&FILES[index], &digest)),
     };
     FileReport { name: FILES[index].name, path: found.map(|found| found.path), bytes, count, checksum }
 }
 
-/// Four checked files, unpacked and together in one folder, as tch's loader wants them.
+/// Checked files, unpacked and together in one folder under their published names, as tch's loader wants them.
 pub(super) struct Ready {
     /// The folder to load from.
     pub folder: PathBuf,
-    /// In the order of [`FILES`].
-    pub digests: Vec<Digest>,
-    /// Holds links and unpacked files if the folder itself is read-only.
+    /// Of the files that are needed, in the order of [`FILES`].
+    pub digests: Vec<(Found, Digest)>,
+    /// Holds links, unpacked files and stand-ins if the folder itself cannot be loaded from.
     _temporary: Option<TempDir>,
 }
 
 impl Ready {
-    /// Checks all four files to their last byte and unpacks those that are gzipped: beside themselves, or into a
-    /// temporary folder if theirs is read-only.
-    pub(super) fn new(place: &Place) -> Result<Ready> {
-        let found = place.glance()?;
+    /// Checks the files that are needed to their last byte and unpacks those that are gzipped: beside themselves, or into a
+    /// temporary folder if theirs is read-only. tch's loader reads four files: one image stands in for a split that is not
+    /// needed.
+    pub(super) fn new(place: &Place, need: Need) -> Result<Ready> {
+        let found = place.glance(need)?;
         let writable = found.iter().all(|one| !one.gzipped) || tempfile::tempfile_in(&place.folder).is_ok();
-        let temporary = match writable {
+        let published = |one: &Found| place.folder.join(one.file.name);
+        let stays = |one: &Found| match one.gzipped {
+            false => one.path == published(one),
+            true => writable && std::fs::symlink_metadata(published(one)).is_err(),
+        };
+        let temporary = match need == Need::Both && found.iter().all(stays) {
             true => None,
-            false => {
-                Some(tempfile::tempdir().context("a temporary folder for the unpacked data files cannot be created")?)
-            }
+            false => Some(tempfile::tempdir().context("a temporary folder for the data files cannot be created")?),
         };
         let folder = temporary.as_ref().map_or(place.folder.clone(), |temporary| temporary.path().to_path_buf());
         let mut digests = Vec::new();
         for one in &found {
             let path = folder.join(one.file.name);
+            let unpacked = if stays(one) { published(one) } else { path.clone() };
             let digest = if one.gzipped {
                 tracing::info!("unpacking {}", one.path.display());
-                unpack(one, place, &path)?
+                unpack(one, place, &unpacked)?
             } else {
-                if temporary.is_some() {
-                    std::fs::canonicalize(&one.path)
-                        .and_then(|original| std::os::unix::fs::symlink(original, &path))
-                        .with_context(|| format!("{} cannot be linked", path.display()))?;
-                }
                 one.read(&mut io::sink()).map_err(|fault| one.refuse(&fault, place))?
             };
-            digests.push(digest);
+            if !path.exists() {
+                link(if one.gzipped { &unpacked } else { &one.path }, &path)?;
+            }
+            digests.push((one.clone(), digest));
+        }
+        for file in FILES.iter().filter(|file| found.iter().all(|one| one.file != **file)) {
+            let mut output = File::create(folder.join(file.name))?;
+            idx::write(file.content, &vec![0; file.content.item_length() as usize], &mut output)?;
         }
         Ok(Ready { folder, digests, _temporary: temporary })
     }
+}
+
+fn link(original: &Path, path: &Path) -> Result<()> {
+    let linked = std::fs::canonicalize(original).and_then(|original| std::os::unix::fs::symlink(original, path));
+    linked.with_context(|| format!("{} cannot be linked", path.display()))
 }
 
 /// Unpacks one file to `path` with [`write_atomically`](crate::files::write_atomically).

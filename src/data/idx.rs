@@ -56,7 +56,7 @@ impl Content {
         }
     }
 
-    fn item_length(self) -> u64 {
+    pub(super) fn item_length(self) -> u64 {
         match self {
             Content::Images => PIXELS as u64,
             Content::Labels => 1,
@@ -69,6 +69,24 @@ impl Content {
             Content::Labels => "labels",
         }
     }
+}
+
+/// What the IDX file that begins with `bytes` holds; `None` if it is another kind of file.
+pub(super) fn magic(bytes: &[u8]) -> Option<Content> {
+    let magic = u32::from_be_bytes(*bytes.first_chunk()?);
+    [Content::Images, Content::Labels].into_iter().find(|content| content.magic() == magic)
+}
+
+/// Writes an IDX file of `items`: 784 bytes per image, or one per label.
+pub(super) fn write(content: Content, items: &[u8], output: &mut impl Write) -> io::Result<()> {
+    let count = (items.len() as u64 / content.item_length()) as u32;
+    output.write_all(&content.magic().to_be_bytes())?;
+    output.write_all(&count.to_be_bytes())?;
+    if content == Content::Images {
+        output.write_all(&(SIDE as u32).to_be_bytes())?;
+        output.write_all(&(SIDE as u32).to_be_bytes())?;
+    }
+    output.write_all(items)
 }
 
 /// A valid header.
@@ -122,9 +140,6 @@ pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fau
         Some(magic) if magic == content.magic() => {}
         Some(2051) => return fault(format!("holds images where {noun} are expected")),
         Some(2049) => return fault(format!("holds labels where {noun} are expected")),
-        Some(_) if bytes.starts_with(&[0x1f, 0x8b]) => {
-            return fault("is gzipped, and its name must then end in .gz".into());
-        }
         Some(magic) => {
             return fault(format!("starts with {magic} where an IDX file of {noun} starts with {}", content.magic()));
         }
@@ -298,7 +313,8 @@ fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-fn hex(hash: Sha256) -> String {
+/// A checksum in hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,26 +1,36 @@
-//! Datasets: four IDX files, downloaded ([`fetch`]), checked ([`idx`], [`folder`]), read by tch's loader, and put on a device
-//! once, as bytes ([`split`]).
+//! Datasets: four IDX files, downloaded ([`fetch`]) or imported from data of other forms ([`import`], [`sources`]), checked
+//! ([`idx`], [`folder`]), read by tch's loader, and put on a device once, as bytes ([`split`]).
 
+mod classes;
 mod datasets;
 mod fetch;
 mod folder;
 mod holdout;
 mod idx;
+mod import;
+mod info;
+pub(crate) mod sources;
 mod split;
+
+pub(crate) use classes::Classes;
 
 pub(crate) use datasets::Checksum;
 pub use datasets::Dataset;
 pub(crate) use fetch::{Fetcher, STALL_TIMEOUT, ensure};
-pub(crate) use folder::{FileReport, Place, inspect, inspect_file, locate};
+pub(crate) use folder::{FileReport, Need, Place, inspect, inspect_file, locate};
 pub(crate) use idx::FILES;
+pub(crate) use import::{Import, Imported, decoded, refuse_existing};
+pub(crate) use info::Info;
 pub(crate) use split::{BLACK, MEAN, STD, pixel_table};
 pub use split::{Part, Split};
 
 use crate::error::UsageError;
 use anyhow::{Context, Result, ensure};
-use folder::Ready;
+use folder::{Found, Ready};
+use idx::Digest;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
 /// A dataset on a device.
@@ -30,9 +40,9 @@ pub struct Data {
     pub train: Split,
     /// The images that [`Data::hold_out`] took from the training set.
     pub validation: Option<Split>,
-    /// The test set.
-    pub test: Split,
-    /// The SHA-256 of each of the four unpacked files, in hexadecimal, by name.
+    /// The test set; `None` if only the training files were read.
+    test: Option<Split>,
+    /// The SHA-256 of each unpacked file that was read, in hexadecimal, by name.
     pub(crate) checksums: BTreeMap<String, String>,
 }
 
@@ -54,20 +64,25 @@ impl Data {
     ///
     /// One sentence that names the file that is missing or damaged.
     pub fn load(folder: &Path, dataset: Dataset, device: Device, limit_train: i64, limit_test: i64) -> Result<Data> {
-        let place = Place::new(folder, dataset);
-        let ready = Ready::new(&place)?;
-        warn_if_unpublished(&place, &ready)?;
-        let checksums = FILES.iter().zip(ready.digests.iter());
-        let checksums = checksums.map(|(file, digest)| (file.name.to_string(), digest.sha256.clone())).collect();
-        let loaded = tch::vision::mnist::load_dir(&ready.folder)
-            .with_context(|| format!("{} cannot be loaded", ready.folder.display()))?;
-        let cannot = || format!("{dataset} does not fit on {device:?}");
+        let files = Files::read(folder, dataset, Need::Both)?;
         // One after the other: the floats of one split are freed before the next is converted.
-        let (images, labels) = (loaded.train_images, loaded.train_labels);
-        let train = Split::new(Part::Train, images, labels, limit_train, device).with_context(cannot)?;
-        let (images, labels) = (loaded.test_images, loaded.test_labels);
-        let test = Split::new(Part::Test, images, labels, limit_test, device).with_context(cannot)?;
-        Ok(Data { train, validation: None, test, checksums })
+        let Files { train, test, classes, checksums } = files;
+        let train = Files::split(Part::Train, train, limit_train, &classes, device)?;
+        let test = Files::split(Part::Test, test, limit_test, &classes, device)?;
+        Ok(Data { train, validation: None, test: Some(test), checksums })
+    }
+
+    /// The same from the two training files alone: [`Data::hold_out`] must then give what the epochs are measured on.
+    pub(crate) fn load_train(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Data> {
+        let Files { train, classes, checksums, .. } = Files::read(folder, dataset, Need::Train)?;
+        let train = Files::split(Part::Train, train, limit, &classes, device)?;
+        Ok(Data { train, validation: None, test: None, checksums })
+    }
+
+    /// The test set, from its two files alone.
+    pub(crate) fn load_test(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Split> {
+        let Files { test, classes, .. } = Files::read(folder, dataset, Need::Test)?;
+        Files::split(Part::Test, test, limit, &classes, device)
     }
 
     /// Moves `count` training images, chosen by `seed`, to [`Data::validation`]; 0 moves none.
@@ -90,14 +105,15 @@ impl Data {
 
     /// What an epoch is measured on: the images that are held out, else the test set.
     pub fn measured(&self) -> &Split {
-        self.validation.as_ref().unwrap_or(&self.test)
+        self.validation.as_ref().or(self.test.as_ref()).expect("data without a test set have images held out")
     }
 
-    /// Refuses files other than those with these `checksums`, which `whose` says something about.
+    /// Refuses files other than those with these `checksums`, which `whose` says something about. A file that was not read
+    /// is not compared.
     pub(crate) fn same_files(&self, checksums: &BTreeMap<String, String>, folder: &Path, whose: &str) -> Result<()> {
         for (file, checksum) in checksums {
             ensure!(
-                self.checksums.get(file) == Some(checksum),
+                self.checksums.get(file).is_none_or(|own| own == checksum),
                 "{file} in {} is not the file that {whose} with: its SHA-256 differs",
                 folder.display()
             );
@@ -106,13 +122,55 @@ impl Data {
     }
 }
 
-/// Refuses the files of another dataset, and warns of those that nobody published.
-fn warn_if_unpublished(place: &Place, ready: &Ready) -> Result<()> {
+/// What tch's loader makes of the files that are needed; one image stands in for a split that is not.
+struct Files {
+    /// float32 [N, 784] of byte / 255, and int64 [N].
+    train: (Tensor, Tensor),
+    test: (Tensor, Tensor),
+    classes: Arc<Classes>,
+    checksums: BTreeMap<String, String>,
+}
+
+impl Files {
+    fn read(folder: &Path, dataset: Dataset, need: Need) -> Result<Files> {
+        let place = Place::new(folder, dataset);
+        let ready = Ready::new(&place, need)?;
+        check_origin(&place, &ready)?;
+        let checksum = |(found, digest): &(Found, Digest)| (found.file.name.to_string(), digest.sha256.clone());
+        let checksums = ready.digests.iter().map(checksum).collect();
+        let loaded = tch::vision::mnist::load_dir(&ready.folder)
+            .with_context(|| format!("{} cannot be loaded", place.folder.display()))?;
+        Ok(Files {
+            train: (loaded.train_images, loaded.train_labels),
+            test: (loaded.test_images, loaded.test_labels),
+            classes: Arc::new(place.classes()?),
+            checksums,
+        })
+    }
+
+    fn split(
+        part: Part,
+        loaded: (Tensor, Tensor),
+        limit: i64,
+        classes: &Arc<Classes>,
+        device: Device,
+    ) -> Result<Split> {
+        Split::new(part, loaded, limit, classes.clone(), device)
+            .with_context(|| format!("the {part} set does not fit on {device:?}"))
+    }
+}
+
+/// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody published.
+fn check_origin(place: &Place, ready: &Ready) -> Result<()> {
+    let info = Info::read(&place.folder)?;
     let mut unpublished = Vec::new();
-    for (index, digest) in ready.digests.iter().enumerate() {
-        let checksum = place.dataset.compare(index, digest);
-        let path = place.folder.join(FILES[index].name);
-        place.refuse_other(&path, &checksum)?;
+    for (Found { file, path, .. }, digest) in &ready.digests {
+        if let Some(info) = &info {
+            info.check(path, file.name, digest)?;
+            continue;
+        }
+        let checksum = place.dataset.compare(file, digest);
+        place.refuse_other(path, &checksum)?;
         if checksum == Checksum::Differs {
             unpublished.push(path.display().to_string());
         }

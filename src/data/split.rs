@@ -1,8 +1,10 @@
 //! A split: images and their labels on a device, as bytes, and how a batch of them becomes the net's input.
 
+use super::classes::Classes;
 use crate::shape::SIDE;
 use anyhow::Result;
 use std::fmt::{self, Display};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The mean of MNIST's training pixels, each divided by 255: what the original normalises with, for every dataset.
@@ -51,13 +53,21 @@ pub struct Split {
     pub images: Tensor,
     /// int64 [N], each 0 to 9.
     pub labels: Tensor,
+    /// What the labels stand for.
+    pub(crate) classes: Arc<Classes>,
     /// float32 [256]: see [`pixel_table`].
     pixels: Tensor,
 }
 
 impl Split {
     /// Takes images as tch's loader makes them, float32 [N, 784] of byte / 255, and labels, int64 [N]. A limit of 0 keeps all.
-    pub(super) fn new(part: Part, images: Tensor, labels: Tensor, limit: i64, device: Device) -> Result<Split> {
+    pub(super) fn new(
+        part: Part,
+        (images, labels): (Tensor, Tensor),
+        limit: i64,
+        classes: Arc<Classes>,
+        device: Device,
+    ) -> Result<Split> {
         let count = if limit > 0 { limit.min(labels.size()[0]) } else { labels.size()[0] };
         // In place: byte / 255 * 255 is within 2e-5 of the byte, and the floats are freed with this function.
         let mut images = images.f_narrow(0, 0, count)?;
@@ -66,6 +76,7 @@ impl Split {
             part,
             images: images.f_view([-1, 1, SIDE as i64, SIDE as i64])?.f_to_device(device)?,
             labels: labels.f_narrow(0, 0, count)?.f_to_device(device)?,
+            classes,
             pixels: pixel_table().f_to_device(device)?,
         })
     }
@@ -97,6 +108,7 @@ impl Split {
             part,
             images: self.images.f_index_select(0, &indices)?,
             labels: self.labels.f_index_select(0, &indices)?,
+            classes: self.classes.clone(),
             pixels: self.pixels.shallow_clone(),
         })
     }
@@ -127,7 +139,9 @@ mod tests {
     fn a_batch_is_the_chosen_images_normalised() {
         let bytes: Vec<u8> = (0..3 * 784).map(|i| (i % 256) as u8).collect();
         let floats = Tensor::from_slice(&bytes).view([3, 784]).to_kind(Kind::Float) / 255;
-        let split = Split::new(Part::Train, floats, Tensor::from_slice(&[7i64, 8, 9]), 0, Device::Cpu).unwrap();
+        let split =
+            Split::new(Part::Train, (floats, Tensor::from_slice(&[7i64, 8, 9])), 0, Arc::default(), Device::Cpu)
+                .unwrap();
         assert!(split.images.view([-1]).equal(&Tensor::from_slice(&bytes)));
         let (images, labels) = split.batch(&Tensor::from_slice(&[2i64, 0])).unwrap();
         assert_eq!(Vec::<i64>::try_from(&labels).unwrap(), [9, 7]);

@@ -20,6 +20,10 @@ const LONGEST: u32 = 20;
 const THINNEST: f32 = 2.2;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
+/// The endings of picture files that are read.
+pub const ENDINGS: &[&str] =
+    &["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "ico"];
+
 pub type Digit = [u8; PIXELS];
 
 /// The digit in the picture file `bytes`: PNG, JPEG, BMP or GIF.

@@ -2,6 +2,7 @@
 
 use crate::canvas::style::{COLOURS, GREY, GRID, INK, drawing, text};
 use crate::canvas::svg;
+use crate::data::Classes;
 use crate::evaluate::percent;
 use anyhow::Result;
 use plotters::prelude::*;
@@ -10,12 +11,20 @@ use plotters::style::text_anchor::HPos;
 /// A cell's side, in pixels, and the room that the labels take at the left and at the top.
 const CELL: i32 = 104;
 const LEFT: i32 = 110;
+
+/// The width of a letter of a class's name, and the most letters that are drawn.
+const LETTER: i32 = 24;
+const LONGEST: usize = 12;
 const TOP: i32 = 210;
 
-/// The matrix as SVG: `confusion` counts images by label (row) and predicted class (column).
-pub(super) fn draw(confusion: &[Vec<i64>]) -> Result<String> {
-    let classes = confusion.len() as i32;
-    let (right, bottom) = (LEFT + classes * CELL, TOP + classes * CELL);
+/// The matrix as SVG: `confusion` counts images by label (row) and predicted class (column). Rows have the names of the
+/// classes, columns their numbers.
+pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> {
+    let names: Vec<String> = (0..confusion.len()).map(|class| row_name(classes, class)).collect();
+    let letters = names.iter().map(|name| name.chars().count()).max().unwrap_or(1) as i32;
+    let left = LEFT + (letters - 1) * LETTER;
+    let count = confusion.len() as i32;
+    let (right, bottom) = (left + count * CELL, TOP + count * CELL);
     let most_mistaken = confusion.iter().enumerate().flat_map(|(label, row)| {
         row.iter().enumerate().filter(move |(predicted, _)| *predicted != label).map(|(_, &count)| count)
     });
@@ -24,14 +33,14 @@ pub(super) fn draw(confusion: &[Vec<i64>]) -> Result<String> {
     svg(((right + 200) as u32, (bottom + 30) as u32), |area| {
         area.fill(&WHITE)?;
         text(area, "Confusion matrix", 56, INK, HPos::Left, (40, 62))?;
-        text(area, "predicted", 42, GREY, HPos::Center, ((LEFT + right) / 2, 128))?;
+        text(area, "predicted", 42, GREY, HPos::Center, ((left + right) / 2, 128))?;
         text(area, "label", 42, GREY, HPos::Left, (10, TOP - 38))?;
         text(area, "right", 42, GREY, HPos::Center, (right + 100, TOP - 38))?;
         for (label, row) in confusion.iter().enumerate() {
             let middle = |k: usize| CELL * k as i32 + CELL / 2;
             let y = TOP + middle(label);
-            text(area, &label.to_string(), 46, INK, HPos::Center, (LEFT + middle(label), TOP - 38))?;
-            text(area, &label.to_string(), 46, INK, HPos::Center, (LEFT - 40, y))?;
+            text(area, &label.to_string(), 46, INK, HPos::Center, (left + middle(label), TOP - 38))?;
+            text(area, &names[label], 46, INK, HPos::Right, (left - 26, y))?;
             let images: i64 = row.iter().sum();
             for (predicted, &count) in row.iter().enumerate() {
                 // Right: blue, deeper the more of the row. Wrong: vermilion, by the root, for ones beside tens.
@@ -39,7 +48,7 @@ pub(super) fn draw(confusion: &[Vec<i64>]) -> Result<String> {
                     true => (COLOURS[0], 0.9 * (count as f64 / images.max(1) as f64).powi(2)),
                     false => (COLOURS[1], 0.75 * (count as f64 / most_mistaken).sqrt()),
                 };
-                let x = LEFT + CELL * predicted as i32;
+                let x = left + CELL * predicted as i32;
                 let cell = [(x, y - CELL / 2), (x + CELL, y + CELL / 2)];
                 area.draw(&Rectangle::new(cell, blend(colour, depth).filled())).map_err(drawing)?;
                 area.draw(&Rectangle::new(cell, GRID.stroke_width(2))).map_err(drawing)?;
@@ -53,6 +62,15 @@ pub(super) fn draw(confusion: &[Vec<i64>]) -> Result<String> {
         }
         Ok(())
     })
+}
+
+/// `3`, or `3 Dress`
+fn row_name(classes: &Classes, class: usize) -> String {
+    if classes.are_digits() {
+        return class.to_string();
+    }
+    let name: String = classes.caption(class).chars().take(LONGEST).collect();
+    if name == class.to_string() { name } else { format!("{class} {name}") }
 }
 
 /// `colour` on white paper: 0 is white, 1 the colour itself. Opaque, for viewers that draw seams between

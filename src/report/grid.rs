@@ -3,7 +3,7 @@
 
 use crate::canvas::style::{COLOURS, GREY, INK, drawing, text};
 use crate::canvas::svg;
-use crate::data::{MEAN, STD, Split};
+use crate::data::{Classes, MEAN, STD, Split};
 use crate::evaluate::Mistake;
 use crate::shape::{PIXELS, SIDE};
 use crate::train::{Augmentation, augment};
@@ -54,7 +54,7 @@ pub(super) fn augmented_images(split: &Split, augmentations: &[Box<dyn Augmentat
 /// A grid of the first images of a split, each with its label.
 fn labelled(title: &str, split: &Split, images: &[GrayImage]) -> Result<String> {
     let labels = Vec::<i64>::try_from(split.labels.f_narrow(0, 0, images.len() as i64)?)?;
-    let captions: Vec<_> = labels.iter().map(|label| vec![(label.to_string(), INK)]).collect();
+    let captions: Vec<_> = labels.iter().map(|&label| vec![(split.classes.caption(label as usize), INK)]).collect();
     draw(title, images, &captions, &Layout { columns: 16, cell: (100, 140), digit: 84, font: 38 })
 }
 
@@ -64,6 +64,7 @@ pub(super) fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
     let images = images(split, &shown.iter().map(|mistake| mistake.index).collect::<Vec<_>>())?;
     let caption = |mistake: &Mistake| {
         let Mistake { label, predicted, confidence, .. } = mistake;
+        let [label, predicted] = [label, predicted].map(|&class| split.classes.caption(class as usize));
         vec![(format!("{label}, read as {predicted}"), INK), (format!("{:.1} % sure", 100.0 * confidence), COLOURS[1])]
     };
     let captions: Vec<_> = shown.iter().map(caption).collect();
@@ -76,6 +77,27 @@ pub(super) fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
     draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
 }
 
+/// How many images of each class a sheet shows.
+pub(crate) const SHEET_COLUMNS: usize = 16;
+
+/// Rows of images, 784 bytes each, one row per class.
+pub(crate) fn sheet(name: &str, rows: &[Vec<&[u8]>], classes: &Classes) -> Result<String> {
+    let (mut images, mut captions) = (Vec::new(), Vec::new());
+    for (class, row) in rows.iter().enumerate() {
+        for bytes in row {
+            images.push(picture(bytes)?);
+            captions.push(vec![(classes.caption(class), INK)]);
+        }
+    }
+    let columns = SHEET_COLUMNS as i32;
+    draw(
+        &format!("{name}: the first images of each class"),
+        &images,
+        &captions,
+        &Layout { columns, cell: (100, 140), digit: 84, font: 24 },
+    )
+}
+
 /// The images at `indices` of a split.
 fn images(split: &Split, indices: &[i64]) -> Result<Vec<GrayImage>> {
     let indices = Tensor::from_slice(indices).to_device(split.device());
@@ -84,10 +106,14 @@ fn images(split: &Split, indices: &[i64]) -> Result<Vec<GrayImage>> {
 
 /// Images of bytes [N, 1, 28, 28], dark on light as ink is on paper.
 fn pictures(bytes: &Tensor) -> Result<Vec<GrayImage>> {
-    let mut bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_view([-1])?)?;
-    bytes.iter_mut().for_each(|byte| *byte = 255 - *byte);
-    let image = |bytes: &[u8]| GrayImage::from_raw(SIDE as u32, SIDE as u32, bytes.to_vec());
-    bytes.chunks(PIXELS).map(|bytes| image(bytes).context("28x28 pixels make an image")).collect()
+    let bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_view([-1])?)?;
+    bytes.chunks(PIXELS).map(picture).collect()
+}
+
+/// 784 bytes, dark on light.
+fn picture(bytes: &[u8]) -> Result<GrayImage> {
+    let inverted = bytes.iter().map(|byte| 255 - byte).collect();
+    GrayImage::from_raw(SIDE as u32, SIDE as u32, inverted).context("28x28 pixels make an image")
 }
 
 fn draw(title: &str, images: &[GrayImage], captions: &[Vec<(String, RGBColor)>], layout: &Layout) -> Result<String> {

@@ -6,5 +6,6 @@ mod grid;
 mod html;
 mod write;
 
+pub(crate) use grid::{SHEET_COLUMNS, sheet};
 pub(crate) use html::duration;
 pub(crate) use write::{comparison, pictures_of, write_plots, write_run};

@@ -43,7 +43,7 @@ pub(crate) fn comparison(runs: &[RunFiles], path: &Path) -> Result<()> {
 /// The confusion matrix and the worst misclassified images, as SVG under the names of their files.
 pub(crate) fn pictures_of(findings: &Findings, split: &Split) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
-        ("confusion", confusion::draw(&findings.confusion)?),
+        ("confusion", confusion::draw(&findings.confusion, &split.classes)?),
         ("misclassified", grid::worst(split, &findings.mistakes)?),
     ])
 }

@@ -17,7 +17,7 @@ mod metrics;
 pub(crate) use environment::Environment;
 pub(crate) use metrics::{DONE, Done, EPOCH, Status, best, line};
 
-use crate::data::Part;
+use crate::data::{Classes, Part};
 use crate::error::UsageError;
 use crate::files::{folder_of, write_atomically};
 use crate::model::Net;
@@ -172,8 +172,17 @@ impl RunFolder {
     }
 
     /// Writes the weights of `net` in each of [`WEIGHTS`], with how they came about in the metadata.
-    pub(crate) fn write_weights(&self, net: &Net, settings: &Settings, epochs: &[EpochRecord]) -> Result<()> {
+    pub(crate) fn write_weights(
+        &self,
+        net: &Net,
+        settings: &Settings,
+        epochs: &[EpochRecord],
+        classes: &Classes,
+    ) -> Result<()> {
         let mut metadata = BTreeMap::from([("config".to_string(), settings.to_toml())]);
+        if let Some(names) = classes.names() {
+            metadata.insert(weights::CLASSES.into(), serde_json::to_string(names)?);
+        }
         if let Some(last) = epochs.last() {
             let measured = &last.measured;
             metadata.insert("epochs".into(), epochs.len().to_string());

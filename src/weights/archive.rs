@@ -1,11 +1,27 @@
 //! Zip archives, read within limits.
 
+use super::CLASSES;
 use anyhow::{Context, Result, ensure};
-use std::io::{Cursor, Read};
-use zip::ZipArchive;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Write};
 use zip::read::{ArchiveOffset, Config};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+
+/// By default the crate looks for an archive behind other bytes, and mistakes some of torch's files for one.
+const CONFIG: Config = Config { archive_offset: ArchiveOffset::Known(0) };
 
 const DAMAGED: &str = "the archive is damaged or cut short";
+
+/// The record with what a prediction needs beside the weights, in JSON. `torch.jit.load` and `torch.export.load` return it as
+/// an extra file of this name; `torch.load` passes it over.
+const EXTRA: &str = "extra/tch_mnist.json";
+
+/// The largest that is read.
+const MAX_EXTRA: u64 = 1 << 20;
+
+/// The metadata that go into it. The others say how the weights came about.
+const KEPT: [&str; 1] = [CLASSES];
 
 /// An open archive. torch puts all records of a file into one folder.
 pub(super) struct Archive<'a> {
@@ -16,9 +32,7 @@ pub(super) struct Archive<'a> {
 impl<'a> Archive<'a> {
     /// Opens the archive in `bytes`, whose records are in no folder.
     pub(super) fn flat(bytes: &'a [u8]) -> Result<Archive<'a>> {
-        // Without this the crate looks for an archive behind other bytes, and mistakes some of torch's files for one.
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let zip = ZipArchive::with_config(config, Cursor::new(bytes)).context(DAMAGED)?;
+        let zip = ZipArchive::with_config(CONFIG, Cursor::new(bytes)).context(DAMAGED)?;
         Ok(Archive { zip, folder: String::new() })
     }
 
@@ -41,6 +55,14 @@ impl<'a> Archive<'a> {
         self.zip.index_for_name(&format!("{}{name}", self.folder)).is_some()
     }
 
+    /// The metadata that [`with_extra`] added.
+    pub(super) fn extra(&mut self) -> Result<BTreeMap<String, String>> {
+        if !self.contains(EXTRA) {
+            return Ok(BTreeMap::new());
+        }
+        serde_json::from_slice(&self.record(EXTRA, MAX_EXTRA)?).with_context(|| format!("{EXTRA} in it is damaged"))
+    }
+
     /// The names of all records in the archive's folder.
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.zip.file_names().filter_map(Result::ok);
@@ -58,4 +80,19 @@ impl<'a> Archive<'a> {
         ensure!(bytes.len() as u64 <= limit, "{} in it has more than {limit} bytes", name.escape_debug());
         Ok(bytes)
     }
+}
+
+/// The archive `bytes`, which has `marker` at the top of its folder, with the metadata that a prediction needs.
+pub(super) fn with_extra(bytes: Vec<u8>, marker: &str, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let kept: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| KEPT.contains(&key.as_str())).collect();
+    if kept.is_empty() {
+        return Ok(bytes);
+    }
+    let name = format!("{}{EXTRA}", Archive::open(&bytes, marker)?.folder);
+    let mut zip = ZipWriter::new_append_with_config(CONFIG, Cursor::new(bytes))?;
+    // Without a time: the bytes depend only on the weights.
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    zip.start_file(name, options.last_modified_time(DateTime::default()))?;
+    zip.write_all(&serde_json::to_vec(&kept)?)?;
+    Ok(zip.finish()?.into_inner())
 }

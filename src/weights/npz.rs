@@ -1,20 +1,14 @@
 //! NumPy's `.npz`: a zip archive with one `.npy` file per array.
-//!
-//! Format of `.npy`: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use super::archive::Archive;
 use super::format::{Contents, Dict, Entry, Format, Weights};
 use super::{MAX_BYTES, raw, tensor};
-use anyhow::{Context, Result, bail, ensure};
+use crate::npy::{self, ENDING as NPY, MAGIC};
+use anyhow::{Context, Result};
 use std::io::{Cursor, Write};
 use tch::{Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
-
-const NPY: &str = ".npy";
-
-/// The first bytes of a `.npy` file, before its version.
-const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The header of a `.npy` file ends at a multiple of this, so that the numbers are aligned.
 const ALIGNMENT: usize = 64;
@@ -94,60 +88,18 @@ const DTYPES: [(&str, Kind); 9] = [
 
 /// The tensor in a `.npy` file.
 fn parse(bytes: &[u8]) -> Result<Tensor> {
-    let cut_short = "its .npy file is cut short";
-    let rest = bytes.strip_prefix(MAGIC).context("it is not a .npy file")?;
-    let (version, rest) = rest.split_at_checked(2).context(cut_short)?;
-    let (length, rest) = match version[0] {
-        1 => {
-            let (length, rest) = rest.split_first_chunk::<2>().context(cut_short)?;
-            (usize::from(u16::from_le_bytes(*length)), rest)
-        }
-        2 | 3 => {
-            let (length, rest) = rest.split_first_chunk::<4>().context(cut_short)?;
-            (u32::from_le_bytes(*length) as usize, rest)
-        }
-        other => bail!("its .npy file has the version {other}, which is not read"),
-    };
-    let (header, data) = rest.split_at_checked(length).context(cut_short)?;
-    let header = std::str::from_utf8(header).context("its .npy header is not text")?;
-    let Header { kind, fortran_order, mut shape } = Header::parse(header)?;
-    if !fortran_order {
-        return tensor(data, &shape, kind);
+    let array = npy::Array::parse(bytes)?;
+    let found = DTYPES.iter().find(|(name, _)| name.trim_start_matches(['<', '|']) == array.dtype);
+    let unknown = || format!("its numbers have a type ({}) that is not read", array.dtype.escape_debug());
+    let kind = found.with_context(unknown)?.1;
+    let mut shape = array.shape.iter().map(|&size| i64::try_from(size)).collect::<Result<Vec<_>, _>>()?;
+    if !array.fortran_order {
+        return tensor(array.data, &shape, kind);
     }
     // The first index is the fastest: the transpose, read in C order.
     shape.reverse();
     let axes: Vec<i64> = (0..shape.len() as i64).rev().collect();
-    Ok(tensor(data, &shape, kind)?.f_permute(axes)?.f_contiguous()?)
-}
-
-/// The dict in a `.npy` header.
-struct Header {
-    kind: Kind,
-    fortran_order: bool,
-    shape: Vec<i64>,
-}
-
-impl Header {
-    /// Reads `{'descr': '<f4', 'fortran_order': False, 'shape': (16, 1, 3, 3), }`, its keys in any order.
-    fn parse(text: &str) -> Result<Header> {
-        let value = |key: &str| -> Result<&str> {
-            let (_, rest) =
-                text.split_once(&format!("'{key}':")).with_context(|| format!("its .npy header has no {key}"))?;
-            Ok(rest.trim_start())
-        };
-        let descr = value("descr")?.strip_prefix('\'').and_then(|rest| rest.split('\'').next());
-        let descr = descr.context("its numbers have a type that is not read")?;
-        let found = DTYPES.iter().find(|(name, _)| *name == descr || name.trim_start_matches(['<', '|']) == descr);
-        let kind =
-            found.with_context(|| format!("its numbers have a type ({}) that is not read", descr.escape_debug()))?.1;
-        let fortran_order = value("fortran_order")?.starts_with("True");
-        let shape = value("shape")?.strip_prefix('(').and_then(|rest| rest.split(')').next());
-        let sizes = shape.context("its .npy header has no shape")?.split(',').map(str::trim);
-        let shape: Result<Vec<i64>, _> = sizes.filter(|size| !size.is_empty()).map(str::parse).collect();
-        let shape = shape.context("its .npy header has no shape")?;
-        ensure!(shape.len() <= 8, "it has {} dimensions", shape.len());
-        Ok(Header { kind, fortran_order, shape })
-    }
+    Ok(tensor(array.data, &shape, kind)?.f_permute(axes)?.f_contiguous()?)
 }
 
 #[cfg(test)]

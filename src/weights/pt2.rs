@@ -3,7 +3,7 @@
 //! A zip archive with the program as JSON, `models/model.json`, and each tensor as raw bytes. `torch/_export/serde/schema.py` defines the
 //! JSON, `torch/export/pt2_archive/constants.py` the names of the records. The program is generated from the list of layers.
 
-use super::archive::Archive;
+use super::archive::{Archive, with_extra};
 use super::format::{Contents, Dict, Entry, Format, Weights};
 use super::torch_save::TorchSave;
 use super::{MAX_BYTES, raw, tensor};
@@ -79,7 +79,8 @@ impl Format for Pt2 {
             };
             entries.push((key, entry));
         }
-        Ok(Contents { dicts: vec![Dict { path: String::new(), entries }], ..Contents::default() })
+        let metadata = archive.extra()?;
+        Ok(Contents { dicts: vec![Dict { path: String::new(), entries }], metadata, ..Contents::default() })
     }
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
@@ -109,7 +110,7 @@ impl Format for Pt2 {
         record("archive_version", b"0")?;
         record("byteorder", b"little")?;
         record(".data/version", b"6\n")?;
-        Ok(zip.finish()?.into_inner())
+        with_extra(zip.finish()?.into_inner(), MARKER, &weights.metadata)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The pickle of a state_dict is a dict of tensors; that of a TorchScript file the tree of modules with the tensors as attributes.
 //! Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.h`.
 
-use super::archive::Archive;
+use super::archive::{Archive, with_extra};
 use super::format::{Contents, Format, Weights};
 use super::pickle::parse;
 use super::storages::{Source, Storages};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 /// The largest pickle that is read: a hostile one takes 200 times its size in memory. That of the net has 6 KB.
 pub(super) const MAX_PICKLE: u64 = 1 << 20;
 
-const PICKLE: &str = "data.pkl";
+pub(super) const PICKLE: &str = "data.pkl";
 
 /// A state_dict, alone or in a checkpoint.
 pub(super) struct TorchSave;
@@ -37,11 +37,12 @@ impl Format for TorchSave {
         let pickle = archive.record(PICKLE, MAX_PICKLE)?;
         let (graph, root) = parse(&pickle).context("its pickle is refused")?;
         let big_endian = archive.contains("byteorder") && archive.record("byteorder", 16)? == b"big";
-        dicts::read(&graph, root, Storages::new(archive, big_endian))
+        let metadata = archive.extra()?;
+        Ok(Contents { metadata, ..dicts::read(&graph, root, Storages::new(archive, big_endian))? })
     }
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
-        jit::pickled_dict(&weights.state_dict.0)
+        with_extra(jit::pickled_dict(&weights.state_dict.0)?, PICKLE, &weights.metadata)
     }
 }
 

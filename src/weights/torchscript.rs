@@ -1,8 +1,9 @@
 //! TorchScript modules: what is written has the tree of the original `Net`, to run and to train further in Python.
 
 use super::archive::Archive;
+use super::archive::with_extra;
 use super::format::{Contents, Format, Weights};
-use super::torch_save::TorchSave;
+use super::torch_save::{PICKLE, TorchSave};
 use crate::libtorch::jit::{Module, TensorKind, saved};
 use crate::model::{Block, Layer, StateDict, blocks};
 use anyhow::{Context, Result};
@@ -40,7 +41,7 @@ impl Format for TorchScript {
     }
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
-        module_file(&weights.state_dict, weights.dropout)
+        with_extra(module_file(&weights.state_dict, weights.dropout)?, PICKLE, &weights.metadata)
     }
 }
 

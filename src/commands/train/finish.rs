@@ -32,7 +32,8 @@ impl Finish<'_> {
         let epochs = &self.run.history().epochs;
         let ended = ended.and_then(|ending| {
             if ending != Ending::Interrupted {
-                self.folder.write_weights(self.run.measured_net(), self.settings, epochs)?;
+                let classes = &self.data.train.classes;
+                self.folder.write_weights(self.run.measured_net(), self.settings, epochs, classes)?;
             }
             Ok(ending)
         });

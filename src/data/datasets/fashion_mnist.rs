@@ -5,6 +5,8 @@ use super::{Facts, Published};
 // The first address, a website on S3, has no HTTPS.
 pub(super) const FACTS: Facts = Facts {
     title: "Fashion-MNIST",
+    classes: ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"],
+    torchvision: "FashionMNIST/raw",
     mirrors: &[
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",

@@ -4,6 +4,8 @@ use super::{Facts, Published};
 
 pub(super) const FACTS: Facts = Facts {
     title: "KMNIST",
+    classes: ["お o", "き ki", "す su", "つ tsu", "な na", "は ha", "ま ma", "や ya", "れ re", "を wo"],
+    torchvision: "KMNIST/raw",
     mirrors: &["https://codh.rois.ac.jp/kmnist/dataset/kmnist/"],
     published: Published::Gzipped([
         "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",

@@ -5,6 +5,8 @@ use super::{Facts, Published};
 // The first address, yann.lecun.com, refuses most requests.
 pub(super) const FACTS: Facts = Facts {
     title: "MNIST",
+    classes: crate::shape::DIGITS,
+    torchvision: "MNIST/raw",
     mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],
     published: Published::Unpacked([
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

@@ -4,7 +4,8 @@ mod fashion_mnist;
 mod kmnist;
 mod mnist;
 
-use super::idx::{Digest, FILES};
+use super::idx::{Digest, FILES, IdxFile};
+use crate::shape::CLASSES;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt::{self, Display};
@@ -26,6 +27,10 @@ pub enum Dataset {
 pub(crate) struct Facts {
     /// Its name as its authors write it.
     pub(crate) title: &'static str,
+    /// What its classes are called, from 0 to 9.
+    pub(crate) classes: [&'static str; CLASSES],
+    /// The folder below torchvision's root that holds its files.
+    pub(crate) torchvision: &'static str,
     /// Folders on the web with the four files, gzipped, to be tried in this order.
     pub(crate) mirrors: &'static [&'static str],
     /// The checksums of the published files.
@@ -59,13 +64,18 @@ impl Dataset {
         }
     }
 
-    /// Compares a file that was read, by its place in [`FILES`], with the published one.
-    pub(crate) fn compare(self, file: usize, digest: &Digest) -> Checksum {
+    pub(crate) fn all() -> impl Iterator<Item = Dataset> {
+        Dataset::value_variants().iter().copied()
+    }
+
+    /// Compares a file that was read with the published one.
+    pub(crate) fn compare(self, file: &IdxFile, digest: &Digest) -> Checksum {
+        let file = FILES.iter().position(|other| other == file).expect("there are only these");
         let published = &self.facts().published;
-        let owner = || Dataset::value_variants().iter().find(|other| other.facts().published.matches(file, digest));
+        let owner = || Dataset::all().find(|other| other.facts().published.matches(file, digest));
         match (published.matches(file, digest), owner(), published) {
             (true, ..) => Checksum::Ok,
-            (false, Some(owner), _) => Checksum::Of(*owner),
+            (false, Some(owner), _) => Checksum::Of(owner),
             // gzip of the same bytes differs from tool to tool, so another .gz may hold the right images.
             (false, None, Published::Gzipped(_)) => Checksum::Unknown,
             (false, None, Published::Unpacked(_)) => Checksum::Differs,
@@ -122,15 +132,15 @@ mod tests {
     fn a_checksum_is_compared_with_the_one_that_was_published() {
         let kmnist = "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4";
         let fashion = "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888";
-        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", Some(kmnist))), Checksum::Ok);
+        assert_eq!(Dataset::Kmnist.compare(&FILES[0], &digest("other", Some(kmnist))), Checksum::Ok);
         // An unpacked file of KMNIST has nothing to be compared with, nor has one that somebody else gzipped.
-        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", None)), Checksum::Unknown);
-        assert_eq!(Dataset::Kmnist.compare(0, &digest("other", Some("other"))), Checksum::Unknown);
-        assert_eq!(Dataset::Kmnist.compare(0, &digest(fashion, None)), Checksum::Of(Dataset::FashionMnist));
-        assert_eq!(Dataset::Mnist.compare(0, &digest("other", Some(kmnist))), Checksum::Of(Dataset::Kmnist));
-        assert_eq!(Dataset::Mnist.compare(0, &digest("other", None)), Checksum::Differs);
-        assert_eq!(Dataset::FashionMnist.compare(0, &digest(fashion, Some("any"))), Checksum::Ok);
+        assert_eq!(Dataset::Kmnist.compare(&FILES[0], &digest("other", None)), Checksum::Unknown);
+        assert_eq!(Dataset::Kmnist.compare(&FILES[0], &digest("other", Some("other"))), Checksum::Unknown);
+        assert_eq!(Dataset::Kmnist.compare(&FILES[0], &digest(fashion, None)), Checksum::Of(Dataset::FashionMnist));
+        assert_eq!(Dataset::Mnist.compare(&FILES[0], &digest("other", Some(kmnist))), Checksum::Of(Dataset::Kmnist));
+        assert_eq!(Dataset::Mnist.compare(&FILES[0], &digest("other", None)), Checksum::Differs);
+        assert_eq!(Dataset::FashionMnist.compare(&FILES[0], &digest(fashion, Some("any"))), Checksum::Ok);
         // The same bytes under another name are another file.
-        assert_eq!(Dataset::FashionMnist.compare(2, &digest(fashion, None)), Checksum::Differs);
+        assert_eq!(Dataset::FashionMnist.compare(&FILES[2], &digest(fashion, None)), Checksum::Differs);
     }
 }

@@ -1,0 +1,102 @@
+//! `tch-mnist import`: data of any form as the four IDX files.
+
+use super::{Outcome, Verbosity};
+use crate::data::{Import, Imported, Info, refuse_existing};
+use crate::observe::{log, say};
+use crate::report;
+use crate::settings::within;
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// The picture of the first images of each class.
+const SHEET: &str = "import";
+
+/// The flags of `import`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "SOURCE is a folder of pictures with a subfolder per class (below train and test, or alone), a CSV file \
+    as Kaggle has it, an .npz file as Keras has it, parquet files as Hugging Face has them, IDX files under any name, or a \
+    folder of such files. Pictures of 28x28 pixels are taken as they are, others as `predict` prepares them. A source whose \
+    name says neither train nor test is divided by --test-share. Labels that are not 0 to 9 become classes in sorted \
+    order, at most ten. docs/data.md has an example of each."
+)]
+pub(super) struct Args {
+    /// Files or folders
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// A source of test images alone; may be given more than once
+    #[arg(long, value_name = "SOURCE")]
+    test: Vec<PathBuf>,
+    /// The share of each class that becomes the test set if the sources have none; 0: no test set
+    #[arg(long, value_name = "SHARE", default_value_t = 0.15, value_parser = within("a share from 0 to below 1", 0.0..1.0))]
+    test_share: f64,
+    /// Chooses the images of that share
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within("a whole number", 0i64..))]
+    seed: i64,
+    /// Exchange rows and columns of all images; files named emnist-* need no flag
+    #[arg(long)]
+    transpose: bool,
+    /// Replace the data that are in DIR
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+    log::init(verbosity.level());
+    if !args.force {
+        refuse_existing(&args.data)?;
+    }
+    let Args { sources, data, test, test_share, seed, transpose, .. } = &args;
+    let import = Import { sources, test, test_share: *test_share, seed: *seed, transpose: *transpose };
+    let opened = import.open()?;
+    let bar = bar(opened.count(), verbosity.is_quiet());
+    let imported = opened.read(|images| bar.inc(images));
+    bar.finish_and_clear();
+    let imported = imported?;
+    let info = imported.write(data, [sources.clone(), test.clone()].concat())?;
+    write_sheet(&imported, &info, data)?;
+    say(table(&info))?;
+    if info.test.is_none() {
+        tracing::info!("without a test set, train with --validation N");
+    }
+    tracing::info!("next: tch-mnist train --data {}", data.display());
+    Ok(Outcome::Done)
+}
+
+fn bar(images: Option<u64>, quiet: bool) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = match images {
+        Some(_) => "[{bar:30}] {human_pos}/{human_len} images {per_sec} {eta}",
+        None => "{human_pos} images {per_sec}",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    images.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style.progress_chars("##-"))
+}
+
+/// The first images of each class as `import.svg` and `import.png`, to see whether they are the right way round.
+fn write_sheet(imported: &Imported, info: &Info, folder: &Path) -> Result<()> {
+    let sheet = imported.train.sheet(&info.classes, report::SHEET_COLUMNS);
+    report::write_plots(folder, &[(SHEET, report::sheet(&info.name, &sheet, &info.classes)?)])
+}
+
+/// How many images there are of each class.
+fn table(info: &Info) -> String {
+    let names: Vec<String> = (0..info.classes.count()).map(|class| info.classes.name(class)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+    let test = |class: usize| info.test.as_ref().map_or(0, |counts| counts.per_class[class]);
+    let mut lines = vec![format!("{:<width$}  {:>8}  {:>8}", "class", "training", "test")];
+    for (class, name) in names.iter().enumerate() {
+        lines.push(format!("{name:<width$}  {:>8}  {:>8}", info.train.per_class[class], test(class)));
+    }
+    let all = info.test.as_ref().map_or(0, |counts| counts.images);
+    lines.push(format!("{:<width$}  {:>8}  {all:>8}", "all", info.train.images));
+    lines.join("\n")
+}

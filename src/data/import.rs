@@ -1,0 +1,329 @@
+//! Data of any form, turned into the four IDX files and a `dataset.json`.
+
+use super::classes::Classes;
+use super::datasets::Checksum;
+use super::folder::Found;
+use super::idx::{self, Digest, FILES, MAX_COUNT};
+use super::info::{Counts, Info};
+use super::sources::{self, Image, Portion, Record};
+use super::{Dataset, Part, holdout};
+use crate::digit::{self, Digit};
+use crate::error::{UsageError, without_panic};
+use crate::files::write_atomically;
+use crate::shape::{CLASSES, DIGITS, PIXELS, SIDE};
+use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Images that are decoded together, on all cores.
+const BATCH: usize = 512;
+
+/// What to import.
+pub(crate) struct Import<'a> {
+    pub(crate) sources: &'a [PathBuf],
+    /// Sources of the test set alone.
+    pub(crate) test: &'a [PathBuf],
+    /// The share of the images, 0 to 1, that becomes the test set if the sources have none.
+    pub(crate) test_share: f64,
+    /// Chooses them.
+    pub(crate) seed: i64,
+    /// Whether rows and columns of all images are exchanged.
+    pub(crate) transpose: bool,
+}
+
+/// The sources, opened.
+pub(crate) struct Opened<'a> {
+    import: &'a Import<'a>,
+    portions: Vec<Portion>,
+}
+
+/// Images and their labels.
+#[derive(Default)]
+pub(crate) struct Pile {
+    /// 784 bytes each.
+    images: Vec<u8>,
+    /// Places in the list of all labels.
+    labels: Vec<i64>,
+}
+
+/// Everything that was read.
+pub(crate) struct Imported {
+    pub(crate) train: Pile,
+    pub(crate) test: Pile,
+    pub(crate) classes: Classes,
+}
+
+impl<'a> Import<'a> {
+    /// Opens all sources and checks what can be checked before they are read.
+    pub(crate) fn open(&'a self) -> Result<Opened<'a>> {
+        let mut portions = Vec::new();
+        for source in self.sources {
+            portions.extend(labelled(source, None)?);
+        }
+        for source in self.test {
+            portions.extend(labelled(source, Some(Part::Test))?);
+        }
+        ensure!(!portions.is_empty(), "the sources hold no images with labels");
+        let has = |part| portions.iter().any(|portion| portion.part == Some(part));
+        // Images for validation are the test set if there is no other, else training images.
+        let validation = if has(Part::Test) { Part::Train } else { Part::Test };
+        for portion in portions.iter_mut().filter(|portion| portion.part == Some(Part::Validation)) {
+            portion.part = Some(validation);
+        }
+        // A single source that is named after the test set is still all there is to train on.
+        if portions.iter().all(|portion| portion.part == Some(Part::Test)) && self.test.is_empty() {
+            portions.iter_mut().for_each(|portion| portion.part = None);
+        }
+        Ok(Opened { import: self, portions })
+    }
+}
+
+/// The portions of `source` that have labels, as `part` if that is given.
+fn labelled(source: &Path, part: Option<Part>) -> Result<Vec<Portion>> {
+    let mut portions = sources::open(source)?;
+    for portion in &mut portions {
+        portion.part = part.or(portion.part);
+        if !portion.labelled {
+            let path = portion.path.display();
+            ensure!(
+                source.is_dir(),
+                "{path} has no labels: there is nothing to learn from it; `tch-mnist predict` takes it"
+            );
+            tracing::warn!("{path} has no labels and is left out; `tch-mnist predict` takes it");
+        }
+    }
+    portions.retain(|portion| portion.labelled);
+    Ok(portions)
+}
+
+impl Opened<'_> {
+    /// How many images there are, if all sources say so.
+    pub(crate) fn count(&self) -> Option<u64> {
+        self.portions.iter().map(|portion| portion.count).sum()
+    }
+
+    /// Reads all images; `progress` is called with the number of those that were read since the last call.
+    pub(crate) fn read(self, progress: impl Fn(u64)) -> Result<Imported> {
+        let mut names = Names::default();
+        let (mut train, mut test) = (Pile::default(), Pile::default());
+        let has_test = self.portions.iter().any(|portion| portion.part == Some(Part::Test));
+        for portion in self.portions {
+            let pile = if portion.part == Some(Part::Test) { &mut test } else { &mut train };
+            names.known(&portion)?;
+            let path = portion.path.clone();
+            pile.add(portion, self.import.transpose, &mut names, &progress)
+                .with_context(|| format!("{} cannot be imported", path.display()))?;
+        }
+        ensure!(!train.labels.is_empty(), "the sources hold no image to train on");
+        let classes = names.number(&mut [&mut train, &mut test])?;
+        if !has_test {
+            (train, test) = train.share(self.import.test_share, self.import.seed)?;
+        }
+        Ok(Imported { train, test, classes })
+    }
+}
+
+/// The labels in the order in which they were met.
+#[derive(Default)]
+struct Names {
+    all: Vec<String>,
+    places: HashMap<String, i64>,
+    /// The names in the order that a source has.
+    order: Option<Vec<String>>,
+}
+
+impl Names {
+    /// Notes the classes that a source names.
+    fn known(&mut self, portion: &Portion) -> Result<()> {
+        if let Some(classes) = &portion.classes {
+            let same = self.order.as_ref().is_none_or(|order| order == classes);
+            ensure!(same, "{} names other classes than the source before it", portion.path.display());
+            self.order = Some(Classes::new(classes.clone()).map(|_| classes.clone())?);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, label: String) -> Result<i64> {
+        // `3.0`, as some programs write whole numbers.
+        let label = label.strip_suffix(".0").unwrap_or(&label).to_string();
+        if let Some(place) = self.places.get(&label) {
+            return Ok(*place);
+        }
+        self.all.push(label.clone());
+        if self.all.len() > CLASSES {
+            bail!(
+                "{label} is the eleventh class after {}; at most {CLASSES} are possible",
+                self.all[..CLASSES].join(", ")
+            );
+        }
+        let place = self.places.len() as i64;
+        self.places.insert(label, place);
+        Ok(place)
+    }
+
+    /// Replaces the places in `piles` by labels: 0 to 9 as they are, the source's own order, or the names sorted.
+    fn number(self, piles: &mut [&mut Pile]) -> Result<Classes> {
+        let mut sorted = self.all.clone();
+        sorted.sort_by_key(|name| (name.parse::<i64>().unwrap_or(i64::MAX), name.clone()));
+        let are_digits = self.all.iter().all(|name| DIGITS.contains(&name.as_str()));
+        let order = match self.order {
+            Some(order) => order,
+            None if are_digits => DIGITS.map(String::from).into(),
+            None => sorted,
+        };
+        let number = |name: &String| order.iter().position(|other| other == name).map(|at| at as i64);
+        let numbers: Option<Vec<i64>> = self.all.iter().map(number).collect();
+        let numbers = numbers.context("one source names its classes, another has other labels")?;
+        for pile in piles {
+            pile.labels.iter_mut().for_each(|label| *label = numbers[*label as usize]);
+        }
+        Classes::new(order)
+    }
+}
+
+impl Pile {
+    /// Reads and decodes the images of `portion` in their order.
+    fn add(&mut self, portion: Portion, transpose: bool, names: &mut Names, progress: &impl Fn(u64)) -> Result<()> {
+        let transpose = transpose || portion.transposed;
+        let mut records = portion.records;
+        loop {
+            let batch: Vec<Record> = records.by_ref().take(BATCH).collect::<Result<_>>()?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            progress(batch.len() as u64);
+            let decoded: Vec<Result<Digit>> = batch.par_iter().map(decoded).collect();
+            for (record, digit) in batch.into_iter().zip(decoded) {
+                let digit = digit.with_context(|| record.place.clone())?;
+                let label = record.label.with_context(|| format!("{} has no label", record.place))?;
+                self.labels.push(names.place(label).with_context(|| record.place.clone())?);
+                self.images.extend(if transpose { transposed(&digit) } else { digit });
+            }
+            ensure!(self.labels.len() as u64 <= MAX_COUNT, "there are more than {MAX_COUNT} images");
+        }
+    }
+
+    /// Divides the pile into training and test images: `share` of each class goes to the test set.
+    fn share(self, share: f64, seed: i64) -> Result<(Pile, Pile)> {
+        let count = (share * self.labels.len() as f64).round() as i64;
+        if count == 0 {
+            return Ok((self, Pile::default()));
+        }
+        ensure!((count as usize) < self.labels.len(), "--test-share {share} leaves no image to train on");
+        let (train, test) = holdout::split(&self.labels, count, seed)?;
+        Ok((self.select(&train), self.select(&test)))
+    }
+
+    fn select(&self, indices: &[i64]) -> Pile {
+        let indices = || indices.iter().map(|&index| index as usize);
+        let image = |index: usize| &self.images[index * PIXELS..(index + 1) * PIXELS];
+        Pile {
+            images: indices().flat_map(image).copied().collect(),
+            labels: indices().map(|k| self.labels[k]).collect(),
+        }
+    }
+
+    fn counts(&self, classes: usize) -> Counts {
+        let mut per_class = vec![0; classes];
+        self.labels.iter().for_each(|&label| per_class[label as usize] += 1);
+        Counts { images: self.labels.len(), per_class }
+    }
+
+    /// The first images of each class in turn, `columns` of each, and the class; where a class has too few, none.
+    pub(crate) fn sheet(&self, classes: &Classes, columns: usize) -> Vec<Vec<&[u8]>> {
+        let mut rows = vec![Vec::new(); classes.count()];
+        for (image, &label) in self.images.chunks_exact(PIXELS).zip(&self.labels) {
+            let row = &mut rows[label as usize];
+            if row.len() < columns {
+                row.push(image);
+            }
+        }
+        rows
+    }
+}
+
+/// Refuses to import over data that are in `folder` already.
+pub(crate) fn refuse_existing(folder: &Path) -> Result<()> {
+    let existing = FILES.iter().find_map(|file| Found::find(folder, file));
+    if let Some(existing) = existing {
+        bail!(UsageError(format!(
+            "--data {}: there is data already ({}): choose another folder, or replace it by --force",
+            folder.display(),
+            existing.path.file_name().unwrap_or_default().display()
+        )));
+    }
+    Ok(())
+}
+
+/// The image of a record: a picture as `predict` reads one digit.
+pub(crate) fn decoded(record: &Record) -> Result<Digit> {
+    // A decoder's mistake must not end the program with a panic.
+    without_panic(|| match &record.image {
+        Image::Pixels(digit) => Ok(**digit),
+        Image::Encoded(bytes) => picture(bytes),
+        Image::File(path) => picture(&std::fs::read(path)?),
+    })
+}
+
+/// A picture of 28x28 pixels as it is, any other as `predict` prepares it.
+fn picture(bytes: &[u8]) -> Result<Digit> {
+    digit::read_raw(bytes).or_else(|_| digit::read(bytes))
+}
+
+/// Rows for columns.
+fn transposed(digit: &Digit) -> Digit {
+    std::array::from_fn(|k| digit[k % SIDE * SIDE + k / SIDE])
+}
+
+impl Imported {
+    /// Writes the files and `dataset.json` into `folder`; without test images, no test files.
+    pub(crate) fn write(&self, folder: &Path, sources: Vec<PathBuf>) -> Result<Info> {
+        std::fs::create_dir_all(folder).with_context(|| format!("--data {} cannot be made", folder.display()))?;
+        let mut files = BTreeMap::new();
+        for (k, file) in FILES.iter().enumerate() {
+            let pile = if k < 2 { &self.train } else { &self.test };
+            let path = folder.join(file.name);
+            if pile.labels.is_empty() {
+                // An earlier import may have left one.
+                let _ = std::fs::remove_file(&path);
+                continue;
+            }
+            let labels: Vec<u8> = pile.labels.iter().map(|&label| label as u8).collect();
+            let items = if file.content == idx::Content::Images { &pile.images } else { &labels };
+            write_atomically(&path, |path| {
+                let mut output = BufWriter::new(File::create(path)?);
+                idx::write(file.content, items, &mut output)?;
+                Ok(output.flush()?)
+            })?;
+            let mut bytes = Vec::new();
+            idx::write(file.content, items, &mut bytes)?;
+            files.insert(file.name.to_string(), idx::hex(Sha256::new_with_prefix(&bytes)));
+        }
+        let (name, classes) = self.identity(&files, &sources);
+        let counts = |pile: &Pile| pile.counts(classes.count());
+        let (train, test) = (counts(&self.train), (!self.test.labels.is_empty()).then(|| counts(&self.test)));
+        let info = Info { name, sources, classes, train, test, files };
+        info.write(folder)?;
+        Ok(info)
+    }
+
+    /// The name and the classes: those of a published dataset if these are its files, else the first source's.
+    fn identity(&self, files: &BTreeMap<String, String>, sources: &[PathBuf]) -> (String, Classes) {
+        let is_published = |dataset: &Dataset| {
+            let digest = |sha256: &String| Digest { sha256: sha256.clone(), gzip_sha256: None, count: 0, length: 0 };
+            FILES.iter().all(|file| {
+                files.get(file.name).is_some_and(|sha256| dataset.compare(file, &digest(sha256)) == Checksum::Ok)
+            })
+        };
+        let published = Dataset::all().find(is_published);
+        let first = sources.first().and_then(|path| path.file_stem()).unwrap_or_default();
+        match published {
+            Some(dataset) => (dataset.facts().title.to_string(), Classes::of(dataset)),
+            None => (first.to_string_lossy().into_owned(), self.classes.clone()),
+        }
+    }
+}

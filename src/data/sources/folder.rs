@@ -1,0 +1,165 @@
+//! Folders: with files of other forms, as Kaggle, torchvision and Hugging Face leave them, or with pictures in a subfolder
+//! per class, as torchvision's `ImageFolder` takes them.
+
+use super::{FORMS, Form, Image, Portion, Record, head, open, part_of};
+use crate::data::Part;
+use crate::digit;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+/// Where torchvision keeps the files of a dataset, below its root.
+const TORCHVISION: [&str; 5] = ["raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "EMNIST/raw"];
+
+/// Any of them.
+pub(super) struct Folder;
+
+impl Form for Folder {
+    fn name(&self) -> &'static str {
+        "a folder of data"
+    }
+
+    fn recognises(&self, path: &Path, _: &[u8]) -> bool {
+        path.is_dir() && (raw(path).is_some() || tables(path).is_ok_and(|it| !it.is_empty()) || has_classes(path))
+    }
+
+    fn open(&self, path: &Path) -> Result<Vec<Portion>> {
+        if let Some(raw) = raw(path) {
+            return open(&raw);
+        }
+        let mut portions = Vec::new();
+        for table in tables(path)? {
+            portions.extend(open(&table)?);
+        }
+        if !portions.is_empty() {
+            return Ok(portions);
+        }
+        let parts: Vec<_> = subfolders(path)?.into_iter().filter(|(name, _)| part_of(name).is_some()).collect();
+        if parts.is_empty() {
+            return Ok(vec![of_classes(path, None)?]);
+        }
+        parts.iter().map(|(name, folder)| of_classes(folder, part_of(name))).collect()
+    }
+}
+
+/// The folder with the files, below torchvision's root.
+fn raw(path: &Path) -> Option<PathBuf> {
+    TORCHVISION.iter().map(|below| path.join(below)).find(|folder| folder.is_dir())
+}
+
+/// The files of other forms in a folder, by name. Pictures are not among them.
+fn tables(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let mut path = entry?.path();
+        // Kaggle's archive has each file in a folder of its name.
+        let nested = path.join(path.file_name().unwrap_or_default());
+        if nested.is_file() {
+            path = nested;
+        }
+        let is_hidden = path.file_name().unwrap_or_default().to_string_lossy().starts_with('.');
+        if is_hidden || !path.is_file() || is_picture(&path) {
+            continue;
+        }
+        let head = head(&path)?;
+        if FORMS.iter().any(|form| form.recognises(&path, &head)) && !is_submission(&path, &head) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    // torchvision keeps each file gzipped and unpacked.
+    let is_copy =
+        |path: &PathBuf| path.extension().is_some_and(|it| it == "gz") && found.contains(&path.with_extension(""));
+    Ok(found.iter().filter(|path| !is_copy(path)).cloned().collect())
+}
+
+/// Whether it is Kaggle's example of what is to be handed in, not data.
+fn is_submission(path: &Path, head: &[u8]) -> bool {
+    path.extension().is_some_and(|ending| ending == "csv") && head.starts_with(b"ImageId,Label")
+}
+
+fn is_picture(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    digit::ENDINGS.contains(&ending.as_str())
+}
+
+/// The subfolders by name, hidden ones left out.
+fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && entry.path().is_dir() {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn has_classes(path: &Path) -> bool {
+    let Ok(folders) = subfolders(path) else { return false };
+    let of_part = folders.iter().find(|(name, _)| part_of(name).is_some());
+    let root = of_part.map_or(path, |(_, folder)| folder);
+    let pictures = |(_, folder): &(String, PathBuf)| pictures(folder).is_ok_and(|it| !it.is_empty());
+    subfolders(root).is_ok_and(|classes| classes.iter().any(pictures))
+}
+
+/// The pictures in the subfolders of `path`, one of each class in turn, so that the first N images are of all classes.
+fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
+    let mut classes = BTreeMap::new();
+    for (name, folder) in subfolders(path)? {
+        let files = pictures(&folder)?;
+        if !files.is_empty() {
+            classes.insert(name, files.into_iter());
+        }
+    }
+    ensure!(!classes.is_empty(), "the folder {} has no subfolder with pictures, one per class", path.display());
+    let mut records = Vec::new();
+    loop {
+        let before = records.len();
+        for (name, files) in &mut classes {
+            records.extend(files.next().map(|file| (name.clone(), file)));
+        }
+        if records.len() == before {
+            break;
+        }
+    }
+    let count = Some(records.len() as u64);
+    let root = path.to_path_buf();
+    let records = records.into_iter().map(move |(label, file)| {
+        let place = file.strip_prefix(&root).unwrap_or(&file).display().to_string();
+        Ok(Record { place, label: Some(label), image: Image::File(file) })
+    });
+    Ok(Portion {
+        path: path.to_path_buf(),
+        part,
+        count,
+        labelled: true,
+        classes: None,
+        transposed: false,
+        records: Box::new(records),
+    })
+}
+
+/// The pictures in `folder` and below, by name; hidden files and those of other endings are left out.
+fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let is_shown =
+        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown) {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() && is_picture(entry.path()) => found.push(entry.into_path()),
+            Ok(_) => {}
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).display().to_string();
+                match error.io_error().map(std::io::Error::kind) {
+                    Some(std::io::ErrorKind::NotFound) => bail!("{path} is a link to a file that is missing"),
+                    _ => return Err(error).context(format!("{path} cannot be read")),
+                }
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,159 @@
+//! Images in the forms in which people have them, read one by one. One file per form; [`FORMS`] is the list.
+
+mod csv;
+mod folder;
+mod idx;
+mod numpy;
+mod parquet;
+
+use super::Part;
+use crate::digit::Digit;
+use crate::error::without_panic;
+use anyhow::{Context, Result, bail, ensure};
+use flate2::read::GzDecoder;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+
+/// All forms, in the order in which they are tried.
+const FORMS: [&dyn Form; 6] = [&numpy::Npz, &numpy::Npy, &parquet::Parquet, &idx::Idx, &csv::Csv, &folder::Folder];
+
+/// How much of a file is looked at to recognise it, in bytes: the header of Kaggle's CSV has 7,000.
+const HEAD: u64 = 1 << 14;
+
+/// A form of data: one file or one folder.
+trait Form: Sync {
+    /// What it is called in messages, such as `a CSV file`.
+    fn name(&self) -> &'static str;
+
+    /// Whether `path` is of this form. `head` is the beginning of the file, unpacked if it is gzipped; empty for a folder.
+    fn recognises(&self, path: &Path, head: &[u8]) -> bool;
+
+    /// The portions of the images in `path`.
+    fn open(&self, path: &Path) -> Result<Vec<Portion>>;
+}
+
+/// Images of one source that belong to the same part of a dataset.
+pub(crate) struct Portion {
+    /// The file or folder.
+    pub(crate) path: PathBuf,
+    /// The part that its name says; `None` if it says nothing.
+    pub(crate) part: Option<Part>,
+    /// How many images it has, if that is known before it is read.
+    pub(crate) count: Option<u64>,
+    /// Whether its images have labels.
+    pub(crate) labelled: bool,
+    /// The names of the classes in their order, if the source has them.
+    pub(crate) classes: Option<Vec<String>>,
+    /// Whether rows and columns of its images are exchanged, as EMNIST's are.
+    pub(crate) transposed: bool,
+    /// The images in their order.
+    pub(crate) records: Records,
+}
+
+impl Portion {
+    pub(crate) fn is_test(&self) -> bool {
+        self.part == Some(Part::Test)
+    }
+}
+
+pub(crate) type Records = Box<dyn Iterator<Item = Result<Record>>>;
+
+/// One image of a source.
+pub(crate) struct Record {
+    /// Where it is in its source, such as `row 17`; empty if the source is this picture.
+    pub(crate) place: String,
+    /// What the source says it shows.
+    pub(crate) label: Option<String>,
+    pub(crate) image: Image,
+}
+
+/// An image, decoded or not.
+pub(crate) enum Image {
+    /// 28x28 bytes, white on black.
+    Pixels(Box<Digit>),
+    /// A picture file.
+    File(PathBuf),
+    /// The bytes of a picture file.
+    Encoded(Vec<u8>),
+}
+
+/// Opens the images at `path`, whatever their form.
+pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
+    let opened = || match recognise(path)? {
+        Some(form) => form.open(path),
+        None if head(path)?.starts_with(b"PK") => bail!("it is a zip archive: unpack it and import what is in it"),
+        None => bail!(
+            "it is not data that can be read: a folder of pictures with a subfolder per class, CSV, .npz, parquet and \
+             IDX files can"
+        ),
+    };
+    // A decoder's mistake must not end the program with a panic.
+    let opened = without_panic(opened);
+    // The reader of a folder names the file in it.
+    if path.is_dir() { opened } else { opened.with_context(|| format!("{} cannot be read", path.display())) }
+}
+
+/// What `path` holds, if [`open`] takes it: the name of its form.
+pub(crate) fn form(path: &Path) -> Option<&'static str> {
+    recognise(path).ok().flatten().map(|form| form.name())
+}
+
+/// Whether [`open`] takes `path`, and it is a table of images and not a folder or a picture.
+pub(crate) fn is_table(path: &Path) -> bool {
+    path.is_file() && form(path).is_some()
+}
+
+fn recognise(path: &Path) -> Result<Option<&'static dyn Form>> {
+    let head = head(path)?;
+    Ok(FORMS.into_iter().find(|form| form.recognises(path, &head)))
+}
+
+/// The beginning of a file; nothing of a folder.
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Ok(Vec::new());
+    }
+    // Before opening it: opening a pipe would wait for its other end.
+    ensure!(metadata.is_file(), "it is not a regular file");
+    let mut head = Vec::new();
+    unpacked(path)?.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// A file's bytes, unpacked if they are gzipped, whatever its name says.
+fn unpacked(path: &Path) -> Result<Box<dyn Read + Send>> {
+    let mut file = File::open(path)?;
+    Ok(if is_gzipped(&mut file)? { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// Whether `file` begins as gzip does.
+pub(super) fn is_gzipped(file: &mut File) -> std::io::Result<bool> {
+    let mut magic = Vec::new();
+    file.take(2).read_to_end(&mut magic)?;
+    file.rewind()?;
+    Ok(magic == [0x1f, 0x8b])
+}
+
+/// The part of a dataset that a name says, such as that of a file, a folder or an array.
+fn part_of(name: &str) -> Option<Part> {
+    let name = name.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    match () {
+        () if says(&["train"]) => Some(Part::Train),
+        () if says(&["test", "t10k"]) => Some(Part::Test),
+        () if says(&["val"]) => Some(Part::Validation),
+        () => None,
+    }
+}
+
+/// The part that a file's own name says.
+fn part_of_file(path: &Path) -> Option<Part> {
+    part_of(&path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// The bytes of a row of at most 784 whole numbers from 0 to 255; `value` gives each as text or number.
+fn pixel(value: f64) -> Option<u8> {
+    ((0.0..=255.0).contains(&value) && value.fract() == 0.0).then_some(value as u8)
+}

@@ -1,0 +1,267 @@
+//! NumPy's arrays: `.npz` as Keras has MNIST (`x_train`, `y_train`, `x_test`, `y_test`), and `.npy`.
+
+use super::{Form, Image, Portion, Record, Records, part_of, part_of_file, pixel, unpacked};
+use crate::data::Part;
+use crate::data::idx::MAX_COUNT;
+use crate::npy::{Array, ENDING, MAGIC};
+use crate::shape::{PIXELS, SIDE};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use zip::ZipArchive;
+use zip::read::{ArchiveOffset, Config};
+
+/// The largest array that is read, in bytes: the most images, in double precision.
+const MAX_BYTES: u64 = MAX_COUNT * PIXELS as u64 * 8;
+
+/// A zip archive of arrays.
+pub(super) struct Npz;
+
+impl Form for Npz {
+    fn name(&self) -> &'static str {
+        "an .npz file"
+    }
+
+    fn recognises(&self, path: &Path, head: &[u8]) -> bool {
+        let arrays = || archive(path).is_ok_and(|zip| zip.file_names().flatten().any(|name| name.ends_with(ENDING)));
+        path.extension().is_some_and(|ending| ending == "npz") || (head.starts_with(b"PK") && arrays())
+    }
+
+    fn open(&self, path: &Path) -> Result<Vec<Portion>> {
+        let mut zip = archive(path)?;
+        let mut arrays = Vec::new();
+        let names: Vec<String> = zip.file_names().flatten().map(|name| name.to_string()).collect();
+        for name in names {
+            let Some(key) = name.strip_suffix(ENDING).map(String::from) else { continue };
+            let damaged = || format!("its array {key} is damaged or cut short");
+            let bytes = limited(zip.by_name(&name).with_context(damaged)?).with_context(damaged)?;
+            let numbers = Numbers::of(&bytes).with_context(|| format!("its array {}", key.escape_debug()))?;
+            arrays.push(Numbers { key, ..numbers });
+        }
+        pair(path, arrays)
+    }
+}
+
+/// One array of images.
+pub(super) struct Npy;
+
+impl Form for Npy {
+    fn name(&self) -> &'static str {
+        "a .npy file"
+    }
+
+    fn recognises(&self, _: &Path, head: &[u8]) -> bool {
+        head.starts_with(MAGIC)
+    }
+
+    fn open(&self, path: &Path) -> Result<Vec<Portion>> {
+        let numbers = Numbers::of(&limited(unpacked(path)?)?)?;
+        Ok(vec![portion(path, part_of_file(path), numbers, None)?])
+    }
+}
+
+fn archive(path: &Path) -> Result<ZipArchive<File>> {
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    ZipArchive::with_config(config, File::open(path)?).context("it is damaged or cut short")
+}
+
+fn limited(input: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= MAX_BYTES, "it has more than {} images", MAX_COUNT);
+    Ok(bytes)
+}
+
+/// An array: its name in the archive, its shape, and its numbers in C order.
+struct Numbers {
+    key: String,
+    shape: Vec<usize>,
+    values: Values,
+}
+
+enum Values {
+    Bytes(Vec<u8>),
+    /// Integers of more than a byte.
+    Integers(Vec<f32>),
+    Floats(Vec<f32>),
+}
+
+impl Numbers {
+    fn of(file: &[u8]) -> Result<Numbers> {
+        let Array { dtype, fortran_order, shape, data } = Array::parse(file)?;
+        ensure!(!fortran_order || shape.len() < 2, "it is in Fortran's order: save it through numpy.ascontiguousarray");
+        let values = Values::of(&dtype, data)?;
+        let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
+        ensure!(count == Some(values.len()), "it is cut short: it has {} numbers, not {shape:?}", values.len());
+        Ok(Numbers { key: String::new(), shape, values })
+    }
+
+    /// Whether it holds a number per image.
+    fn is_labels(&self) -> bool {
+        self.shape.len() < 2 || (self.shape.len() == 2 && self.shape[1] == 1)
+    }
+
+    /// How many images it holds: its shape is [N, 28, 28], [N, 784], with a channel or without, or that of one image.
+    fn images(&self) -> Result<usize> {
+        match self.shape[..] {
+            [PIXELS] | [SIDE, SIDE] => Ok(1),
+            [count, PIXELS] | [count, SIDE, SIDE] | [count, SIDE, SIDE, 1] | [count, 1, SIDE, SIDE] => Ok(count),
+            _ => bail!("its shape is {:?}; [N, {SIDE}, {SIDE}] or [N, {PIXELS}] is expected", self.shape),
+        }
+    }
+}
+
+impl Values {
+    fn of(dtype: &str, data: &[u8]) -> Result<Values> {
+        fn all<const N: usize>(data: &[u8], read: fn([u8; N]) -> f32) -> Vec<f32> {
+            data.chunks_exact(N).map(|bytes| read(bytes.try_into().expect("chunks of N bytes"))).collect()
+        }
+        Ok(match dtype {
+            "u1" => Values::Bytes(data.to_vec()),
+            // True is white.
+            "b1" => Values::Bytes(data.iter().map(|&bit| if bit == 0 { 0 } else { 255 }).collect()),
+            "i1" => Values::Integers(all(data, |bytes| f32::from(i8::from_le_bytes(bytes)))),
+            "u2" => Values::Integers(all(data, |bytes| f32::from(u16::from_le_bytes(bytes)))),
+            "i2" => Values::Integers(all(data, |bytes| f32::from(i16::from_le_bytes(bytes)))),
+            "u4" => Values::Integers(all(data, |bytes| u32::from_le_bytes(bytes) as f32)),
+            "i4" => Values::Integers(all(data, |bytes| i32::from_le_bytes(bytes) as f32)),
+            "u8" => Values::Integers(all(data, |bytes| u64::from_le_bytes(bytes) as f32)),
+            "i8" => Values::Integers(all(data, |bytes| i64::from_le_bytes(bytes) as f32)),
+            "f4" => Values::Floats(all(data, f32::from_le_bytes)),
+            "f8" => Values::Floats(all(data, |bytes| f64::from_le_bytes(bytes) as f32)),
+            other => bail!("its numbers have type {}; bytes, integers or floats are expected", other.escape_debug()),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Values::Bytes(bytes) => bytes.len(),
+            Values::Integers(numbers) | Values::Floats(numbers) => numbers.len(),
+        }
+    }
+
+    /// The numbers as pixels. Floats of at most 1 are shares of 255.
+    fn into_pixels(self) -> Result<Vec<u8>> {
+        let scaled = |numbers: Vec<f32>, scale: f32| -> Result<Vec<u8>> {
+            let byte = |number: f32| pixel(f64::from((number * scale).round()));
+            let bytes = numbers.iter().map(|&number| {
+                byte(number).with_context(|| format!("it has the number {number}; pixels are 0 to 255, or 0 to 1"))
+            });
+            bytes.collect()
+        };
+        match self {
+            Values::Bytes(bytes) => Ok(bytes),
+            Values::Integers(numbers) => scaled(numbers, 1.0),
+            Values::Floats(numbers) => {
+                let scale = if numbers.iter().all(|&number| number <= 1.0) { 255.0 } else { 1.0 };
+                scaled(numbers, scale)
+            }
+        }
+    }
+
+    fn into_labels(self) -> Vec<String> {
+        match self {
+            Values::Bytes(bytes) => bytes.iter().map(u8::to_string).collect(),
+            Values::Integers(numbers) | Values::Floats(numbers) => numbers.iter().map(f32::to_string).collect(),
+        }
+    }
+}
+
+/// A portion per array of images, with the labels of the same part and length.
+fn pair(path: &Path, arrays: Vec<Numbers>) -> Result<Vec<Portion>> {
+    let (mut labels, images): (Vec<_>, Vec<_>) = arrays.into_iter().partition(Numbers::is_labels);
+    ensure!(!images.is_empty(), "it has no array of images");
+    let mut portions = Vec::new();
+    for images in images {
+        let (key, part) = (images.key.clone(), part_of(&images.key));
+        let at = labels.iter().position(|labels| part_of(&labels.key) == part);
+        let portion = portion(path, part, images, at.map(|at| labels.swap_remove(at)));
+        portions.push(portion.with_context(|| format!("its array {}", key.escape_debug()))?);
+    }
+    Ok(portions)
+}
+
+fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numbers>) -> Result<Portion> {
+    let count = images.images()?;
+    if let Some(labels) = &labels {
+        let found = labels.values.len();
+        ensure!(found == count, "has {count} images, but {} has {found} labels", labels.key.escape_debug());
+    }
+    let labels = labels.map(|labels| labels.values.into_labels());
+    let labelled = labels.is_some();
+    let (key, bytes) = (images.key, images.values.into_pixels()?);
+    let records: Records = Box::new((0..count).map(move |k| {
+        let digit = bytes[k * PIXELS..(k + 1) * PIXELS].try_into().expect("the shape was checked");
+        let place = if key.is_empty() { format!("image {k}") } else { format!("{key}[{k}]") };
+        let label = labels.as_ref().map(|labels| labels[k].clone());
+        Ok(Record { place, label, image: Image::Pixels(Box::new(digit)) })
+    }));
+    let count = Some(count as u64);
+    Ok(Portion { path: path.to_path_buf(), part, count, labelled, classes: None, transposed: false, records })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
+        [MAGIC, &[1, 0], &(text.len() as u16).to_le_bytes(), text.as_bytes(), data].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Record>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        std::fs::write(&path, bytes).unwrap();
+        Npy.open(&path)?.into_iter().flat_map(|portion| portion.records).collect()
+    }
+
+    #[test]
+    fn numbers_of_every_type_are_the_same_pixels() {
+        let bytes: Vec<u8> = (0..2 * PIXELS).map(|k| (k % 256) as u8).collect();
+        let files = [
+            npy("|u1", "2, 28, 28", &bytes),
+            npy("<i8", "2, 784", &bytes.iter().flat_map(|&b| i64::from(b).to_le_bytes()).collect::<Vec<_>>()),
+            npy(
+                "<f4",
+                "2, 28, 28, 1",
+                &bytes.iter().flat_map(|&b| (f32::from(b) / 255.).to_le_bytes()).collect::<Vec<_>>(),
+            ),
+            npy("<f8", "2, 1, 28, 28", &bytes.iter().flat_map(|&b| f64::from(b).to_le_bytes()).collect::<Vec<_>>()),
+        ];
+        for file in files {
+            let pixels: Vec<u8> = read(&file)
+                .unwrap()
+                .iter()
+                .flat_map(|record| match &record.image {
+                    Image::Pixels(digit) => digit.to_vec(),
+                    _ => panic!(),
+                })
+                .collect();
+            assert!(pixels == bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_array_of_images_is_refused() {
+        for (file, sentence) in [
+            (npy("|u1", "1, 32, 32", &[0; 1024]), "its shape is [1, 32, 32]; [N, 28, 28] or [N, 784] is expected"),
+            (npy("|u1", "2, 784", &[0; 784]), "it is cut short: it has 784 numbers, not [2, 784]"),
+            (npy("<i2", "1, 784", &[255; 1568]), "it has the number -1; pixels are 0 to 255, or 0 to 1"),
+            (npy("<U5", "1, 784", &[]), "its numbers have type U5; bytes, integers or floats are expected"),
+        ] {
+            assert_eq!(format!("{:#}", read(&file).err().unwrap()), sentence);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_array_is_read_or_refused(shape in "[0-9, ]{0,12}", dtype in "[<|>][uifb][1248]", length in 0usize..2000) {
+            if let Ok(records) = read(&npy(&dtype, &shape, &vec![1; length])) {
+                prop_assert!(records.len() <= length);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Parquet as Hugging Face has MNIST: a column `image` with the bytes of a PNG (alone or in a struct), and a column `label`.
+
+use super::{Form, Image, Portion, Record, part_of_file};
+use crate::error::without_panic;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::record::reader::RowIter;
+use ::parquet::record::{Field, Row};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::fs::File;
+use std::path::Path;
+
+/// The first and the last bytes of a file.
+const MAGIC: &[u8] = b"PAR1";
+
+/// Names of the columns with the image and with the label.
+const IMAGES: [&str; 3] = ["image", "img", "images"];
+const LABELS: [&str; 3] = ["label", "labels", "class"];
+
+/// The metadata in which Hugging Face's `datasets` keeps the names of the classes.
+const FEATURES: &str = "huggingface";
+
+/// One shard.
+pub(super) struct Parquet;
+
+impl Form for Parquet {
+    fn name(&self) -> &'static str {
+        "a parquet file"
+    }
+
+    fn recognises(&self, _: &Path, head: &[u8]) -> bool {
+        head.starts_with(MAGIC)
+    }
+
+    fn open(&self, path: &Path) -> Result<Vec<Portion>> {
+        let reader = SerializedFileReader::new(File::open(path)?).context("it is damaged or cut short")?;
+        let metadata = reader.metadata().file_metadata();
+        let columns: Vec<String> =
+            metadata.schema_descr().root_schema().get_fields().iter().map(|field| field.name().to_string()).collect();
+        let found = |names: &[&str]| columns.iter().find(|column| names.contains(&column.as_str())).cloned();
+        let all = columns.join(", ");
+        let image = found(&IMAGES).with_context(|| format!("it has no column image, only {all}"))?;
+        let label = found(&LABELS);
+        let features = metadata.key_value_metadata().into_iter().flatten().find(|pair| pair.key == FEATURES);
+        let features = features.and_then(|pair| pair.value.as_deref());
+        let classes = label.as_deref().and_then(|label| class_names(features?, label));
+        let (count, part) = (u64::try_from(metadata.num_rows())?, part_of_file(path));
+        let rows = RowIter::from_file_into(Box::new(reader));
+        let labelled = label.is_some();
+        let records = Box::new(Rows { rows, number: 0, image, label, classes: classes.clone() });
+        Ok(vec![Portion {
+            path: path.to_path_buf(),
+            part,
+            count: Some(count),
+            labelled,
+            classes,
+            transposed: false,
+            records,
+        }])
+    }
+}
+
+/// The names of a `ClassLabel` feature, in the order of the numbers that stand for them.
+fn class_names(features: &str, label: &str) -> Option<Vec<String>> {
+    let features: Value = serde_json::from_str(features).ok()?;
+    let names = features["info"]["features"][label]["names"].as_array()?;
+    names.iter().map(|name| name.as_str().map(String::from)).collect()
+}
+
+struct Rows {
+    rows: RowIter<'static>,
+    number: u64,
+    image: String,
+    label: Option<String>,
+    classes: Option<Vec<String>>,
+}
+
+impl Iterator for Rows {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Result<Record>> {
+        self.number += 1;
+        let place = format!("row {}", self.number);
+        // The crate panics on some damaged pages.
+        let next = without_panic(|| Ok(self.rows.next().transpose()?)).context("it is damaged");
+        let record = next.transpose()?.and_then(|row| self.record(&row, place.clone()));
+        Some(record.context(place))
+    }
+}
+
+impl Rows {
+    fn record(&self, row: &Row, place: String) -> Result<Record> {
+        let column = |name: &str| row.get_column_iter().find(|(column, _)| *column == name).map(|(_, field)| field);
+        let image = match column(&self.image) {
+            Some(Field::Bytes(bytes)) => bytes.data().to_vec(),
+            Some(Field::Group(group)) => {
+                let bytes = group.get_column_iter().find_map(|(name, field)| match field {
+                    Field::Bytes(bytes) if name == "bytes" => Some(bytes.data().to_vec()),
+                    _ => None,
+                });
+                bytes.context("its image has no bytes: the file only names pictures that are elsewhere")?
+            }
+            _ => bail!("its image is not the bytes of a picture"),
+        };
+        let label = self.label.as_deref().map(|label| self.label(column(label))).transpose()?;
+        Ok(Record { place, label, image: Image::Encoded(image) })
+    }
+
+    fn label(&self, field: Option<&Field>) -> Result<String> {
+        let number = match field {
+            Some(Field::Str(text)) => return Ok(text.clone()),
+            Some(Field::Byte(number)) => i64::from(*number),
+            Some(Field::Short(number)) => i64::from(*number),
+            Some(Field::Int(number)) => i64::from(*number),
+            Some(Field::Long(number)) => *number,
+            Some(Field::UByte(number)) => i64::from(*number),
+            _ => bail!("its label is neither a whole number nor text"),
+        };
+        let Some(classes) = &self.classes else { return Ok(number.to_string()) };
+        let name = usize::try_from(number).ok().and_then(|number| classes.get(number));
+        ensure!(name.is_some(), "its label is {number}, but the file names {} classes", classes.len());
+        Ok(name.cloned().unwrap_or_default())
+    }
+}
