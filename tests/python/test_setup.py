@@ -1,4 +1,7 @@
-"""Which build of PyTorch scripts/setup installs: in a folder of its own, from two indexes on loopback, with a cargo that does nothing."""
+"""Which build of PyTorch scripts/setup installs.
+
+It works in a folder of its own, with two package indexes on loopback and a cargo that does nothing.
+"""
 
 import hashlib
 import io
@@ -61,11 +64,12 @@ class Index(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with the index's page of that path, or 404."""
+    """Serves the pages of an index; every other path is 404."""
 
     server: Index
 
     def do_GET(self) -> None:
+        """Answers one request."""
         path = unquote(self.path)
         self.server.asked.append(path)
         page = self.server.pages.get(path)
@@ -76,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(page or b"")
 
     def log_message(self, *args: object) -> None:
-        pass
+        """Keeps the log out of the tests' output."""
 
 
 TORCH = ["torch/__init__.py", "torch/lib/libtorch_cpu.so"]
@@ -127,15 +131,17 @@ class Tree:
         }
 
     def program(self, name: str, text: str) -> None:
+        """Puts a program in front of the machine's own."""
         (self.bin / name).write_text(f"#!/bin/sh\n{text}\n")
         (self.bin / name).chmod(0o755)
 
     def setup(self, **environment: str) -> subprocess.CompletedProcess:
+        """Calls scripts/setup."""
         command = [self.folder / "scripts/setup", "--no-data"]
         return subprocess.run(command, env=self.environment | environment, capture_output=True, text=True)
 
     def make_venv(self, *torch: str) -> None:
-        """What an earlier call left: a .venv with these files of PyTorch. Its pip is missing, for nothing may call it."""
+        """Leaves .venv as an earlier call would, with these files of PyTorch. It has no pip: nothing should call it."""
         venv = self.folder / ".venv"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
         for file in torch:
@@ -145,19 +151,21 @@ class Tree:
         shutil.copy(self.folder / "scripts/requirements.txt", venv / "requirements.stamp")
 
     def packages(self) -> Path:
+        """Where .venv holds its packages."""
         return next((self.folder / ".venv/lib").glob("python3*/site-packages"))
 
     def has_cuda(self) -> bool:
+        """Whether .venv holds PyTorch's CUDA build."""
         return (self.packages() / CUDA).exists()
 
     def installed(self) -> dict[str, str]:
-        """The versions of what scripts/requirements.txt lists, as far as .venv holds it."""
+        """The packages of scripts/requirements.txt that .venv holds, with their versions."""
         names = [path.name.removesuffix(".dist-info").rsplit("-", 1) for path in self.packages().glob("*.dist-info")]
         versions = {name.replace("_", "-"): version for name, version in names}
         return {name: version for name, version in versions.items() if name in PINS}
 
     def libtorch(self) -> str:
-        """What cargo is told."""
+        """The LIBTORCH that cargo reads from its configuration."""
         return re.findall(r'^LIBTORCH = "(.*)"$', (self.folder / ".cargo/config.toml").read_text(), re.MULTILINE)[0]
 
 
@@ -184,7 +192,7 @@ def test_without_a_gpu_the_cpu_build_is_installed_from_its_own_index(tree: Tree,
     assert not tree.has_cuda()
     assert not [path for path in pypi.asked if path.startswith("/torch/torch-")]
 
-    # It is there now: no index is asked again, wherever the choice would fall today.
+    # A call that finds everything in place asks no index, even if the choice would be another one now.
     cpu_index.asked.clear()
     pypi.asked.clear()
     tree.program("nvidia-smi", "echo 'GPU 0: NVIDIA H100 (UUID: GPU-0)'")
@@ -198,8 +206,8 @@ def test_without_its_index_the_cuda_build_is_installed_from_pypi(tree: Tree) -> 
     done = tree.setup(TCH_MNIST_TORCH_INDEX=UNREACHABLE)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0] == (
-        f"setup: PyTorch's CUDA build (some 5 GB) from PyPI, because {UNREACHABLE} cannot be reached or has no CPU build "
-        f"of {VERSION}; TCH_MNIST_TORCH_INDEX names another index"
+        f"setup: PyTorch's CUDA build (some 5 GB) from PyPI, because {UNREACHABLE} cannot be reached or has no CPU "
+        f"build of {VERSION}; TCH_MNIST_TORCH_INDEX names another index"
     )
     assert tree.installed() == EXPECTED
     assert tree.has_cuda()
@@ -271,7 +279,7 @@ def test_a_cuda_build_is_kept_if_the_cpu_build_cannot_be_had(tree: Tree, cpu_ind
     assert tree.has_cuda()
 
 
-def test_a_build_survives_new_requirements(tree: Tree, cpu_index: Index) -> None:
+def test_new_requirements_do_not_change_the_build(tree: Tree) -> None:
     tree.make_venv(*TORCH)
     with (tree.folder / "scripts/requirements.txt").open("a") as file:
         file.write("sympy==1.14.0\n")
@@ -288,8 +296,8 @@ def test_a_cpu_build_that_does_not_arrive_whole_is_an_error(tree: Tree, cpu_inde
     done = tree.setup(TCH_MNIST_TORCH="cpu")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"error: pip could not install PyTorch's CPU build from {cpu_index.url} (its own words are above): run this again, "
-        "or take the CUDA build with TCH_MNIST_TORCH=cuda"
+        f"error: pip could not install PyTorch's CPU build from {cpu_index.url} (its own words are above): "
+        "run this again, or take the CUDA build with TCH_MNIST_TORCH=cuda"
     )
     assert not (tree.folder / ".venv/requirements.stamp").exists()
 
