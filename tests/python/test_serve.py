@@ -51,7 +51,8 @@ def opened(browser: Browser, address: str, heard: list[str]) -> Iterator[Callabl
     contexts = []
 
     def open_page(width: int = 1280, colours: str = "light") -> Page:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours))
+        screen = {"width": width, "height": 900}
+        contexts.append(browser.new_context(viewport=screen, has_touch=True, color_scheme=colours))
         page = contexts[-1].new_page()
         page.on("console", lambda message: heard.append(message.text))
         page.on("pageerror", lambda error: heard.append(str(error)))
@@ -83,8 +84,8 @@ def draw(page: Page, digit: int, centre: float = 0.5, size: float = 0.8) -> None
     left, top = area["x"] + centre * area["width"] - 50 * side, area["y"] + area["height"] / 2 - 50 * side
     for stroke in drawn_digits.STROKES[digit]:
         points = [(left + side * x, top + side * y) for x, y in drawn_digits.smooth(stroke)]
-        # A browser takes a move per frame: a quarter of the points is drawn four times as fast.
-        points = [*points[::4], points[-1]]
+        # The browser takes a move per frame, so all of the points would take long; the page smooths them too.
+        points = [*points[::8], points[-1]]
         page.mouse.move(*points[0])
         page.mouse.down()
         for point in points[1:]:
@@ -153,7 +154,7 @@ def test_several_digits_are_a_number_and_undo_takes_a_stroke_back(opened: Callab
     # The digit that was drawn last is shown, until another is chosen.
     expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
     buttons.nth(0).click()
-    expect(answer(page)).to_contain_text("Digit 1 of 2: 0")
+    expect(answer(page)).to_contain_text("Digit 1 of 2 is 0")
     page.get_by_role("button", name="Undo").click()
     assert number(page) == "0"
     page.keyboard.press("Control+z")
@@ -176,8 +177,7 @@ def test_what_does_not_look_like_a_digit_is_said(opened: Callable[..., Page]) ->
     expect(page.get_by_role("status")).to_contain_text("This does not look like a digit")
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(("width", "colours"), [(400, "dark"), (1280, "light")])
 def test_nothing_is_wider_than_the_window(
     opened: Callable[..., Page], heard: list[str], tmp_path: Path, width: int, colours: str
 ) -> None:
@@ -215,6 +215,44 @@ def test_a_digit_can_be_drawn_with_the_keyboard_alone(opened: Callable[..., Page
     assert heard == []
 
 
+def test_a_digit_can_be_drawn_with_a_finger(opened: Callable[..., Page], heard: list[str]) -> None:
+    page = opened(400)
+    area = page.get_by_role("application", name="Drawing area").bounding_box()
+    finger = page.context.new_cdp_session(page)
+    x = area["x"] + area["width"] / 2
+    for k in range(21):
+        point = {"x": x, "y": area["y"] + (0.2 + 0.03 * k) * area["height"]}
+        kind = "touchMove" if k else "touchStart"
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert number(page) == "1"
+    assert page.evaluate("scrollY") == 0
+    assert heard == []
+
+
+# Counts requests, and how many are under way at a time.
+COUNT = """
+    const send = fetch;
+    let now = 0;
+    window.requests = { all: 0, together: 0 };
+    window.fetch = async (...call) => {
+        requests.all += 1;
+        requests.together = Math.max(requests.together, ++now);
+        try { return await send(...call); } finally { now -= 1; }
+    };
+"""
+
+
+def test_the_page_asks_while_one_draws_and_one_question_at_a_time(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.evaluate(COUNT)
+    draw(page, 3)
+    assert number(page) == "3"
+    requests = page.evaluate("requests")
+    assert requests["all"] > 2
+    assert requests["together"] == 1
+
+
 @pytest.mark.parametrize("way", ["choose", "drop", "paste"])
 def test_a_picture_is_cut_into_its_digits(
     opened: Callable[..., Page], heard: list[str], tmp_path: Path, way: str
@@ -230,12 +268,12 @@ def test_a_picture_is_cut_into_its_digits(
     expect(buttons).to_have_count(2)
     expect(buttons.nth(0)).to_have_attribute("aria-pressed", "true")
     buttons.nth(1).focus()
-    expect(answer(page)).to_contain_text("Digit 2 of 2: 2")
+    expect(answer(page)).to_contain_text("Digit 2 of 2 is 2")
     # A click on a digit of the picture chooses it; the 4 is in the left half.
     area = page.get_by_role("application", name="Drawing area")
     box = area.bounding_box()
     area.click(position={"x": 0.25 * box["width"], "y": 0.5 * box["height"]})
-    expect(answer(page)).to_contain_text("Digit 1 of 2: 4")
+    expect(answer(page)).to_contain_text("Digit 1 of 2 is 4")
     assert heard == []
 
 
