@@ -17,6 +17,9 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium he
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
+# A machine that does other things too may take long.
+expect.set_options(timeout=20_000)
+
 
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
@@ -155,6 +158,13 @@ def test_several_digits_are_a_number_and_undo_takes_a_stroke_back(opened: Callab
     expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
     buttons.nth(0).click()
     expect(answer(page)).to_contain_text("Digit 1 of 2 is 0")
+    # A click on a digit chooses it too, and draws nothing.
+    area = page.get_by_role("application", name="Drawing area")
+    box = area.bounding_box()
+    for digit, share in [(6, 0.75), (0, 0.25)]:
+        area.click(position={"x": share * box["width"], "y": box["height"] / 2})
+        expect(answer(page)).to_contain_text(f"of 2 is {digit}")
+    assert number(page) == "06"
     page.get_by_role("button", name="Undo").click()
     assert number(page) == "0"
     page.keyboard.press("Control+z")
@@ -293,5 +303,8 @@ def test_a_server_that_is_gone_is_waited_for(opened: Callable[..., Page]) -> Non
     page.context.set_offline(True)
     draw(page, 0)
     expect(page.get_by_role("region", name="Answer")).to_contain_text("The server does not answer")
+    page.get_by_role("button", name="Clear").click()
+    draw(page, 7)
+    expect(page.get_by_role("region", name="Answer")).to_contain_text("The server does not answer")
     page.context.set_offline(False)
-    assert number(page) == "0"
+    assert number(page) == "7"
