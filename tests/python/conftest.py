@@ -1,6 +1,7 @@
 """What the Python tests share: the built program, the twin in PyTorch, the real data."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 from common import PROGRAM, ROOT
 
 DATA = ROOT / "data"
+
+# Headless, it draws on the page of `serve` and looks at the page of a run.
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def run(*command: object) -> str:
@@ -39,4 +44,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "trained"
     options = ["--kernels", "torch", "--epochs", 1, "--limit-train", 6400, "--limit-test", 1000, "--threads", 2]
     tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, *options)
+    return out
+
+
+@pytest.fixture(scope="session", name="run")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one epoch on all of MNIST, at a learning rate that suits one epoch."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    options = ["--epochs", 1, "--schedule", "one-cycle", "--lr", 0.05, "--batch-size", 64]
+    tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, "-q", *options)
     return out

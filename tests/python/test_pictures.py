@@ -1,23 +1,13 @@
 """Digits that do not come from MNIST are predicted, and a browser shows the page of a run."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import drawn_digits
 import pytest
-from conftest import DATA, tch_mnist
+from conftest import BROWSER, tch_mnist
 from PIL import Image, ImageOps
-
-
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one epoch on all of MNIST, at a learning rate that suits one epoch."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    options = ["--epochs", 1, "--schedule", "one-cycle", "--lr", 0.05, "--batch-size", 64]
-    tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, "-q", *options)
-    return out
 
 
 def predictions(run: Path, *images: Path) -> dict[str, dict]:
@@ -53,10 +43,6 @@ def test_how_a_file_is_encoded_changes_nothing(run: Path, tmp_path: Path) -> Non
     assert len(digits) == 6 * len(paths)
     # Compression may change the prediction of a digit that the net is not sure about.
     assert len(different) <= 0.05 * len(digits), different
-
-
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
-BROWSER = next((browser for browser in BROWSERS if shutil.which(browser)), None)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
