@@ -49,6 +49,12 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
     // `--lr <X>`, `--nesterov[=<BOOL>]`
     let flag = flag.split([' ', '[']).next().unwrap_or(flag);
+    // A list of choices has no comma in a choice.
+    let is_decimal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.trim_start_matches('-');
+    if number.split_once(',').is_some_and(|(whole, part)| is_decimal(whole) && is_decimal(part)) {
+        return Some(format!("{flag} takes a point before the decimals: {}, not {value}", value.replace(',', ".")));
+    }
     let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {
         (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values),
         (ErrorKind::ValueValidation, _) => error.source()?.downcast_ref::<Expected>()?.0.clone(),

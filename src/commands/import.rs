@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SOURCE")]
     test: Vec<PathBuf>,
     /// The share of each class that becomes the test set if the sources have none; 0: no test set
-    #[arg(long, value_name = "SHARE", default_value_t = 0.15, value_parser = within("a share from 0 to below 1", 0.0..1.0))]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.15, value_parser = within("a share", 0.0..1.0))]
     test_share: f64,
     /// Chooses the images of that share
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = within("a whole number", 0i64..))]

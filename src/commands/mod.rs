@@ -9,6 +9,7 @@ mod doctor;
 mod download;
 mod evaluate;
 mod export;
+mod foreign;
 mod import;
 mod predict;
 mod report;
@@ -107,7 +108,7 @@ pub fn main() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("error: {}", usage_sentence(&error));
+            eprintln!("error: {}", foreign::sentence(&error).unwrap_or_else(|| usage_sentence(&error)));
             return ExitCode::from(2);
         }
         Err(help_or_version) => {

@@ -11,6 +11,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
 
 /// How long a mirror has to accept a connection, TLS included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,6 +69,8 @@ impl<'a> Fetcher<'a> {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_per_read(Some(stall_timeout))
             .timeout_per_write(Some(stall_timeout))
+            // What the system trusts, `SSL_CERT_FILE` included. `HTTPS_PROXY` and `NO_PROXY` are ureq's default.
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .build()
             .into();
         let mirrors = match mirrors {
@@ -101,7 +104,7 @@ impl<'a> Fetcher<'a> {
             match failure {
                 Some(reason) => {
                     tracing::warn!("{mirror}{}.gz: {reason}", file.name);
-                    reasons.push(format!("{mirror} ({reason})"));
+                    reasons.push(format!("{mirror} ({reason}{})", self.through_proxy(&mirror)));
                 }
                 None => {
                     written?;
@@ -162,9 +165,24 @@ impl<'a> Fetcher<'a> {
             ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
                 format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
             }
+            error if error.to_string().contains("certificate") => format!(
+                "{error}: if you trust it, add its issuer to the system's certificates, or name a file with the issuer's \
+                 certificate in SSL_CERT_FILE"
+            ),
             ureq::Error::Io(error) => error.to_string(),
             error => error.to_string(),
         }
+    }
+
+    /// ` through the proxy HOST:PORT`, if one is asked for files from `mirror`.
+    fn through_proxy(&self, mirror: &str) -> String {
+        let proxy = self
+            .agent
+            .config()
+            .proxy()
+            .filter(|proxy| mirror.parse().is_ok_and(|mirror: ureq::http::Uri| !proxy.is_no_proxy(&mirror)));
+        // Not its whole address, which may have a password.
+        proxy.map_or(String::new(), |proxy| format!(", through the proxy {}:{}", proxy.host(), proxy.port()))
     }
 
     fn give_up(&self, file: &IdxFile, reasons: &[String]) -> anyhow::Error {

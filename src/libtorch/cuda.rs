@@ -122,7 +122,7 @@ impl Fault {
     /// What a person can do about it, in one sentence.
     pub(crate) fn remedy(&self) -> String {
         match self {
-            Fault::CpuBuild => "to use a GPU, unset LIBTORCH and run scripts/setup (its libtorch has CUDA), or set \
+            Fault::CpuBuild => "to use a GPU, unset LIBTORCH and run TCH_MNIST_TORCH=cuda scripts/setup, or set \
                  LIBTORCH to a libtorch 2.11.0 with CUDA, then build again"
                 .into(),
             Fault::NotLinked => "build again: cargo build --release".into(),

@@ -80,7 +80,8 @@ pub enum DeviceChoice {
 impl DeviceChoice {
     /// Reads one from the command line.
     pub(crate) fn parser() -> impl Fn(&str) -> Result<DeviceChoice, Expected> + Clone + Send + Sync + 'static {
-        any("auto, cpu, cuda or cuda:N")
+        let read = any("auto, cpu, cuda or cuda:N");
+        move |text| read(&text.to_lowercase())
     }
 }
 
@@ -91,8 +92,13 @@ impl std::str::FromStr for DeviceChoice {
         match text {
             "auto" => Ok(DeviceChoice::Auto),
             "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" => Ok(DeviceChoice::Cuda(0)),
-            _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(DeviceChoice::Cuda).ok_or(()),
+            "cuda" | "gpu" => Ok(DeviceChoice::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .or(text.strip_prefix("gpu:"))
+                .and_then(|index| index.parse().ok())
+                .map(DeviceChoice::Cuda)
+                .ok_or(()),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
 pub(crate) use training::{Batches, NetSettings, TrainingSettings};
 
 use crate::error::{UsageError, usage_sentence};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::builder::ArgExt;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
@@ -211,8 +211,7 @@ impl Layer {
 
     /// The settings of a TOML file, each checked on its own so that an error names its line.
     fn read(path: &Path) -> Result<Layer> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
+        let text = text_in(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
         let place =
             |offset: usize| format!("--config {}, line {}", path.display(), 1 + text[..offset].matches('\n').count());
         let parsed = DeTable::parse(&text).and_then(|keys| Ok((keys, toml::from_str::<Table>(&text)?)));
@@ -288,6 +287,13 @@ fn flag(key: &str) -> String {
 /// A TOML value as a flag takes it: a string without its quotes.
 pub(crate) fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+/// The text of a file, or why it is not UTF-8.
+fn text_in(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path)?;
+    ensure!(!bytes.starts_with(b"\xff\xfe") && !bytes.starts_with(b"\xfe\xff"), "it is in UTF-16: save it as UTF-8");
+    String::from_utf8(bytes).context("it is not UTF-8")
 }
 
 #[cfg(test)]

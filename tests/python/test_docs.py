@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import other_forms
 import pytest
 from common import PROGRAM, ROOT
 
@@ -50,6 +51,13 @@ def write_space(path: Path) -> None:
     path.write_text(text)
 
 
+def write_kaggle(folder: Path) -> None:
+    """Slices of the files of Kaggle's competition."""
+    folder.mkdir()
+    other_forms.write_csv(folder / "train.csv", *other_forms.arrays("train"))
+    other_forms.write_csv(folder / "test.csv", other_forms.arrays("t10k")[0], None)
+
+
 @pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
 def test_the_commands_of_a_page_run_one_after_the_other(tmp_path: Path, page: str) -> None:
     for name in ["scripts", ".venv", "data", "docs/seven.jpg", "tests", "pyproject.toml"]:
@@ -58,6 +66,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(tmp_path: Path, page: st
     write_program(tmp_path / "target/release/tch-mnist", SLICED)
     write_program(tmp_path / "bin/cargo", CARGO)
     write_space(tmp_path / "docs/space.toml")
+    write_kaggle(tmp_path / "kaggle")
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     for block in PAGES[page]:
         if "scripts/train" in block or "scripts/test" in block:
