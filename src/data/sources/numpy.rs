@@ -186,7 +186,7 @@ fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numb
     let count = images.images()?;
     if let Some(labels) = &labels {
         let found = labels.values.len();
-        ensure!(found == count, "has {count} images, but {} has {found} labels", labels.key.escape_debug());
+        ensure!(found == count, "it has {count} images, but {} has {found} labels", labels.key.escape_debug());
     }
     let labels = labels.map(|labels| labels.values.into_labels());
     let labelled = labels.is_some();
