@@ -11,12 +11,12 @@ const ALONG_SIDE: f32 = 0.5;
 const ALONG_ITSELF: f32 = 0.6;
 const SHALLOW: f32 = 0.08;
 
-/// A bar from edge to edge is at most this share of the picture thick, and this many times as long as a digit is high.
-const THIN_BAR: f32 = 0.15;
+/// A bar from edge to edge is so many times as long as a digit is high. If it were longer, the digit beside it would be a speck.
 const LONGER_THAN_DIGIT: f32 = 1.25;
+const LONGEST_TO_DIGIT: f32 = 4.0;
 
 /// Edges are dropped if there is a piece clear of them that has at least this share of the picture's height: a digit.
-const LEAST_DIGIT: f32 = 0.04;
+const LEAST_DIGIT: f32 = 0.1;
 
 /// A digit has at least this share of the height of the frame around it.
 const DIGIT_IN_FRAME: f32 = 0.2;
@@ -27,6 +27,12 @@ const SIDE_COVERED: f32 = 0.7;
 
 /// So many of a box's four sides are there; a cut may have taken the others.
 const SIDES: usize = 2;
+
+/// The pieces that are not boxes with a digit in them.
+pub(super) fn without_boxes(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
+    let is_box: Vec<bool> = pieces.iter().map(|piece| is_box(piece, &pieces, mask.width)).collect();
+    pieces.into_iter().zip(is_box).filter(|(_, is_box)| !is_box).map(|(piece, _)| piece).collect()
+}
 
 /// The pieces that are not frames. A picture whose only ink looks like a frame keeps it: it may be a digit cut tightly.
 pub(super) fn without_frames(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
@@ -68,13 +74,11 @@ fn is_edge(piece: &Piece, mask: &Mask) -> bool {
         || level.iter().any(|contact| lies(*contact, mask.width, width, height, mask.height))
 }
 
-/// Whether a piece is a bar from edge to edge, longer than digits are high.
+/// Whether a piece reaches from one edge of the picture to another and is longer than digits are high.
 fn is_bar(piece: &Piece, mask: &Mask, digit: u32) -> bool {
-    let [left, right, top, bottom] = sides_touched(piece, mask);
-    let Bounds { width, height, .. } = piece.bounds;
-    let longer = |length: u32| length as f32 >= LONGER_THAN_DIGIT * digit as f32;
-    (left && right && longer(width) && height as f32 <= THIN_BAR * mask.height as f32)
-        || (top && bottom && longer(height) && width as f32 <= THIN_BAR * mask.width as f32)
+    let edges = sides_touched(piece, mask).iter().filter(|touched| **touched).count();
+    let longest = piece.bounds.width.max(piece.bounds.height) as f32;
+    edges >= 2 && (LONGER_THAN_DIGIT..LONGEST_TO_DIGIT).contains(&(longest / digit as f32))
 }
 
 /// Whether a piece is a box with a digit in it.

@@ -17,16 +17,19 @@ const LOOSE_BESIDE: f32 = 0.12;
 
 /// A small piece has less than this share of the height and of the ink of the digit that it belongs to.
 const SMALL_HEIGHT: f32 = 0.6;
-const SMALL_INK: f32 = 0.4;
+const SMALL_INK: f32 = 0.7;
 
 /// One piece lies above another if they share this part of the narrower one's width.
-const ABOVE: f32 = 0.5;
+const ABOVE: f32 = 0.4;
 
 /// A digit has at least this share of the height of the tallest one: smaller ones are specks and captions.
 const LEAST_HEIGHT: f32 = 0.4;
 
 /// Two digits are in one line if they share this part of the lower one's height.
 const SAME_LINE: f32 = 0.4;
+
+/// So many digits say where a line goes on.
+const LAST_DIGITS: usize = 3;
 
 /// The digits, each with its pieces, from left to right and line by line.
 pub(super) fn digits(mut pieces: Vec<Piece>, width: usize) -> Vec<Piece> {
@@ -105,12 +108,12 @@ fn thinned(points: Vec<(f32, f32)>) -> Vec<(f32, f32)> {
 /// From left to right in each line, from the top line to the bottom one.
 fn in_reading_order(mut digits: Vec<Piece>) -> Vec<Piece> {
     digits.sort_by_key(|digit| 2 * digit.bounds.x + digit.bounds.width);
-    // Each digit continues the line whose last digit lies most beside it: lines may slope.
+    // Each digit continues the line whose last digits lie most beside it: lines may slope, and digits jump.
     let mut lines: Vec<Vec<Piece>> = Vec::new();
     for digit in digits {
         let beside = |line: &Vec<Piece>| {
-            let last = line[line.len() - 1].bounds;
-            shared((last.y, last.height), (digit.bounds.y, digit.bounds.height))
+            let last = line.iter().rev().take(LAST_DIGITS).map(|last| last.bounds);
+            last.map(|last| shared((last.y, last.height), (digit.bounds.y, digit.bounds.height))).fold(0.0, f32::max)
         };
         match lines.iter_mut().max_by(|a, b| beside(a).total_cmp(&beside(b))) {
             Some(line) if beside(line) >= SAME_LINE => line.push(digit),

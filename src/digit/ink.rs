@@ -31,6 +31,10 @@ const FADES_AT: f32 = 0.3;
 /// A piece of ink with less than this share of the largest piece is a speck. The bar of a 5 has more.
 const SPECK: f32 = 0.03;
 
+/// Pieces with less than this share of the picture, or fewer pixels than this, are dust or noise.
+const DUST: f32 = 1.0 / 30_000.0;
+const LEAST_PIXELS: usize = 3;
+
 /// So far around ink are its soft edges, as a share of the picture's longest side, and at least this many pixels.
 const SOFT_EDGE: f32 = 1.0 / 400.0;
 const LEAST_EDGE: usize = 2;
@@ -54,8 +58,11 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let contrast = median(values.iter().copied().filter(|value| *value >= usual).collect());
     let threshold = LEAST_CONTRAST.max(INK_TO_NOISE * noise).max(FAINTEST * contrast).min(HALF * highest);
     let mask = Mask { width, height, ink: values.iter().map(|value| *value >= threshold).collect() };
-    let mask = lines::without_lines(&mask);
-    let pieces = frame::without_frames(without_specks(mask.pieces()), &mask);
+    // Boxes first: without the sides that look like lines of paper, the others would look like digits.
+    let mut pieces = mask.pieces();
+    pieces.retain(|piece| piece.pixels.len() >= LEAST_PIXELS.max((DUST * values.len() as f32) as usize));
+    let mask = lines::without_lines(&mask.with(&frame::without_boxes(pieces, &mask)));
+    let pieces = frame::without_frames(mask.pieces(), &mask);
     let pieces = frame::without_frames(sharpened(pieces, values, &mask), &mask);
     ensure!(!pieces.is_empty(), "it shows nothing: it is all one colour");
     Ok(Ink { relief, pieces })

@@ -20,6 +20,13 @@ pub(super) struct Piece {
 }
 
 impl Mask {
+    /// A mask of the same size with these pieces alone.
+    pub(super) fn with(&self, pieces: &[Piece]) -> Mask {
+        let mut ink = vec![false; self.ink.len()];
+        pieces.iter().flat_map(|piece| &piece.pixels).for_each(|&k| ink[k] = true);
+        Mask { ink, ..*self }
+    }
+
     pub(super) fn transposed(&self) -> Mask {
         let ink = (0..self.ink.len()).map(|k| self.ink[k % self.height * self.width + k / self.height]).collect();
         Mask { width: self.height, height: self.width, ink }

@@ -1,5 +1,6 @@
 //! Takes the shade of the paper out of a picture: what is left is how much darker, or lighter, than the paper each pixel is.
 
+use super::mask::neighbours;
 use super::filter::{blur, enlarge, shrink};
 use super::picture::Grey;
 use image::Luma;
@@ -16,6 +17,12 @@ const SMOOTHING: f32 = 0.04;
 
 /// A pixel looks like paper up to this difference from its shade, in grey levels.
 const LIKE_PAPER: f32 = 8.0;
+
+/// A soft shadow changes by at most this much from one coarse pixel to the next, in grey levels; ink changes by more.
+const GENTLE: f32 = 9.0;
+
+/// Rounds of averaging; each takes away most of what the one before missed.
+const PASSES: usize = 3;
 
 /// A shadow makes ink fainter as well as paper. Contrast is restored by at most this factor.
 const MOST_GAIN: f32 = 4.0;
@@ -74,15 +81,45 @@ fn shade(coarse: &Grey, surface: &[f32]) -> Grey {
     let closed = around(&around(&missed, radius, f32::max), radius, f32::min);
 
     // It is biased towards light: average what looks like paper instead, wherever there is some.
-    let like_paper = |x: u32, y: u32| (closed.get_pixel(x, y).0[0] - missed.get_pixel(x, y).0[0]).abs() < LIKE_PAPER;
-    let weight = |x: u32, y: u32| if like_paper(x, y) { 1.0 } else { 1e-3 };
-    let value = |x: u32, y: u32| if like_paper(x, y) { missed.get_pixel(x, y).0[0] } else { closed.get_pixel(x, y).0[0] };
+    let paper = like_paper(&missed, &closed, radius);
+    let weight = |x: u32, y: u32| if paper[(y * width + x) as usize] { 1.0 } else { 1e-3 };
     let sigma = (SMOOTHING * width.max(height) as f32).max(0.5);
     let weights = blur(&Grey::from_fn(width, height, |x, y| Luma([weight(x, y)])), sigma);
-    let sums = blur(&Grey::from_fn(width, height, |x, y| Luma([weight(x, y) * value(x, y)])), sigma);
-    Grey::from_fn(width, height, |x, y| {
-        Luma([at(surface, x, y) + sums.get_pixel(x, y).0[0] / weights.get_pixel(x, y).0[0]])
-    })
+    let target = Grey::from_fn(width, height, |x, y| {
+        if paper[(y * width + x) as usize] { *missed.get_pixel(x, y) } else { *closed.get_pixel(x, y) }
+    });
+    let mut shade = Grey::new(width, height);
+    for _ in 0..PASSES {
+        let wrong = |x: u32, y: u32| weight(x, y) * (target.get_pixel(x, y).0[0] - shade.get_pixel(x, y).0[0]);
+        let sums = blur(&Grey::from_fn(width, height, |x, y| Luma([wrong(x, y)])), sigma);
+        shade.enumerate_pixels_mut().for_each(|(x, y, shade)| {
+            shade.0[0] += sums.get_pixel(x, y).0[0] / weights.get_pixel(x, y).0[0];
+        });
+    }
+    Grey::from_fn(width, height, |x, y| Luma([at(surface, x, y) + shade.get_pixel(x, y).0[0]]))
+}
+
+/// Which pixels are paper: those near the closed picture, and near the edges, where closing is wrong because its window is cut
+/// off, also those that a gentle slope joins to them.
+fn like_paper(missed: &Grey, closed: &Grey, radius: u32) -> Vec<bool> {
+    let (width, height) = (missed.width() as usize, missed.height() as usize);
+    let (values, closed) = (missed.as_raw(), closed.as_raw());
+    let mut paper: Vec<bool> = (0..values.len()).map(|k| (closed[k] - values[k]).abs() < LIKE_PAPER).collect();
+    let mut reached: Vec<usize> = (0..paper.len()).filter(|&k| paper[k]).collect();
+    let radius = radius as usize;
+    let at_edge = |k: usize| {
+        let (x, y) = (k % width, k / width);
+        x.min(width - 1 - x) < radius || y.min(height - 1 - y) < radius
+    };
+    while let Some(k) = reached.pop() {
+        for other in neighbours(k, width, height) {
+            if !paper[other] && at_edge(other) && (values[other] - values[k]).abs() < GENTLE {
+                paper[other] = true;
+                reached.push(other);
+            }
+        }
+    }
+    paper
 }
 
 /// The factor by which contrast is restored where the paper has some shade.
