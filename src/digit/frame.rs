@@ -16,7 +16,7 @@ const LONGER_THAN_DIGIT: f32 = 1.25;
 const LONGEST_TO_DIGIT: f32 = 4.0;
 
 /// Edges are dropped if there is a piece clear of them that has at least this share of the picture's height: a digit.
-const LEAST_DIGIT: f32 = 0.1;
+const LEAST_DIGIT: f32 = 0.06;
 
 /// A digit has at least this share of the height of the frame around it.
 const DIGIT_IN_FRAME: f32 = 0.2;

@@ -12,6 +12,9 @@ const COARSE_SIDE: u32 = 96;
 /// bold digit that fills a picture are a fifth of it.
 const WIDEST_INK: f32 = 0.12;
 
+/// Within this share of the longest side around any pixel, less than half is ink.
+const MINORITY: f32 = 0.25;
+
 /// The shade between pixels of paper is averaged over this share of the longest side: finer than the edge of a soft shadow.
 const SMOOTHING: f32 = 0.04;
 
@@ -51,9 +54,7 @@ pub(super) fn relief(grey: &Grey) -> Relief {
     let scaled = |side: u32| ((side as f32 * scale).round() as u32).max(1);
     let mut coarse = shrink(grey, scaled(width), scaled(height));
     let mut surface = quadratic(&coarse);
-    // The third moment has the sign of the larger deviations, and those are ink.
-    let lean: f64 = coarse.pixels().zip(&surface).map(|(pixel, shade)| f64::from(pixel.0[0] - shade).powi(3)).sum();
-    let light_ink = lean > 0.0;
+    let light_ink = is_ink_light(&coarse, &surface);
     if light_ink {
         coarse.pixels_mut().for_each(|pixel| pixel.0[0] = -pixel.0[0]);
         surface.iter_mut().for_each(|shade| *shade = -*shade);
@@ -69,6 +70,23 @@ pub(super) fn relief(grey: &Grey) -> Relief {
     let pixels = if grain > 0.3 { blur(&pixels, grain) } else { pixels };
     let deviations = pixels.pixels().map(|pixel| pixel.0[0].abs()).collect();
     Relief { noise: DEVIATIONS_PER_MEDIAN * median(deviations), pixels }
+}
+
+/// Whether ink is lighter than paper. It is the minority wherever it is, so the third moment of the differences from the median
+/// around each pixel has its sign.
+fn is_ink_light(coarse: &Grey, surface: &[f32]) -> bool {
+    let mut flat = coarse.clone();
+    flat.pixels_mut().zip(surface).for_each(|(pixel, shade)| pixel.0[0] -= shade);
+    let (width, height) = flat.dimensions();
+    let radius = ((MINORITY * width.max(height) as f32).round() as u32).max(1);
+    let span = |at: u32, side: u32| at.saturating_sub(radius)..(at + radius + 1).min(side);
+    let median_around = |x: u32, y: u32| {
+        // Every other pixel of every other row is enough.
+        let around = span(y, height).step_by(2).flat_map(|y| span(x, width).step_by(2).map(move |x| (x, y)));
+        median(around.map(|(x, y)| flat.get_pixel(x, y).0[0]).collect())
+    };
+    let lean = |(x, y, pixel): (u32, u32, &Luma<f32>)| f64::from(pixel.0[0] - median_around(x, y)).powi(3);
+    flat.enumerate_pixels().map(lean).sum::<f64>() > 0.0
 }
 
 /// The shade of the paper below dark ink: the quadratic surface, plus what it misses, such as a shadow.
