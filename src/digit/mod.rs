@@ -1,23 +1,28 @@
-//! A picture of a digit, whatever it looks like, as MNIST would have it: white ink on black, 20 pixels at its longest
+//! The digits of a picture, whatever it looks like, as MNIST would have them: white ink on black, 20 pixels at the longest
 //! side, centred by mass in 28x28.
 //!
-//! [`picture`] decodes a file into one channel, [`ink`] separates ink from paper, and this file fits the ink into the
-//! square, as the page of MNIST describes (<http://yann.lecun.com/exdb/mnist/>).
+//! A file passes through these in turn: [`formats`] recognises it, [`picture`] decodes it, [`colour`] makes one channel of it,
+//! [`shade`] takes the paper out, [`ink`] finds the ink, with [`lines`] and [`frame`] taken out of it, [`group`] puts pieces of
+//! ink together to digits, and [`fit`] fits each into the square.
 
+mod colour;
+mod filter;
+mod fit;
+mod formats;
+mod frame;
+mod group;
 mod ink;
+mod lines;
+mod mask;
 mod picture;
+mod shade;
 
 use crate::shape::{PIXELS, SIDE};
-use anyhow::{Result, ensure};
-use image::imageops::{FilterType, crop_imm, resize};
-use image::{ImageBuffer, Luma};
+use anyhow::{Context, Result};
+pub use formats::ENDINGS;
 use ink::Ink;
-
-/// The longest side of a digit in it.
-const LONGEST: u32 = 20;
-
-/// The thinnest line that is not thickened, in pixels of the square: lines in MNIST are 2 to 3 wide.
-const THINNEST: f32 = 2.2;
+use mask::Piece;
+use picture::Picture;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
 /// The endings of picture files that are read.
@@ -26,23 +31,78 @@ pub const ENDINGS: &[&str] =
 
 pub type Digit = [u8; PIXELS];
 
-/// The digit in the picture file `bytes`: PNG, JPEG, BMP or GIF.
+/// A digit of a picture.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The digit as MNIST would have it.
+    pub digit: Digit,
+    /// Where its ink is.
+    pub bounds: Bounds,
+}
+
+/// A rectangle in pixels of the picture as it is shown: at full size, turned as its EXIF data say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The left edge.
+    pub x: u32,
+    /// The upper edge.
+    pub y: u32,
+    /// From the left edge to the right one.
+    pub width: u32,
+    /// From the upper edge to the lower one.
+    pub height: u32,
+}
+
+/// All digits in the picture file `bytes`, of a format of [`ENDINGS`], from left to right and line by line: at least one.
 ///
-/// A picture that already has MNIST's form is not changed: see [`has_mnist_form`].
-pub fn read(bytes: &[u8]) -> Result<Digit> {
+/// A picture that already has MNIST's form is one digit and is not changed: see [`has_mnist_form`].
+pub fn read_all(bytes: &[u8]) -> Result<Vec<Found>> {
     let picture = picture::decode(bytes)?;
-    match picture.as_it_is() {
-        Some(digit) if has_mnist_form(&digit) => Ok(digit),
-        _ => fit(&ink::find(&picture.grey())?),
+    if let Some(found) = ready(&picture) {
+        return Ok(vec![found]);
     }
+    let ink = ink::find(&colour::strongest_channel(&picture.working))?;
+    let digits = group::digits(ink.pieces.clone(), picture.working.width() as usize);
+    digits.iter().map(|digit| found(&picture, &ink, digit)).collect()
+}
+
+/// The picture file `bytes` as one digit, however many pieces of ink it has.
+pub fn read(bytes: &[u8]) -> Result<Found> {
+    let picture = picture::decode(bytes)?;
+    if let Some(found) = ready(&picture) {
+        return Ok(found);
+    }
+    let ink = ink::find(&colour::strongest_channel(&picture.working))?;
+    let pixels = ink.pieces.iter().flat_map(|piece| piece.pixels.iter().copied()).collect();
+    found(&picture, &ink, &Piece::new(pixels, picture.working.width() as usize))
 }
 
 /// The grey values of the picture file `bytes`, which must be 28x28, unchanged.
 pub fn read_raw(bytes: &[u8]) -> Result<Digit> {
     let picture = picture::decode(bytes)?;
-    let (width, height) = picture.size();
-    ensure!((width, height) == (SIDE as u32, SIDE as u32), "it has {width}x{height} pixels; --raw takes 28x28");
-    Ok(picture.luma())
+    let (width, height) = picture.size;
+    picture.luma().with_context(|| format!("it has {width}x{height} pixels; --raw takes 28x28"))
+}
+
+/// The whole picture as a digit if it has MNIST's form.
+fn ready(picture: &Picture) -> Option<Found> {
+    let digit = picture.as_it_is().filter(has_mnist_form)?;
+    let lit = (0..PIXELS).filter(|&k| digit[k] > 0).collect();
+    Some(Found { bounds: Piece::new(lit, SIDE).bounds, digit })
+}
+
+/// A digit whose ink was found, at full size again.
+fn found(picture: &Picture, ink: &Ink, digit: &Piece) -> Result<Found> {
+    let (small, full) = (picture.working.dimensions(), picture.size);
+    let span = |low: u32, size: u32, small: u32, full: u32| {
+        let at = |k: u32| u64::from(k) * u64::from(full);
+        let (start, end) = (at(low) / u64::from(small), at(low + size).div_ceil(u64::from(small)));
+        (start as u32, (end - start) as u32)
+    };
+    let Bounds { x, y, width, height } = digit.bounds;
+    let (x, width) = span(x, width, small.0, full.0);
+    let (y, height) = span(y, height, small.1, full.1);
+    Ok(Found { digit: fit::fit(&ink.cut(digit))?, bounds: Bounds { x, y, width, height } })
 }
 
 /// Whether `digit` is as MNIST's are made: on pure black, with pure white in it, 19 or 20 pixels at its longest side,
@@ -55,45 +115,9 @@ pub fn has_mnist_form(digit: &Digit) -> bool {
     let rows: Vec<usize> = (0..SIDE).filter(|&y| (0..SIDE).any(|x| lit(x, y))).collect();
     let extent = |lines: &[usize]| lines.last().map_or(0, |last| last + 1 - lines[0]);
     let longest = extent(&columns).max(extent(&rows));
-    let (x, y) = centre_of_mass(digit.iter().map(|&byte| f32::from(byte)), SIDE);
+    let (x, y) = fit::centre_of_mass(digit.iter().map(|&byte| f32::from(byte)), SIDE);
     let centred = |at: f32| (at - 14.0).abs() < 0.53;
     (19..=20).contains(&longest) && centred(x) && centred(y) && digit.iter().any(|&byte| byte >= 254)
-}
-
-/// Scales the ink into 20x20, keeping its shape, and puts its centre of mass on pixel 14 of 28x28.
-fn fit(ink: &Ink) -> Result<Digit> {
-    let (_, _, width, height) = ink.bounds;
-    let scale = LONGEST as f32 / width.max(height) as f32;
-    // A line thinner than a pixel of the square would become grey.
-    let missing = THINNEST / scale - ink.stroke;
-    let ink = if missing > 0.0 { &ink.thicker((missing / 2.0).round() as i32) } else { ink };
-
-    let (left, top, width, height) = ink.bounds;
-    let cut = crop_imm(&ink.pixels, left, top, width, height).to_image();
-    let longest = width.max(height);
-    let scaled = |side: u32| ((side * LONGEST) as f32 / longest as f32).round().max(1.0) as u32;
-    let (width, height) = (scaled(width), scaled(height));
-    let small: ImageBuffer<Luma<f32>, Vec<f32>> = resize(&cut, width, height, FilterType::Triangle);
-    let brightest = small.pixels().map(|pixel| pixel.0[0]).fold(0.0, f32::max);
-    ensure!(brightest > 0.0, "it shows no digit");
-
-    let (x, y) = centre_of_mass(small.pixels().map(|pixel| pixel.0[0]), width as usize);
-    let offset = |centre: f32, side: u32| ((14.0 - centre).round().max(0.0) as u32).min(SIDE as u32 - side);
-    let (left, top) = (offset(x, width), offset(y, height));
-    let mut digit = [0; SIDE * SIDE];
-    for (x, y, pixel) in small.enumerate_pixels() {
-        let at = (top + y) as usize * SIDE + (left + x) as usize;
-        digit[at] = (255.0 * pixel.0[0] / brightest).round().clamp(0.0, 255.0) as u8;
-    }
-    Ok(digit)
-}
-
-/// The centre of mass of pixels in rows of `width`, in pixels from the centre of the first.
-fn centre_of_mass(pixels: impl Iterator<Item = f32>, width: usize) -> (f32, f32) {
-    let sums = pixels.enumerate().fold((0.0, 0.0, 0.0), |(mass, x, y), (k, pixel)| {
-        (mass + pixel, x + pixel * (k % width) as f32, y + pixel * (k / width) as f32)
-    });
-    if sums.0 > 0.0 { (sums.1 / sums.0, sums.2 / sums.0) } else { (0.0, 0.0) }
 }
 
 /// The digit in characters, two to a pixel: what a terminal can show.

@@ -1,36 +1,45 @@
-//! Picture files: decoded within limits, transparent parts filled, reduced to one channel.
+//! Picture files: decoded within limits, and scaled down before anything else is done with them.
 
-use super::Digit;
+use super::{Digit, colour, formats};
 use crate::shape::SIDE;
 use anyhow::{Context, Result, ensure};
 use image::imageops::thumbnail;
-use image::{
-    DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, Rgb, RgbImage, RgbaImage,
-};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageReader, Limits, Luma, RgbImage, RgbaImage};
 use std::io::Cursor;
 
-/// The largest picture that is decoded: larger than most cameras take, too small for a decompression bomb.
-const MAX_PIXELS: u64 = 128 << 20;
+/// The largest picture that is decoded: larger than the 200 megapixels of today's phones, too small for a decompression bomb.
+const MAX_PIXELS: u64 = 256 << 20;
 const MAX_SIDE: u32 = 1 << 16;
 
-/// Larger pictures are scaled down to this longest side: finer detail is lost at 20 pixels anyway.
-const WORKING_SIDE: u32 = 256;
+/// Bytes a pixel that a decoder may take: four channels of 16 bits.
+const MAX_PIXEL_BYTES: u64 = 8;
+
+/// Larger pictures are scaled down to this longest side. A digit that takes a thirtieth of it is still larger than the
+/// 20 pixels of MNIST, and lines of paper are still lines.
+const WORKING_SIDE: u32 = 1024;
 
 /// One channel of a picture, about 0 to 255, with light or dark ink.
 pub(super) type Grey = ImageBuffer<Luma<f32>, Vec<f32>>;
 
-/// A decoded picture.
-pub(super) struct Picture(RgbaImage);
+/// A decoded picture, at working size.
+pub(super) struct Picture {
+    /// Transparent parts filled, at most [`WORKING_SIDE`] wide and high.
+    pub working: RgbImage,
+    /// Width and height of the whole picture.
+    pub size: (u32, u32),
+    /// The whole picture, if it has the size of MNIST's.
+    tiny: Option<RgbaImage>,
+}
 
-/// Decodes a PNG, JPEG, BMP or GIF file, rotated as its EXIF data say; the first frame of an animation.
+/// Decodes a picture file, rotated as its EXIF data say; the first frame of an animation.
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     ensure!(!bytes.is_empty(), "it is empty");
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    let known = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp, ImageFormat::Gif];
-    ensure!(reader.format().is_some_and(|it| known.contains(&it)), "it is not a PNG, JPEG, BMP or GIF");
+    let (format, bytes) = formats::recognise(bytes)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    limits.max_alloc = Some(8 * MAX_PIXELS);
+    limits.max_alloc = Some(MAX_PIXEL_BYTES * MAX_PIXELS);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().context("it cannot be decoded")?;
     let (width, height) = decoder.dimensions();
@@ -38,24 +47,30 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     ensure!(pixels > 0, "it has no pixels");
     ensure!(pixels <= MAX_PIXELS, "it has {width}x{height} pixels, more than {} million", MAX_PIXELS >> 20);
     let orientation = decoder.orientation().context("it cannot be decoded")?;
-    let mut image = DynamicImage::from_decoder(decoder).context("it cannot be decoded")?;
-    image.apply_orientation(orientation);
-    Ok(Picture(image.into_rgba8()))
+    let image = DynamicImage::from_decoder(decoder).context("it cannot be decoded")?;
+    Ok(Picture::new(image, orientation))
 }
 
 impl Picture {
-    /// Its width and height, in pixels.
-    pub(super) fn size(&self) -> (u32, u32) {
-        self.0.dimensions()
+    /// The picture is scaled down first and turned then: a photograph of 200 megapixels must not be in memory twice.
+    fn new(image: DynamicImage, orientation: Orientation) -> Picture {
+        let turned = |mut image: DynamicImage| {
+            image.apply_orientation(orientation);
+            image
+        };
+        let (width, height) = (image.width(), image.height());
+        let tiny = (width, height) == (SIDE as u32, SIDE as u32);
+        let tiny = tiny.then(|| turned(image.clone()).into_rgba8());
+        let working = turned(scaled_down(image)).into_rgb8();
+        let lies = (width > height) != (working.width() > working.height());
+        let size = if lies { (height, width) } else { (width, height) };
+        Picture { working, size, tiny }
     }
 
     /// Its bytes, if it is opaque, grey and 28x28.
     pub(super) fn as_it_is(&self) -> Option<Digit> {
         let mut digit = [0; SIDE * SIDE];
-        if self.size() != (SIDE as u32, SIDE as u32) {
-            return None;
-        }
-        for (byte, pixel) in digit.iter_mut().zip(self.0.pixels()) {
+        for (byte, pixel) in digit.iter_mut().zip(self.tiny.as_ref()?.pixels()) {
             let [red, green, blue, alpha] = pixel.0;
             if (red, green, alpha) != (green, blue, 255) {
                 return None;
@@ -65,88 +80,30 @@ impl Picture {
         Some(digit)
     }
 
-    /// The brightness of the first 784 pixels; transparent counts as black.
-    pub(super) fn luma(&self) -> Digit {
+    /// Its brightness, if it is 28x28; transparent counts as black.
+    pub(super) fn luma(&self) -> Option<Digit> {
         let mut digit = [0; SIDE * SIDE];
-        for (byte, pixel) in digit.iter_mut().zip(self.0.pixels()) {
-            *byte = (luma(pixel.0) * f32::from(pixel.0[3]) / 255.0).round() as u8;
+        for (byte, pixel) in digit.iter_mut().zip(self.tiny.as_ref()?.pixels()) {
+            let [red, green, blue, alpha] = pixel.0;
+            *byte = (colour::luma([red, green, blue]) * f32::from(alpha) / 255.0).round() as u8;
         }
-        digit
+        Some(digit)
     }
+}
 
-    /// The picture on paper, at most 256 pixels wide and high, in the channel in which it varies most.
-    pub(super) fn grey(&self) -> Grey {
-        let opaque = self.on_paper();
-        let (width, height) = opaque.dimensions();
-        let scale = (WORKING_SIDE as f32 / width.max(height) as f32).min(1.0);
-        let scaled = |side: u32| ((side as f32 * scale).round() as u32).max(1);
+/// The picture at working size and without transparent parts, in its own channels: no copy at full size is made, except of a
+/// transparent picture, whose paper must be known before its pixels are mixed.
+fn scaled_down(image: DynamicImage) -> DynamicImage {
+    let (width, height) = (image.width(), image.height());
+    let scale = (f64::from(WORKING_SIDE) / f64::from(width.max(height))).min(1.0);
+    let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
+    if image.color().has_alpha() {
+        let opaque = colour::on_paper(&image.into_rgba8());
         let small = if scale < 1.0 { thumbnail(&opaque, scaled(width), scaled(height)) } else { opaque };
-        strongest_channel(&small)
+        DynamicImage::ImageRgb8(small)
+    } else if scale < 1.0 {
+        image.thumbnail_exact(scaled(width), scaled(height))
+    } else {
+        image
     }
-
-    /// The picture with its transparent parts filled. If the opaque part has one shade, it is the ink, and the paper becomes
-    /// white or black, whichever differs more. If it has several shades, it is paper with ink on it, and the rest is filled
-    /// with the colour of that paper.
-    fn on_paper(&self) -> RgbImage {
-        let opaque: Vec<[u8; 4]> = self.0.pixels().map(|pixel| pixel.0).filter(|pixel| pixel[3] >= 128).collect();
-        let count = opaque.len().max(1) as f32;
-        let mean = opaque.iter().map(|&pixel| luma(pixel)).sum::<f32>() / count;
-        let variance = opaque.iter().map(|&pixel| (luma(pixel) - mean).powi(2)).sum::<f32>() / count;
-        let paper = if variance.sqrt() < 24.0 {
-            if mean < 128.0 { [255; 3] } else { [0; 3] }
-        } else {
-            [0, 1, 2].map(|channel| median(opaque.iter().map(|pixel| f32::from(pixel[channel])).collect()) as u8)
-        };
-        let (width, height) = self.size();
-        RgbImage::from_fn(width, height, |x, y| {
-            let [red, green, blue, alpha] = self.0.get_pixel(x, y).0;
-            let mix = |ink: u8, paper: u8| {
-                let alpha = u32::from(alpha);
-                ((u32::from(ink) * alpha + u32::from(paper) * (255 - alpha) + 127) / 255) as u8
-            };
-            Rgb([mix(red, paper[0]), mix(green, paper[1]), mix(blue, paper[2])])
-        })
-    }
-}
-
-/// The brightness of a pixel, 0 to 255 (ITU-R BT.601).
-fn luma([red, green, blue, _]: [u8; 4]) -> f32 {
-    0.299 * f32::from(red) + 0.587 * f32::from(green) + 0.114 * f32::from(blue)
-}
-
-/// The projection of the colours on their first principal component: red on green is as clear as black on white.
-fn strongest_channel(image: &RgbImage) -> Grey {
-    let count = f64::from(image.width()) * f64::from(image.height());
-    let colour = |pixel: &Rgb<u8>| pixel.0.map(f64::from);
-    let mut mean = [0.0; 3];
-    image.pixels().for_each(|pixel| (0..3).for_each(|k| mean[k] += colour(pixel)[k] / count));
-    let mut covariance = [[0.0; 3]; 3];
-    for pixel in image.pixels() {
-        let from_mean: [f64; 3] = std::array::from_fn(|k| colour(pixel)[k] - mean[k]);
-        (0..9).for_each(|k| covariance[k / 3][k % 3] += from_mean[k / 3] * from_mean[k % 3] / count);
-    }
-    // The power method, from grey, where it stays for a grey picture and one of a single colour.
-    let mut axis = [3f64.sqrt().recip(); 3];
-    for _ in 0..50 {
-        let next = covariance.map(|row| row.iter().zip(axis).map(|(a, b)| a * b).sum::<f64>());
-        let length = next.iter().map(|x| x * x).sum::<f64>().sqrt();
-        if length > 1e-6 {
-            axis = next.map(|x| x / length);
-        }
-    }
-    // Grey keeps its values: the unit of an axis along grey would be sqrt(3) of them.
-    let scale = axis.iter().sum::<f64>().abs().max(1.0).recip();
-    Grey::from_fn(image.width(), image.height(), |x, y| {
-        let value: f64 = colour(image.get_pixel(x, y)).iter().zip(axis).map(|(a, b)| a * b).sum();
-        Luma([(value * scale) as f32])
-    })
-}
-
-/// The middle one of `values`; 0 of none.
-pub(super) fn median(mut values: Vec<f32>) -> f32 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f32::total_cmp).1
 }
