@@ -271,7 +271,7 @@ pub(crate) fn decoded(record: &Record) -> Result<Digit> {
 
 /// A picture of 28x28 pixels as it is, any other as `predict` prepares it.
 fn picture(bytes: &[u8]) -> Result<Digit> {
-    digit::read_raw(bytes).or_else(|_| digit::read(bytes))
+    digit::read_raw(bytes).or_else(|_| Ok(digit::read(bytes)?.digit))
 }
 
 /// Rows for columns.

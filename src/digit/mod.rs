@@ -25,10 +25,6 @@ use mask::Piece;
 use picture::Picture;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
-/// The endings of picture files that are read.
-pub const ENDINGS: &[&str] =
-    &["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "ico"];
-
 pub type Digit = [u8; PIXELS];
 
 /// A digit of a picture.

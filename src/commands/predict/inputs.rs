@@ -91,7 +91,7 @@ fn digit_in(path: &Path, raw: bool) -> Result<Digit> {
         File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     }
     ensure!(bytes.len() as u64 <= MAX_BYTES, "it has more than {} MiB", MAX_BYTES >> 20);
-    let read = || if raw { digit::read_raw(&bytes) } else { digit::read(&bytes) };
+    let read = || if raw { digit::read_raw(&bytes) } else { Ok(digit::read(&bytes)?.digit) };
     // A decoder's mistake must not end a batch.
     without_panic(read)
 }
