@@ -72,5 +72,5 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
     if let Some(environment) = &run.environment {
         data.same_files(&environment.data, &settings.data.source.data, "the run was trained")?;
     }
-    write_run(folder, &Findings::of(&net, data.measured())?, &data)
+    write_run(folder, &net, &Findings::of(&net, data.measured())?, &data)
 }

@@ -1,9 +1,10 @@
 //! What every command that runs the net begins with: settings, then the device, the data and the net.
 
-use crate::data::{self, Classes, Data, Need};
-use crate::error::UsageError;
+use crate::data::{self, Data, Need};
+use crate::error::{UsageError, sentence};
 use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Kernels, Net};
+use crate::predict::{Familiarity, Knowledge, Predictor};
 use crate::settings::{Compute, DataSettings, DeviceChoice, KernelsChoice, Precision, Settings, Source};
 use crate::weights;
 use anyhow::{Context, Result, bail, ensure};
@@ -27,11 +28,9 @@ impl WeightsFile {
         weights::load(&self.weights, self.key.as_deref(), net)
     }
 
-    /// What the classes are called, as the file says; the digits if it says nothing.
-    pub(super) fn classes(&self) -> Result<Classes> {
-        let metadata = weights::metadata(&self.weights)?;
-        let Some(names) = metadata.get(weights::CLASSES) else { return Ok(Classes::default()) };
-        serde_json::from_str(names).with_context(|| format!("{}: the names of its classes", self.weights.display()))
+    /// What the file says about the classes.
+    fn knowledge(&self) -> Result<Knowledge> {
+        Knowledge::from_metadata(&weights::metadata(&self.weights)?).with_context(|| self.weights.display().to_string())
     }
 }
 
@@ -51,6 +50,37 @@ impl Inference {
         let net = backend.net(0.0);
         self.file.load(&net)?;
         Ok((backend, net))
+    }
+}
+
+/// The flags of a command that predicts.
+#[derive(clap::Args)]
+pub(super) struct Prediction {
+    #[command(flatten)]
+    pub(super) inference: Inference,
+    /// Training data to judge by what looks like no digit, for weights that do not say so themselves
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Prediction {
+    /// The net, and what is known about its classes: from the weights file, or measured on the training data if they are there.
+    pub(super) fn predictor(&mut self) -> Result<Predictor> {
+        let (backend, net) = self.inference.net()?;
+        let mut knowledge = self.inference.file.knowledge()?;
+        if knowledge.familiarity.is_none() {
+            let Source { dataset, data } = &self.source;
+            let measured = Data::load_train(data, *dataset, backend.device, 0)
+                .and_then(|data| Familiarity::measure(&net, &data.train));
+            knowledge.familiarity = measured.unwrap_or_else(|error| {
+                let reason = sentence(&error);
+                tracing::info!(
+                    "what looks like no digit is not marked: the weights do not say what digits look like, and {reason}"
+                );
+                None
+            });
+        }
+        Ok(Predictor { net, device: backend.device, knowledge })
     }
 }
 

@@ -111,8 +111,7 @@ fn sides_covered(piece: &Piece, picture_width: usize) -> usize {
         columns[0][x] |= y < high;
         columns[1][x] |= y + high >= height;
     }
-    let covered = |side: &&Vec<bool>| {
-        side.iter().filter(|there| **there).count() as f32 >= SIDE_COVERED * side.len() as f32
-    };
+    let covered =
+        |side: &&Vec<bool>| side.iter().filter(|there| **there).count() as f32 >= SIDE_COVERED * side.len() as f32;
     rows.iter().chain(&columns).filter(covered).count()
 }

@@ -121,7 +121,8 @@ fn in_reading_order(mut digits: Vec<Piece>) -> Vec<Piece> {
         }
     }
     let middle = |line: &Vec<Piece>| {
-        line.iter().map(|digit| digit.bounds.y as f32 + digit.bounds.height as f32 / 2.0).sum::<f32>() / line.len() as f32
+        line.iter().map(|digit| digit.bounds.y as f32 + digit.bounds.height as f32 / 2.0).sum::<f32>()
+            / line.len() as f32
     };
     lines.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
     lines.concat()

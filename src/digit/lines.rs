@@ -119,9 +119,9 @@ fn lines(mask: &Mask, thin: &[Thin], slope: f32) -> Vec<(usize, usize)> {
     }
     let counts: Vec<usize> = by_row.iter().map(Vec::len).collect();
     let seen = |row: usize| counts[row.saturating_sub(1)..(row + 2).min(counts.len())].iter().sum::<usize>();
-    let peak = |row: usize| (row.saturating_sub(2)..(row + 3).min(counts.len())).all(|other| {
-        (counts[other], other) <= (counts[row], row)
-    });
+    let peak = |row: usize| {
+        (row.saturating_sub(2)..(row + 3).min(counts.len())).all(|other| (counts[other], other) <= (counts[row], row))
+    };
     let found: Vec<(usize, Vec<&Thin>)> = (0..mask.height)
         .filter(|&row| seen(row) as f32 >= SEEN * mask.width as f32 && peak(row))
         .map(|row| (row, by_row[row.saturating_sub(1)..(row + 2).min(mask.height)].concat()))
@@ -159,9 +159,7 @@ mod tests {
     #[test]
     fn level_and_upright_lines_go_and_strokes_stay() {
         for slope in [0.0, 0.03, -0.02] {
-            let on = |along: usize, across: usize| {
-                (across as f32 - slope * along as f32 + 60.0).rem_euclid(30.0) < 2.0
-            };
+            let on = |along: usize, across: usize| (across as f32 - slope * along as f32 + 60.0).rem_euclid(30.0) < 2.0;
             let squared = mask(|x, y| stroke(x, y) || on(x, y) || on(y, x));
             let without = without_lines(&squared);
             let kept = (0..without.ink.len()).filter(|k| without.ink[*k] && stroke(k % 300, k / 300)).count();

@@ -36,6 +36,14 @@ pub struct Found {
     pub bounds: Bounds,
 }
 
+impl Found {
+    /// An image that is one digit as it is.
+    pub(crate) fn whole(digit: Digit) -> Found {
+        let side = SIDE as u32;
+        Found { digit, bounds: Bounds { x: 0, y: 0, width: side, height: side } }
+    }
+}
+
 /// A rectangle in pixels of the picture as it is shown: at full size, turned as its EXIF data say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {

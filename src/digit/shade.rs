@@ -1,7 +1,7 @@
 //! Takes the shade of the paper out of a picture: what is left is how much darker, or lighter, than the paper each pixel is.
 
-use super::mask::neighbours;
 use super::filter::{blur, enlarge, shrink};
+use super::mask::neighbours;
 use super::picture::Grey;
 use image::Luma;
 

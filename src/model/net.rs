@@ -126,7 +126,22 @@ impl Net {
     /// `net.train()` and `net.eval()` do.
     pub fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
         let logits = self.sequentials.iter().fold(images.shallow_clone(), |x, block| block.forward_t(&x, train));
-        logits.view([-1, CLASSES as i64]).log_softmax(-1, Kind::Float)
+        log_softmax(&logits)
+    }
+
+    /// The output of each block in evaluation mode, by its name. On the fused kernels a pool is part of its neighbour.
+    pub(crate) fn forward_blocks(&self, images: &Tensor) -> Vec<(&'static str, Tensor)> {
+        let mut outputs: Vec<(&'static str, Tensor)> = Vec::new();
+        for (block, sequential) in blocks(self.dropout).iter().zip(&self.sequentials) {
+            let input = outputs.last().map_or(images, |(_, output)| output);
+            outputs.push((block.name, sequential.forward_t(input, false)));
+        }
+        outputs
+    }
+
+    /// The log-probabilities [N, 10] that follow from the outputs of [`Net::forward_blocks`].
+    pub(crate) fn log_probabilities(&self, outputs: &[(&'static str, Tensor)]) -> Tensor {
+        log_softmax(&outputs[outputs.len() - 1].1)
     }
 
     /// The output of each layer of [`blocks`] for `images`, in order.
@@ -200,4 +215,9 @@ impl Net {
             Ok(())
         })
     }
+}
+
+/// The end of `Net.forward`: log-probabilities [N, 10] of logits [N, 10, 1, 1].
+fn log_softmax(logits: &Tensor) -> Tensor {
+    logits.view([-1, CLASSES as i64]).log_softmax(-1, Kind::Float)
 }

@@ -77,6 +77,22 @@ pub(super) fn worst(split: &Split, mistakes: &[Mistake]) -> Result<String> {
     draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
 }
 
+/// The images with the highest `scores`: those that look least like any class to the net.
+pub(super) fn unfamiliar(split: &Split, scores: &[f64]) -> Result<String> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order.truncate(WORST);
+    let images = images(split, &order.iter().map(|&index| index as i64).collect::<Vec<_>>())?;
+    let labels = Vec::<i64>::try_from(&split.labels)?;
+    let caption = |&index: &usize| {
+        let label = split.classes.caption(labels[index] as usize);
+        vec![(label, INK), (format!("distance {:.0}", scores[index].sqrt()), COLOURS[1])]
+    };
+    let captions: Vec<_> = order.iter().map(caption).collect();
+    let title = format!("The {} {} images least like any class", order.len(), split.part);
+    draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
+}
+
 /// How many images of each class a sheet shows.
 pub(crate) const SHEET_COLUMNS: usize = 16;
 

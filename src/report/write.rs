@@ -5,6 +5,8 @@ use crate::canvas::svg_to_png;
 use crate::data::{Data, Split};
 use crate::evaluate::Findings;
 use crate::files::{folder_of, remove_temporaries, write_atomically};
+use crate::model::Net;
+use crate::predict::Familiarity;
 use crate::run_folder::{RunFiles, RunFolder};
 use crate::train::augmentations;
 use anyhow::{Context, Result};
@@ -14,11 +16,15 @@ use std::path::{Path, PathBuf};
 /// Pixels of a PNG to each of its SVG's, which are drawn for a slide.
 const PNG_SCALE: f32 = 0.75;
 
-/// Writes the plots and the page of the run in `folder`; `findings` are those of its net on what `data` measures it on.
-pub(crate) fn write_run(folder: &Path, findings: &Findings, data: &Data) -> Result<PathBuf> {
+/// Writes the plots and the page of the run in `folder`; `findings` are those of its `net` on what `data` measures it on.
+pub(crate) fn write_run(folder: &Path, net: &Net, findings: &Findings, data: &Data) -> Result<PathBuf> {
     let run = RunFolder::read(folder)?;
     let mut pictures = curves::of_run(&run)?;
     pictures.extend(pictures_of(findings, data.measured())?);
+    if let Some(familiarity) = Familiarity::measure(net, &data.train)? {
+        let scores = familiarity.scores(net, data.measured())?;
+        pictures.push(("unfamiliar", grid::unfamiliar(data.measured(), &scores)?));
+    }
     pictures.push(("training_images", grid::training_images(&data.train)?));
     let augmentations = augmentations(&run.settings.augmentation, data.train.device())?;
     if !augmentations.is_empty() {

@@ -17,15 +17,15 @@ mod metrics;
 pub(crate) use environment::Environment;
 pub(crate) use metrics::{DONE, Done, EPOCH, Status, best, line};
 
-use crate::data::{Classes, Part};
+use crate::data::Part;
 use crate::error::UsageError;
 use crate::files::{folder_of, write_atomically};
 use crate::model::Net;
+use crate::predict::Knowledge;
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, EpochRecord, StepRecord};
 use crate::weights;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -177,12 +177,10 @@ impl RunFolder {
         net: &Net,
         settings: &Settings,
         epochs: &[EpochRecord],
-        classes: &Classes,
+        knowledge: &Knowledge,
     ) -> Result<()> {
-        let mut metadata = BTreeMap::from([("config".to_string(), settings.to_toml())]);
-        if let Some(names) = classes.names() {
-            metadata.insert(weights::CLASSES.into(), serde_json::to_string(names)?);
-        }
+        let mut metadata = knowledge.to_metadata()?;
+        metadata.insert("config".into(), settings.to_toml());
         if let Some(last) = epochs.last() {
             let measured = &last.measured;
             metadata.insert("epochs".into(), epochs.len().to_string());

@@ -1,6 +1,6 @@
 //! Zip archives, read within limits.
 
-use super::CLASSES;
+use super::{CLASSES, FAMILIARITY};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
@@ -21,7 +21,7 @@ const EXTRA: &str = "extra/tch_mnist.json";
 const MAX_EXTRA: u64 = 1 << 20;
 
 /// The metadata that go into it. The others say how the weights came about.
-const KEPT: [&str; 1] = [CLASSES];
+const KEPT: [&str; 2] = [CLASSES, FAMILIARITY];
 
 /// An open archive. torch puts all records of a file into one folder.
 pub(super) struct Archive<'a> {

@@ -60,6 +60,9 @@ pub fn read(path: &Path, key: Option<&str>, expected: &StateDict) -> Result<Stat
 /// The key of the metadata with the names of the classes, a list in JSON.
 pub(crate) const CLASSES: &str = "classes";
 
+/// The key of the metadata with what images of the classes look like to the net.
+pub(crate) const FAMILIARITY: &str = "familiarity";
+
 /// The metadata of a file, for formats that have some.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(contents(path)?.metadata)

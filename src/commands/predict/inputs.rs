@@ -1,9 +1,11 @@
-//! The images that the command line names: pictures, folders of them, tables of images.
+//! The images that the command line names: pictures, folders of them, files of many images.
 
 use crate::data::{decoded, sources};
-use crate::digit::{self, Digit};
+use crate::digit::{self, Digit, Found};
 use crate::error::without_panic;
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,42 +13,52 @@ use std::path::{Path, PathBuf};
 /// The largest file that is read as a picture, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// An image to predict.
-pub(super) struct Input {
-    pub(super) path: PathBuf,
-    /// Its place in a file of several images, from 0.
-    pub(super) index: Option<usize>,
-    pub(super) digit: Digit,
+/// A picture on stdin may be in the form that a browser's canvas gives: `data:image/png;base64,...`.
+const DATA_URL: &[u8] = b"data:";
+
+/// How a picture is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// All its digits.
+    All,
+    /// As one digit.
+    One,
+    /// As it is.
+    Raw,
 }
 
-/// The images of all files in turn.
-pub(super) struct Inputs;
+/// A picture, or an image of a file of many.
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    /// Its place in a file of many images, from 0.
+    pub(super) index: Option<usize>,
+    /// At least one.
+    pub(super) digits: Vec<Found>,
+}
 
-impl Inputs {
-    /// Opens the tables among `images` and lists the folders; pictures are read when their turn comes.
-    pub(super) fn open(images: &[PathBuf], raw: bool) -> Result<impl Iterator<Item = Result<Input>>> {
-        let mut inputs: Vec<Box<dyn Iterator<Item = Result<Input>>>> = Vec::new();
-        for path in images {
-            if path.is_dir() {
-                let pictures = pictures(path)?;
-                inputs.push(Box::new(pictures.into_iter().map(move |path| picture(path, raw))));
-            } else if sources::is_table(path) {
-                inputs.push(Box::new(table(path)?));
-            } else {
-                inputs.push(Box::new(std::iter::once(path.clone()).map(move |path| picture(path, raw))));
-            }
+/// The images of all files in turn. Pictures are read when their turn comes.
+pub(super) fn inputs(images: &[PathBuf], how: How) -> Result<impl Iterator<Item = Result<Input>>> {
+    let mut inputs: Vec<Box<dyn Iterator<Item = Result<Input>>>> = Vec::new();
+    for path in images {
+        if path.is_dir() {
+            let pictures: Vec<_> = sources::pictures(path).collect();
+            let folder = path.display();
+            ensure!(!pictures.is_empty(), "the folder {folder} holds no .{}", digit::ENDINGS.join(", ."));
+            inputs.push(Box::new(pictures.into_iter().map(move |path| picture(path?, how))));
+        } else if sources::is_table(path) {
+            inputs.push(Box::new(table(path)?));
+        } else {
+            inputs.push(Box::new(std::iter::once(path.clone()).map(move |path| picture(path, how))));
         }
-        Ok(inputs.into_iter().flatten())
     }
+    Ok(inputs.into_iter().flatten())
 }
 
 /// The images of a file that holds many. Of training and test images only the latter are new to the net.
 fn table(path: &Path) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
     let mut portions = sources::open(path)?;
-    if portions.len() > 1 {
-        let has_test = portions.iter().any(|portion| portion.is_test());
-        portions.retain(|portion| !has_test || portion.is_test());
-    }
+    let has_test = portions.iter().any(|portion| portion.is_test());
+    portions.retain(|portion| !has_test || portion.is_test());
     ensure!(!portions.is_empty(), "{} holds labels, not images", path.display());
     let path = path.to_path_buf();
     let records = portions.into_iter().flat_map(|portion| portion.records).enumerate();
@@ -56,32 +68,16 @@ fn table(path: &Path) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
             decoded(&record).with_context(|| record.place.clone())
         };
         let digit = read().with_context(|| format!("{} cannot be predicted", path.display()))?;
-        Ok(Input { path: path.clone(), index: Some(index), digit })
+        Ok(Input { path: path.clone(), index: Some(index), digits: vec![Found::whole(digit)] })
     }))
 }
 
-/// The pictures in a folder, sorted by name.
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    let cannot = || format!("the folder {} cannot be read", folder.display());
-    let mut pictures = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(cannot)? {
-        let path = entry.with_context(cannot)?.path();
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if digit::ENDINGS.contains(&ending.as_str()) {
-            pictures.push(path);
-        }
-    }
-    ensure!(!pictures.is_empty(), "the folder {} holds no .{}", folder.display(), digit::ENDINGS.join(", ."));
-    pictures.sort();
-    Ok(pictures)
+fn picture(path: PathBuf, how: How) -> Result<Input> {
+    let digits = digits_in(&path, how).with_context(|| format!("{} cannot be predicted", path.display()))?;
+    Ok(Input { path, index: None, digits })
 }
 
-fn picture(path: PathBuf, raw: bool) -> Result<Input> {
-    let digit = digit_in(&path, raw).with_context(|| format!("{} cannot be predicted", path.display()))?;
-    Ok(Input { path, index: None, digit })
-}
-
-fn digit_in(path: &Path, raw: bool) -> Result<Digit> {
+fn digits_in(path: &Path, how: How) -> Result<Vec<Found>> {
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -91,7 +87,22 @@ fn digit_in(path: &Path, raw: bool) -> Result<Digit> {
         File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     }
     ensure!(bytes.len() as u64 <= MAX_BYTES, "it has more than {} MiB", MAX_BYTES >> 20);
-    let read = || if raw { digit::read_raw(&bytes) } else { Ok(digit::read(&bytes)?.digit) };
+    if bytes.starts_with(DATA_URL) {
+        bytes = data_of(&bytes)?;
+    }
     // A decoder's mistake must not end a batch.
-    without_panic(read)
+    without_panic(|| match how {
+        How::All => digit::read_all(&bytes),
+        How::One => Ok(vec![digit::read(&bytes)?]),
+        How::Raw => Ok(vec![Found::whole(digit::read_raw(&bytes)?)]),
+    })
+}
+
+/// The bytes in a `data:` URL (RFC 2397).
+fn data_of(url: &[u8]) -> Result<Vec<u8>> {
+    let expected = "it is a data: URL, but not one in base64, such as data:image/png;base64,...";
+    let url = std::str::from_utf8(url).ok().context(expected)?;
+    let (kind, data) = url.split_once(',').context(expected)?;
+    ensure!(kind.ends_with(";base64"), expected);
+    BASE64_STANDARD.decode(data.trim()).context(expected)
 }

@@ -5,6 +5,7 @@ use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
 use crate::observe::{LogFormat, TensorBoard, say};
+use crate::predict::{Familiarity, Knowledge};
 use crate::report::{self, duration};
 use crate::run_folder::{DONE, Done, RunFolder, Status, WEIGHTS, best, line};
 use crate::settings::Settings;
@@ -32,8 +33,8 @@ impl Finish<'_> {
         let epochs = &self.run.history().epochs;
         let ended = ended.and_then(|ending| {
             if ending != Ending::Interrupted {
-                let classes = &self.data.train.classes;
-                self.folder.write_weights(self.run.measured_net(), self.settings, epochs, classes)?;
+                let (net, knowledge) = (self.run.measured_net(), self.knowledge());
+                self.folder.write_weights(net, self.settings, epochs, &knowledge)?;
             }
             Ok(ending)
         });
@@ -65,6 +66,18 @@ impl Finish<'_> {
                 Ok(Outcome::Done)
             }
         }
+    }
+
+    /// What `predict` will want to know. A run without a report is one of many, and not meant for that.
+    fn knowledge(&self) -> Knowledge {
+        let train = &self.data.train;
+        let measure = || Familiarity::measure(self.run.measured_net(), train);
+        let measured = if self.settings.run.report { without_panic(measure) } else { Ok(None) };
+        let familiarity = measured.unwrap_or_else(|error| {
+            tracing::warn!("what digits look like to the net was not measured: {}", sentence(&error));
+            None
+        });
+        Knowledge { classes: (*train.classes).clone(), familiarity }
     }
 
     /// The last line of `metrics.jsonl` and of `--log-format json`.
@@ -110,7 +123,7 @@ impl Finish<'_> {
                 tensorboard.finish(&report::pictures_of(&findings, measured)?, true)?;
             }
             if wants_report {
-                report::write_run(folder, &findings, self.data)?;
+                report::write_run(folder, self.run.measured_net(), &findings, self.data)?;
             }
             Ok(())
         };

@@ -4,10 +4,11 @@
 use super::{FORMS, Form, Image, Portion, Record, head, open, part_of};
 use crate::data::Part;
 use crate::digit;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, ensure};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 /// Where torchvision keeps the files of a dataset, below its root.
 const TORCHVISION: [&str; 5] = ["raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "EMNIST/raw"];
@@ -102,15 +103,14 @@ fn has_classes(path: &Path) -> bool {
     let Ok(folders) = subfolders(path) else { return false };
     let of_part = folders.iter().find(|(name, _)| part_of(name).is_some());
     let root = of_part.map_or(path, |(_, folder)| folder);
-    let pictures = |(_, folder): &(String, PathBuf)| pictures(folder).is_ok_and(|it| !it.is_empty());
-    subfolders(root).is_ok_and(|classes| classes.iter().any(pictures))
+    subfolders(root).is_ok_and(|classes| classes.iter().any(|(_, folder)| pictures(folder).next().is_some()))
 }
 
 /// The pictures in the subfolders of `path`, one of each class in turn, so that the first N images are of all classes.
 fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
     let mut classes = BTreeMap::new();
     for (name, folder) in subfolders(path)? {
-        let files = pictures(&folder)?;
+        let files = pictures(&folder).collect::<Result<Vec<_>>>()?;
         if !files.is_empty() {
             classes.insert(name, files.into_iter());
         }
@@ -143,23 +143,20 @@ fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
     })
 }
 
-/// The pictures in `folder` and below, by name; hidden files and those of other endings are left out.
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let is_shown =
-        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
-    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown) {
-        match entry {
-            Ok(entry) if entry.file_type().is_file() && is_picture(entry.path()) => found.push(entry.into_path()),
-            Ok(_) => {}
-            Err(error) => {
-                let path = error.path().unwrap_or(folder).display().to_string();
-                match error.io_error().map(std::io::Error::kind) {
-                    Some(std::io::ErrorKind::NotFound) => bail!("{path} is a link to a file that is missing"),
-                    _ => return Err(error).context(format!("{path} cannot be read")),
-                }
-            }
+/// The pictures in `folder` and below, by name. Hidden files and those of other endings are left out; a dead link and a folder
+/// that cannot be read are errors.
+pub(crate) fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
+    let is_shown = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
+    let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown);
+    let folder = folder.to_path_buf();
+    entries.filter_map(move |entry| match entry {
+        Ok(entry) => (entry.file_type().is_file() && is_picture(entry.path())).then(|| Ok(entry.into_path())),
+        Err(error) => {
+            let path = error.path().unwrap_or(&folder).display().to_string();
+            Some(Err(match error.io_error().map(std::io::Error::kind) {
+                Some(ErrorKind::NotFound) => anyhow!("{path} is a link to a file that is missing"),
+                _ => anyhow!(error).context(format!("{path} cannot be read")),
+            }))
         }
-    }
-    Ok(found)
+    })
 }

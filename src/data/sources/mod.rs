@@ -6,6 +6,8 @@ mod idx;
 mod numpy;
 mod parquet;
 
+pub(crate) use folder::pictures;
+
 use super::Part;
 use crate::digit::Digit;
 use crate::error::without_panic;

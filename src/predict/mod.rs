@@ -1,0 +1,139 @@
+//! Which class an image shows, by a net from a file: the class, and whether the image looks like any class at all.
+
+mod familiarity;
+mod reading;
+
+pub(crate) use familiarity::Familiarity;
+pub(crate) use reading::Reading;
+
+use crate::data::{Classes, pixel_table};
+use crate::digit::Digit;
+use crate::model::Net;
+use crate::shape::SIDE;
+use crate::weights;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// A net, and what is known about its classes.
+pub(crate) struct Predictor {
+    pub(crate) net: Net,
+    pub(crate) device: Device,
+    pub(crate) knowledge: Knowledge,
+}
+
+/// What a weights file says about the classes: their names, and what they look like to the net.
+pub(crate) struct Knowledge {
+    /// What the classes are called.
+    pub(crate) classes: Classes,
+    /// `None` if it was not measured.
+    pub(crate) familiarity: Option<Familiarity>,
+}
+
+impl Knowledge {
+    /// As the metadata of a weights file.
+    pub(crate) fn to_metadata(&self) -> Result<BTreeMap<String, String>> {
+        let mut metadata = BTreeMap::new();
+        if let Some(names) = self.classes.names() {
+            metadata.insert(weights::CLASSES.into(), serde_json::to_string(names)?);
+        }
+        if let Some(familiarity) = &self.familiarity {
+            metadata.insert(weights::FAMILIARITY.into(), familiarity.to_text()?);
+        }
+        Ok(metadata)
+    }
+
+    /// From the metadata of a weights file, which may have none of it.
+    pub(crate) fn from_metadata(metadata: &BTreeMap<String, String>) -> Result<Knowledge> {
+        let classes = metadata.get(weights::CLASSES).map(|names| serde_json::from_str(names)).transpose();
+        let familiarity = metadata.get(weights::FAMILIARITY).map(|text| Familiarity::from_text(text)).transpose();
+        Ok(Knowledge {
+            classes: classes.context("the names of its classes are damaged")?.unwrap_or_default(),
+            familiarity: familiarity.context("what it says about familiar images is damaged")?,
+        })
+    }
+}
+
+/// What the net says about one image.
+#[derive(Clone, Debug)]
+pub(crate) struct Prediction {
+    /// The most probable class.
+    pub(crate) digit: usize,
+    /// The second.
+    pub(crate) runner_up: usize,
+    /// Of each class.
+    pub(crate) probabilities: Vec<f64>,
+    /// Whether the image looks like none of the classes; `None` if that was not judged.
+    pub(crate) unsure: Option<bool>,
+}
+
+/// The outputs of one block for one image, each from 0 for the lowest to 255 for the highest.
+pub(crate) struct Maps {
+    pub(crate) name: &'static str,
+    pub(crate) channels: i64,
+    pub(crate) height: i64,
+    pub(crate) width: i64,
+    /// channels x height x width.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Predictor {
+    /// What the net says about each of `digits`.
+    pub(crate) fn classify(&self, digits: &[Digit]) -> Result<Vec<Prediction>> {
+        if digits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _no_grad = tch::no_grad_guard();
+        let outputs = self.net.forward_blocks(&images(digits)?.f_to_device(self.device)?);
+        let unsure = self.knowledge.familiarity.as_ref().map(|it| it.unsure(&outputs)).transpose()?;
+        let output = self.net.log_probabilities(&outputs).f_exp()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        let numbers = Vec::<f64>::try_from(output.f_reshape([-1])?)?;
+        let rows = numbers.chunks(numbers.len() / digits.len()).enumerate();
+        rows.map(|(k, row)| Prediction::of(row, unsure.as_ref().map(|unsure| unsure[k]))).collect()
+    }
+
+    /// The outputs of each block for `digit`.
+    pub(crate) fn maps(&self, digit: &Digit) -> Result<Vec<Maps>> {
+        let _no_grad = tch::no_grad_guard();
+        let outputs = self.net.forward_blocks(&images(&[*digit])?.f_to_device(self.device)?);
+        outputs.into_iter().map(|(name, output)| Maps::of(name, &output)).collect()
+    }
+}
+
+/// The net's input: float32 [N, 1, 28, 28], normalised, on the CPU.
+fn images(digits: &[Digit]) -> Result<Tensor> {
+    let bytes = Tensor::from_slice(digits.as_flattened()).f_to_kind(Kind::Int64)?;
+    Ok(pixel_table().f_index_select(0, &bytes)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?)
+}
+
+impl Prediction {
+    fn of(probabilities: &[f64], unsure: Option<bool>) -> Result<Prediction> {
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let [digit, runner_up, ..] = order[..] else { return None.context("the net has fewer than two classes") };
+        Ok(Prediction { digit, runner_up, probabilities: probabilities.to_vec(), unsure })
+    }
+
+    pub(crate) fn probability(&self) -> f64 {
+        self.probabilities[self.digit]
+    }
+
+    pub(crate) fn runner_up_probability(&self) -> f64 {
+        self.probabilities[self.runner_up]
+    }
+}
+
+impl Maps {
+    /// Of a block's output [1, C, H, W].
+    fn of(name: &'static str, output: &Tensor) -> Result<Maps> {
+        let &[_, channels, height, width] = &output.size()[..] else {
+            return None.context("a block's output has 4 sizes");
+        };
+        let (low, high) = (output.f_min()?, output.f_max()?);
+        let range = f64::try_from(high.f_sub(&low)?)?.max(f64::from(f32::MIN_POSITIVE));
+        let bytes =
+            output.f_sub(&low)?.f_mul_scalar(255.0 / range)?.f_round()?.f_clamp(0, 255)?.f_to_kind(Kind::Uint8)?;
+        let bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+        Ok(Maps { name, channels, height, width, bytes })
+    }
+}
