@@ -12,7 +12,8 @@ pub(super) fn shrink(image: &Grey, width: u32, height: u32) -> Grey {
     Grey::from_fn(width, height, |x, y| {
         let (columns, rows) = (span(x, width, image.width()), span(y, height, image.height()));
         let count = (columns.len() * rows.len()) as f32;
-        let sum: f32 = rows.flat_map(|y| columns.clone().map(move |x| (x, y))).map(|(x, y)| image.get_pixel(x, y).0[0]).sum();
+        let sum: f32 =
+            rows.flat_map(|y| columns.clone().map(move |x| (x, y))).map(|(x, y)| image.get_pixel(x, y).0[0]).sum();
         Luma([sum / count])
     })
 }
@@ -44,7 +45,8 @@ pub(super) fn blur(image: &Grey, sigma: f32) -> Grey {
         let mut blurred = Vec::with_capacity(width * height);
         for row in image.as_raw().chunks_exact(width) {
             let at = |k: i64| row[k.clamp(0, width as i64 - 1) as usize];
-            let mean = |x: usize| weights.iter().zip(x as i64 - radius..).map(|(weight, k)| weight * at(k)).sum::<f32>();
+            let mean =
+                |x: usize| weights.iter().zip(x as i64 - radius..).map(|(weight, k)| weight * at(k)).sum::<f32>();
             blurred.extend((0..width).map(mean));
         }
         // Transposed, so that a second pass blurs the columns.

@@ -4,9 +4,8 @@ use anyhow::{Result, bail};
 use image::ImageFormat;
 
 /// The endings of the files that are read, in lower case.
-pub const ENDINGS: &[&str] = &[
-    "png", "jpg", "jpeg", "jfif", "bmp", "gif", "webp", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "pam", "ico",
-];
+pub const ENDINGS: &[&str] =
+    &["png", "jpg", "jpeg", "jfif", "bmp", "gif", "webp", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "pam", "ico"];
 
 /// The formats that are read, and their names.
 const READABLE: [(ImageFormat, &str); 8] = [

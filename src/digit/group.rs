@@ -15,9 +15,10 @@ const BROKEN: f32 = 0.1;
 const LOOSE: f32 = 0.25;
 const LOOSE_BESIDE: f32 = 0.12;
 
-/// A small piece has less than this share of the height and of the ink of the digit that it belongs to.
+/// A small piece has at most this share of the height and of the ink of what it belongs to: the loop of a 6 may have more ink
+/// than the stroke above it.
 const SMALL_HEIGHT: f32 = 0.6;
-const SMALL_INK: f32 = 0.7;
+const SMALL_INK: f32 = 1.2;
 
 /// One piece lies above another if they share this part of the narrower one's width.
 const ABOVE: f32 = 0.4;
@@ -60,7 +61,7 @@ fn nearest_pair(pieces: &[Piece], tallest: f32, width: usize) -> Option<(usize, 
 /// How near two pieces must be to belong together.
 fn reach(a: &Piece, b: &Piece) -> f32 {
     let shared = shared((a.bounds.x, a.bounds.width), (b.bounds.x, b.bounds.width));
-    let (small, large) = if a.pixels.len() < b.pixels.len() { (a, b) } else { (b, a) };
+    let (small, large) = if a.bounds.height < b.bounds.height { (a, b) } else { (b, a) };
     let is_small = small.bounds.height as f32 <= SMALL_HEIGHT * large.bounds.height as f32
         && small.pixels.len() as f32 <= SMALL_INK * large.pixels.len() as f32;
     match (is_small, shared >= ABOVE) {
@@ -121,7 +122,8 @@ fn in_reading_order(mut digits: Vec<Piece>) -> Vec<Piece> {
         }
     }
     let middle = |line: &Vec<Piece>| {
-        line.iter().map(|digit| digit.bounds.y as f32 + digit.bounds.height as f32 / 2.0).sum::<f32>() / line.len() as f32
+        line.iter().map(|digit| digit.bounds.y as f32 + digit.bounds.height as f32 / 2.0).sum::<f32>()
+            / line.len() as f32
     };
     lines.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
     lines.concat()
