@@ -8,12 +8,13 @@ use image::Luma;
 /// The shade of paper is smooth: it is estimated on a copy of this longest side.
 const COARSE_SIDE: u32 = 96;
 
-/// Whatever is narrower than twice this share of the picture's shorter side is ink on paper, not a shade of it. The lines of a
-/// bold digit that fills a picture are a fifth of it.
+/// Whatever is narrower than twice this share of the picture's longest side is ink on paper, not a shade of it: the lines of a
+/// bold digit that fills a picture are a fifth of it. In a long row of digits it is this share of the shorter side.
 const WIDEST_INK: f32 = 0.12;
+const WIDEST_IN_ROW: f32 = 0.3;
 
 /// Within this share of the longest side around an edge of ink, less than half is ink.
-const MINORITY: f32 = 0.15;
+const MINORITY: f32 = 0.3;
 
 /// The edges of ink are at least this share of the steepest slope in the picture; those of shadows are not.
 const SHARP: f32 = 0.3;
@@ -116,7 +117,8 @@ fn shade(coarse: &Grey, surface: &[f32]) -> Grey {
     let (width, height) = coarse.dimensions();
     let at = |values: &[f32], x: u32, y: u32| values[(y * width + x) as usize];
     let missed = Grey::from_fn(width, height, |x, y| Luma([coarse.get_pixel(x, y).0[0] - at(surface, x, y)]));
-    let radius = ((WIDEST_INK * width.min(height) as f32).round() as u32).max(1);
+    let widest = (WIDEST_INK * width.max(height) as f32).min(WIDEST_IN_ROW * width.min(height) as f32);
+    let radius = (widest.round() as u32).max(1);
     // A closing, the largest and then the smallest value around, fills dark parts narrower than its window: lines of paper
     // with the first, ink with the second.
     let missed = around(&around(&missed, 1, f32::max), 1, f32::min);
