@@ -28,20 +28,17 @@ const SIDE_COVERED: f32 = 0.7;
 /// So many of a box's four sides are there; a cut may have taken the others.
 const SIDES: usize = 2;
 
-/// The pieces that are not boxes with a digit in them.
+/// The pieces that are not boxes, clear of the picture's edges, with a digit in them.
 pub(super) fn without_boxes(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
-    let is_box: Vec<bool> = pieces.iter().map(|piece| is_box(piece, &pieces, mask.width)).collect();
+    let is_box: Vec<bool> =
+        pieces.iter().map(|piece| clear(piece, mask) && is_box(piece, &pieces, mask.width)).collect();
     pieces.into_iter().zip(is_box).filter(|(_, is_box)| !is_box).map(|(piece, _)| piece).collect()
 }
 
 /// The pieces that are not frames. A picture whose only ink looks like a frame keeps it: it may be a digit cut tightly.
 pub(super) fn without_frames(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
-    let tallest_clear = pieces
-        .iter()
-        .filter(|piece| sides_touched(piece, mask) == [false; 4])
-        .map(|piece| piece.bounds.height)
-        .max()
-        .unwrap_or(0);
+    let tallest_clear =
+        pieces.iter().filter(|piece| clear(piece, mask)).map(|piece| piece.bounds.height).max().unwrap_or(0);
     let frame = |piece: &Piece| {
         is_box(piece, &pieces, mask.width)
             || tallest_clear as f32 >= LEAST_DIGIT * mask.height as f32
@@ -55,6 +52,11 @@ pub(super) fn without_frames(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
 fn sides_touched(piece: &Piece, mask: &Mask) -> [bool; 4] {
     let Bounds { x, y, width, height } = piece.bounds;
     [x == 0, (x + width) as usize == mask.width, y == 0, (y + height) as usize == mask.height]
+}
+
+/// Whether a piece touches none of the picture's edges.
+fn clear(piece: &Piece, mask: &Mask) -> bool {
+    sides_touched(piece, mask) == [false; 4]
 }
 
 /// Whether a piece lies along an edge of the picture.
