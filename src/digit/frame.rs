@@ -12,7 +12,7 @@ const ALONG_ITSELF: f32 = 0.6;
 const SHALLOW: f32 = 0.08;
 
 /// A bar from edge to edge is so many times as long as a digit is high. If it were longer, the digit beside it would be a speck.
-const LONGER_THAN_DIGIT: f32 = 1.25;
+const LONGER_THAN_DIGIT: f32 = 1.4;
 const LONGEST_TO_DIGIT: f32 = 4.0;
 
 /// Edges are dropped if there is a piece clear of them that has at least this share of the picture's height: a digit.
@@ -28,24 +28,21 @@ const SIDE_COVERED: f32 = 0.7;
 /// So many of a box's four sides are there; a cut may have taken the others.
 const SIDES: usize = 2;
 
-/// The pieces that are not boxes with a digit in them.
+/// The pieces that are not boxes, clear of the picture's edges, with a digit in them.
 pub(super) fn without_boxes(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
-    let is_box: Vec<bool> = pieces.iter().map(|piece| is_box(piece, &pieces, mask.width)).collect();
+    let is_box: Vec<bool> =
+        pieces.iter().map(|piece| clear(piece, mask) && is_box(piece, &pieces, mask.width)).collect();
     pieces.into_iter().zip(is_box).filter(|(_, is_box)| !is_box).map(|(piece, _)| piece).collect()
 }
 
 /// The pieces that are not frames. A picture whose only ink looks like a frame keeps it: it may be a digit cut tightly.
 pub(super) fn without_frames(pieces: Vec<Piece>, mask: &Mask) -> Vec<Piece> {
-    let tallest_clear = pieces
-        .iter()
-        .filter(|piece| sides_touched(piece, mask) == [false; 4])
-        .map(|piece| piece.bounds.height)
-        .max()
-        .unwrap_or(0);
+    let tallest_clear =
+        pieces.iter().filter(|piece| clear(piece, mask)).map(|piece| piece.bounds.height).max().unwrap_or(0);
     let frame = |piece: &Piece| {
         is_box(piece, &pieces, mask.width)
             || tallest_clear as f32 >= LEAST_DIGIT * mask.height as f32
-                && (is_edge(piece, mask) || is_bar(piece, mask, tallest_clear))
+                && (is_edge(piece, mask, tallest_clear) || is_bar(piece, mask, tallest_clear))
     };
     let left: Vec<Piece> = pieces.iter().filter(|piece| !frame(piece)).cloned().collect();
     if left.is_empty() { pieces } else { left }
@@ -57,16 +54,22 @@ fn sides_touched(piece: &Piece, mask: &Mask) -> [bool; 4] {
     [x == 0, (x + width) as usize == mask.width, y == 0, (y + height) as usize == mask.height]
 }
 
+/// Whether a piece touches none of the picture's edges.
+fn clear(piece: &Piece, mask: &Mask) -> bool {
+    sides_touched(piece, mask) == [false; 4]
+}
+
 /// Whether a piece lies along an edge of the picture.
-fn is_edge(piece: &Piece, mask: &Mask) -> bool {
+fn is_edge(piece: &Piece, mask: &Mask, digit: u32) -> bool {
     let count = |on: &dyn Fn(usize, usize) -> bool| {
         piece.pixels.iter().filter(|&&k| on(k % mask.width, k / mask.width)).count() as f32
     };
     let Bounds { width, height, .. } = piece.bounds;
     let upright = [count(&|x, _| x == 0), count(&|x, _| x + 1 == mask.width)];
     let level = [count(&|_, y| y == 0), count(&|_, y| y + 1 == mask.height)];
+    let longer = width.max(height) as f32 >= LONGER_THAN_DIGIT * digit as f32;
     let lies = |contact: f32, side: usize, length: u32, depth: u32, across: usize| {
-        let long = contact >= ALONG_SIDE * side as f32;
+        let long = contact >= ALONG_SIDE * side as f32 && longer;
         let remains = contact >= ALONG_ITSELF * length as f32 && depth as f32 <= SHALLOW * across as f32;
         long || contact > 0.0 && remains
     };

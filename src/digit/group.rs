@@ -11,13 +11,15 @@ const MOST_PIECES: usize = 200;
 /// Pieces one above the other belong together if they are this near: a stroke that the pen missed for a moment.
 const BROKEN: f32 = 0.1;
 
-/// A small piece, such as the bar of a 5, belongs to a digit this near if it lies above or below it, else to one half as near.
+/// A small piece, such as the bar of a 5, belongs to a digit this near if it lies above or below it, else to one this near.
+/// So do pieces whose rectangles overlap.
 const LOOSE: f32 = 0.25;
-const LOOSE_BESIDE: f32 = 0.12;
+const LOOSE_BESIDE: f32 = 0.18;
 
-/// A small piece has less than this share of the height and of the ink of the digit that it belongs to.
+/// A small piece has at most this share of the height and of the ink of what it belongs to: the loop of a 6 may have more ink
+/// than the stroke above it.
 const SMALL_HEIGHT: f32 = 0.6;
-const SMALL_INK: f32 = 0.7;
+const SMALL_INK: f32 = 1.2;
 
 /// One piece lies above another if they share this part of the narrower one's width.
 const ABOVE: f32 = 0.4;
@@ -59,11 +61,14 @@ fn nearest_pair(pieces: &[Piece], tallest: f32, width: usize) -> Option<(usize, 
 
 /// How near two pieces must be to belong together.
 fn reach(a: &Piece, b: &Piece) -> f32 {
-    let shared = shared((a.bounds.x, a.bounds.width), (b.bounds.x, b.bounds.width));
-    let (small, large) = if a.pixels.len() < b.pixels.len() { (a, b) } else { (b, a) };
+    let across = shared((a.bounds.x, a.bounds.width), (b.bounds.x, b.bounds.width));
+    let down = shared((a.bounds.y, a.bounds.height), (b.bounds.y, b.bounds.height));
+    let (small, large) = if a.bounds.height < b.bounds.height { (a, b) } else { (b, a) };
     let is_small = small.bounds.height as f32 <= SMALL_HEIGHT * large.bounds.height as f32
         && small.pixels.len() as f32 <= SMALL_INK * large.pixels.len() as f32;
-    match (is_small, shared >= ABOVE) {
+    let above = across >= ABOVE;
+    match (is_small, above) {
+        _ if above && down > 0.0 => LOOSE,
         (true, true) => LOOSE,
         (true, false) => LOOSE_BESIDE,
         (false, true) => BROKEN,

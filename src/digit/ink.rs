@@ -52,7 +52,8 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let Relief { pixels: relief, noise } = relief(grey);
     let values = relief.as_raw();
     let highest = values.iter().fold(0.0, |a: f32, &b| a.max(b));
-    ensure!(highest >= LEAST_CONTRAST.max(CONTRAST_TO_NOISE * noise), "it shows nothing: it is all one colour");
+    ensure!(highest >= LEAST_CONTRAST, "it shows nothing: it is all one colour");
+    ensure!(highest >= CONTRAST_TO_NOISE * noise, "it shows nothing: no ink stands out from its noise");
 
     let usual = otsu(values, highest);
     let contrast = median(values.iter().copied().filter(|value| *value >= usual).collect());
@@ -64,7 +65,7 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let mask = lines::without_lines(&mask.with(&frame::without_boxes(pieces, &mask)));
     let pieces = frame::without_frames(mask.pieces(), &mask);
     let pieces = frame::without_frames(sharpened(pieces, values, &mask), &mask);
-    ensure!(!pieces.is_empty(), "it shows nothing: it is all one colour");
+    ensure!(!pieces.is_empty(), "it shows nothing: no ink stands out from its paper");
     Ok(Ink { relief, pieces })
 }
 

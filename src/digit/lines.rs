@@ -11,8 +11,9 @@ const THICKEST: f32 = 1.0 / 60.0;
 /// Paper is held askew by up to this slope, 3 degrees.
 const STEEPEST: f32 = 0.05;
 
-/// A line is seen on this share of its length; ink hides the rest.
+/// A line is seen on this share of its length, ink hides the rest; and one of [`SEVERAL`] on this smaller share.
 const SEEN: f32 = 0.5;
+const SEEN_OF_SEVERAL: f32 = 0.3;
 
 /// A line begins and ends within this share of the length from the edges, unless it is one of [`SEVERAL`].
 const NEAR_EDGE: f32 = 0.06;
@@ -122,21 +123,22 @@ fn lines(mask: &Mask, thin: &[Thin], slope: f32) -> Vec<(usize, usize)> {
     let peak = |row: usize| {
         (row.saturating_sub(2)..(row + 3).min(counts.len())).all(|other| (counts[other], other) <= (counts[row], row))
     };
-    let found: Vec<(usize, Vec<&Thin>)> = (0..mask.height)
-        .filter(|&row| seen(row) as f32 >= SEEN * mask.width as f32 && peak(row))
-        .map(|row| (row, by_row[row.saturating_sub(1)..(row + 2).min(mask.height)].concat()))
-        .collect();
+    let at_least = |share: f32| -> Vec<usize> {
+        (0..mask.height).filter(|&row| seen(row) as f32 >= share * mask.width as f32 && peak(row)).collect()
+    };
+    let several = at_least(SEEN).len() >= SEVERAL;
+    let runs = |row: usize| by_row[row.saturating_sub(1)..(row + 2).min(mask.height)].concat();
     let edge = NEAR_EDGE * mask.width as f32;
     let whole = |runs: &[&Thin]| {
         let (first, last) = runs.iter().fold((usize::MAX, 0), |(low, high), run| (low.min(run.x), high.max(run.x)));
         (first as f32) <= edge && (last + 1) as f32 >= mask.width as f32 - edge
     };
-    let several = found.len() >= SEVERAL;
     let thickness = |mut runs: Vec<&Thin>| {
         let middle = runs.len() / 2;
         runs.select_nth_unstable_by_key(middle, |run| run.thickness).1.thickness
     };
-    found.into_iter().filter(|(_, runs)| several || whole(runs)).map(|(row, runs)| (row, thickness(runs))).collect()
+    let rows = at_least(if several { SEEN_OF_SEVERAL } else { SEEN }).into_iter().map(|row| (row, runs(row)));
+    rows.filter(|(_, runs)| several || whole(runs)).map(|(row, runs)| (row, thickness(runs))).collect()
 }
 
 #[cfg(test)]

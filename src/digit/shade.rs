@@ -8,12 +8,16 @@ use image::Luma;
 /// The shade of paper is smooth: it is estimated on a copy of this longest side.
 const COARSE_SIDE: u32 = 96;
 
-/// Whatever is narrower than twice this share of the picture's shorter side is ink on paper, not a shade of it. The lines of a
-/// bold digit that fills a picture are a fifth of it.
+/// Whatever is narrower than twice this share of the picture's longest side is ink on paper, not a shade of it: the lines of a
+/// bold digit that fills a picture are a fifth of it. In a long row of digits it is this share of the shorter side.
 const WIDEST_INK: f32 = 0.12;
+const WIDEST_IN_ROW: f32 = 0.3;
 
-/// Within this share of the longest side around any pixel, less than half is ink.
-const MINORITY: f32 = 0.25;
+/// Within this share of the longest side around an edge of ink, less than half is ink.
+const MINORITY: f32 = 0.3;
+
+/// The edges of ink are at least this share of the steepest slope in the picture; those of shadows are not.
+const SHARP: f32 = 0.3;
 
 /// The shade between pixels of paper is averaged over this share of the longest side: finer than the edge of a soft shadow.
 const SMOOTHING: f32 = 0.04;
@@ -24,6 +28,9 @@ const LIKE_PAPER: f32 = 8.0;
 /// A soft shadow changes by at most this much from one coarse pixel to the next, in grey levels; ink changes by more.
 const GENTLE: f32 = 9.0;
 
+/// Faint ink changes by more than this share of its contrast.
+const GENTLE_TO_INK: f32 = 0.08;
+
 /// Rounds of averaging; each takes away most of what the one before missed.
 const PASSES: usize = 3;
 
@@ -33,8 +40,10 @@ const MOST_GAIN: f32 = 4.0;
 /// Grain is finer than this share of the longest side, lines are not: it is blurred away.
 const GRAIN: f32 = 1.0 / 600.0;
 
-/// The standard deviation of a normal distribution is this many times its median absolute deviation.
-const DEVIATIONS_PER_MEDIAN: f32 = 1.4826;
+/// This share of a picture is paper, whatever ink and lines there are; and the standard deviation of a normal distribution is so
+/// many times the largest of its smallest deviations of this share.
+const QUIETEST: f32 = 0.3;
+const DEVIATIONS_PER_QUIETEST: f32 = 2.595;
 
 /// Rounds of reweighting in the fit of a quadratic surface.
 const ROUNDS: usize = 16;
@@ -68,8 +77,14 @@ pub(super) fn relief(grey: &Grey) -> Relief {
     });
     let grain = GRAIN * width.max(height) as f32;
     let pixels = if grain > 0.3 { blur(&pixels, grain) } else { pixels };
-    let deviations = pixels.pixels().map(|pixel| pixel.0[0].abs()).collect();
-    Relief { noise: DEVIATIONS_PER_MEDIAN * median(deviations), pixels }
+    Relief { noise: noise(&pixels), pixels }
+}
+
+/// The standard deviation of paper from 0, from the pixels nearest to 0.
+fn noise(relief: &Grey) -> f32 {
+    let mut deviations: Vec<f32> = relief.pixels().map(|pixel| pixel.0[0].abs()).collect();
+    let middle = (QUIETEST * deviations.len() as f32) as usize;
+    DEVIATIONS_PER_QUIETEST * *deviations.select_nth_unstable_by(middle, f32::total_cmp).1
 }
 
 /// Whether ink is lighter than paper. It is the minority wherever it is, so the third moment of the differences from the median
@@ -85,8 +100,16 @@ fn is_ink_light(coarse: &Grey, surface: &[f32]) -> bool {
         let around = span(y, height).step_by(2).flat_map(|y| span(x, width).step_by(2).map(move |x| (x, y)));
         median(around.map(|(x, y)| flat.get_pixel(x, y).0[0]).collect())
     };
-    let lean = |(x, y, pixel): (u32, u32, &Luma<f32>)| f64::from(pixel.0[0] - median_around(x, y)).powi(3);
-    flat.enumerate_pixels().map(lean).sum::<f64>() > 0.0
+    // Only at sharp edges, which shadows do not have.
+    let values = flat.as_raw();
+    let steepest = |k: usize| {
+        let around = neighbours(k, width as usize, height as usize);
+        around.map(|other| (values[other] - values[k]).abs()).fold(0.0, f32::max)
+    };
+    let lean = |k: usize| f64::from(values[k] - median_around(k as u32 % width, k as u32 / width)).powi(3);
+    let steepness: Vec<f32> = (0..values.len()).map(steepest).collect();
+    let sharp = SHARP * steepness.iter().copied().fold(0.0, f32::max);
+    (0..values.len()).filter(|&k| steepness[k] >= sharp).map(lean).sum::<f64>() > 0.0
 }
 
 /// The shade of the paper below dark ink: the quadratic surface, plus what it misses, such as a shadow.
@@ -94,12 +117,15 @@ fn shade(coarse: &Grey, surface: &[f32]) -> Grey {
     let (width, height) = coarse.dimensions();
     let at = |values: &[f32], x: u32, y: u32| values[(y * width + x) as usize];
     let missed = Grey::from_fn(width, height, |x, y| Luma([coarse.get_pixel(x, y).0[0] - at(surface, x, y)]));
-    let radius = ((WIDEST_INK * width.min(height) as f32).round() as u32).max(1);
-    // A closing, the largest and then the smallest value around, fills dark parts narrower than its window.
+    let widest = (WIDEST_INK * width.max(height) as f32).min(WIDEST_IN_ROW * width.min(height) as f32);
+    let radius = (widest.round() as u32).max(1);
+    // A closing, the largest and then the smallest value around, fills dark parts narrower than its window: lines of paper
+    // with the first, ink with the second.
+    let missed = around(&around(&missed, 1, f32::max), 1, f32::min);
     let closed = around(&around(&missed, radius, f32::max), radius, f32::min);
 
     // It is biased towards light: average what looks like paper instead, wherever there is some.
-    let paper = like_paper(&missed, &closed, radius);
+    let paper = like_paper(&missed, &closed);
     let weight = |x: u32, y: u32| if paper[(y * width + x) as usize] { 1.0 } else { 1e-3 };
     let sigma = (SMOOTHING * width.max(height) as f32).max(0.5);
     let weights = blur(&Grey::from_fn(width, height, |x, y| Luma([weight(x, y)])), sigma);
@@ -117,21 +143,20 @@ fn shade(coarse: &Grey, surface: &[f32]) -> Grey {
     Grey::from_fn(width, height, |x, y| Luma([at(surface, x, y) + shade.get_pixel(x, y).0[0]]))
 }
 
-/// Which pixels are paper: those near the closed picture, and near the edges, where closing is wrong because its window is cut
-/// off, also those that a gentle slope joins to them.
-fn like_paper(missed: &Grey, closed: &Grey, radius: u32) -> Vec<bool> {
+/// Which pixels are paper: those near the closed picture, and those that a gentle slope joins to them. Closing fills the valley
+/// of a shadow too, and is wrong near the edges, where its window is cut off.
+fn like_paper(missed: &Grey, closed: &Grey) -> Vec<bool> {
     let (width, height) = (missed.width() as usize, missed.height() as usize);
-    let (values, closed) = (missed.as_raw(), closed.as_raw());
-    let mut paper: Vec<bool> = (0..values.len()).map(|k| (closed[k] - values[k]).abs() < LIKE_PAPER).collect();
+    let depths: Vec<f32> =
+        missed.pixels().zip(closed.pixels()).map(|(pixel, closed)| closed.0[0] - pixel.0[0]).collect();
+    let deepest = depths.iter().copied().fold(0.0, f32::max);
+    let gentle = GENTLE.min(GENTLE_TO_INK * deepest);
+    let mut paper: Vec<bool> = depths.iter().map(|depth| *depth < LIKE_PAPER.min(deepest / 2.0)).collect();
     let mut reached: Vec<usize> = (0..paper.len()).filter(|&k| paper[k]).collect();
-    let radius = radius as usize;
-    let at_edge = |k: usize| {
-        let (x, y) = (k % width, k / width);
-        x.min(width - 1 - x) < radius || y.min(height - 1 - y) < radius
-    };
+    let values = missed.as_raw();
     while let Some(k) = reached.pop() {
         for other in neighbours(k, width, height) {
-            if !paper[other] && at_edge(other) && (values[other] - values[k]).abs() < GENTLE {
+            if !paper[other] && (values[other] - values[k]).abs() < gentle {
                 paper[other] = true;
                 reached.push(other);
             }
