@@ -13,6 +13,7 @@ mod foreign;
 mod import;
 mod predict;
 mod report;
+mod serve;
 mod session;
 mod summary;
 mod train;
@@ -48,6 +49,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Predict which digit a picture shows
     Predict(predict::Args),
+    /// Serve a page to draw digits on, and an HTTP interface to the net
+    Serve(serve::Args),
     /// Print the layers, their output shapes, parameters and receptive fields
     Summary(summary::Args),
     /// Convert a weights file to another format
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),
         Command::Predict(args) => predict::run(args, verbosity),
+        Command::Serve(args) => serve::run(args, verbosity),
         Command::Report(args) => report::run(args, verbosity),
         Command::Backprop(args) => backprop::run(args),
         Command::Bench(args) => bench::run(*args, verbosity),

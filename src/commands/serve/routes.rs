@@ -1,0 +1,133 @@
+//! The page, and the HTTP interface: what each address answers.
+
+use crate::digit::{self, Found};
+use crate::error::{sentence, without_panic};
+use crate::predict::{Predictor, Reading};
+use crate::run_folder;
+use anyhow::{Context, Result, anyhow};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// Pictures that are read at a time; a request beyond that is told to come again.
+pub(super) const REQUESTS: usize = 16;
+
+/// The largest picture, in bytes.
+const MAX_BYTES: usize = 32 << 20;
+
+/// How long a picture may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a picture from a request is called in the JSON, as one on stdin is.
+const FILE: &str = "-";
+
+/// What all requests share.
+#[derive(Clone)]
+pub(super) struct App {
+    predictor: Arc<Mutex<Predictor>>,
+    requests: Arc<Semaphore>,
+}
+
+/// `?details=true&one=true`
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Options {
+    details: bool,
+    one: bool,
+}
+
+/// An answer other than 200: its status, and one sentence.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, axum::Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl App {
+    pub(super) fn new(predictor: Predictor) -> App {
+        App { predictor: Arc::new(Mutex::new(predictor)), requests: Arc::new(Semaphore::new(REQUESTS)) }
+    }
+
+    pub(super) fn routes(self) -> Router {
+        let nothing_here = || async { Refusal(StatusCode::NOT_FOUND, "there is nothing at this address".into()) };
+        let other_method =
+            || async { Refusal(StatusCode::METHOD_NOT_ALLOWED, "GET /, GET /health and POST /predict are answered".into()) };
+        Router::new()
+            .route("/", get(|| async { Html(include_str!("page.html")) }))
+            .route("/health", get(health))
+            .route("/predict", post(predict))
+            .fallback(nothing_here)
+            .method_not_allowed_fallback(other_method)
+            .with_state(self)
+    }
+}
+
+async fn health(State(app): State<App>) -> Response {
+    let free = app.requests.available_permits();
+    axum::Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "free_requests": free })).into_response()
+}
+
+async fn predict(
+    State(app): State<App>,
+    options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
+    let Ok(Query(options)) = options else {
+        return Err(bad("details and one are true or false".into()));
+    };
+    let Ok(_permit) = app.requests.clone().try_acquire_owned() else {
+        let text = format!("{REQUESTS} other pictures are being read: send it again in a moment");
+        return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text));
+    };
+    let bytes = match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BYTES)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) if is_too_long(&error) => {
+            let text = format!("the picture has more than {} MiB", MAX_BYTES >> 20);
+            return Err(Refusal(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+        Ok(Err(error)) => return Err(bad(format!("the picture did not arrive whole: {error}"))),
+        Err(_) => {
+            let text = format!("the picture did not arrive within {} s", BODY_TIMEOUT.as_secs());
+            return Err(Refusal(StatusCode::REQUEST_TIMEOUT, text));
+        }
+    };
+    let answered = spawn_blocking(move || without_panic(|| answer(&app.predictor, &bytes, &options))).await;
+    match answered.unwrap_or_else(|error| Err(anyhow!("{error}"))) {
+        Ok(text) => Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response()),
+        Err(error) => Err(bad(format!("the picture cannot be read: {}", sentence(&error)))),
+    }
+}
+
+/// Whether a body was longer than it may be.
+fn is_too_long(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+/// The JSON on a picture. Only the net's part holds up the other requests.
+fn answer(predictor: &Mutex<Predictor>, bytes: &[u8], options: &Options) -> Result<String> {
+    let found = if options.one { vec![digit::read(bytes)?] } else { digit::read_all(bytes)? };
+    // A request that panicked has left the net as it was.
+    let predictor = predictor.lock().unwrap_or_else(PoisonError::into_inner);
+    let digits: Vec<_> = found.iter().map(|found| found.digit).collect();
+    let digits: Vec<(Found, _)> = found.into_iter().zip(predictor.classify(&digits)?).collect();
+    let reading = Reading::new(&digits, &predictor.knowledge.classes);
+    let object = match options.details {
+        true => reading.detailed(FILE, &predictor).context("the net's outputs cannot be shown")?,
+        false => reading.object(FILE, None),
+    };
+    run_folder::line("prediction", &object)
+}
