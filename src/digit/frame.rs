@@ -13,7 +13,7 @@ const SHALLOW: f32 = 0.08;
 
 /// A bar from edge to edge is so many times as long as a digit is high. If it were longer, the digit beside it would be a speck.
 const LONGER_THAN_DIGIT: f32 = 1.4;
-const LONGEST_TO_DIGIT: f32 = 4.0;
+const LONGEST_TO_DIGIT: f32 = 3.0;
 
 /// Edges are dropped if there is a piece clear of them that has at least this share of the picture's height: a digit.
 const LEAST_DIGIT: f32 = 0.06;
@@ -117,4 +117,40 @@ fn sides_covered(piece: &Piece, picture_width: usize) -> usize {
     let covered =
         |side: &&Vec<bool>| side.iter().filter(|there| **there).count() as f32 >= SIDE_COVERED * side.len() as f32;
     rows.iter().chain(&columns).filter(covered).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIDE: usize = 200;
+
+    /// How many pieces of a square picture are left.
+    fn left(ink: impl Fn(usize, usize) -> bool) -> Vec<Bounds> {
+        let mask = Mask { width: SIDE, height: SIDE, ink: (0..SIDE * SIDE).map(|k| ink(k % SIDE, k / SIDE)).collect() };
+        without_frames(mask.pieces(), &mask).iter().map(|piece| piece.bounds).collect()
+    }
+
+    fn digit(x: usize, y: usize) -> bool {
+        (90..105).contains(&x) && (50..150).contains(&y)
+    }
+
+    const DIGIT: Bounds = Bounds { x: 90, y: 50, width: 15, height: 100 };
+
+    #[test]
+    fn boxes_borders_and_bars_go_and_the_digit_stays() {
+        let from_edge = |x: usize, y: usize| x.min(y).min(SIDE - 1 - x).min(SIDE - 1 - y);
+        assert_eq!(left(|x, y| digit(x, y) || (10..14).contains(&from_edge(x, y))), [DIGIT], "a box");
+        assert_eq!(left(|x, y| digit(x, y) || from_edge(x, y) < 12), [DIGIT], "a black edge all around");
+        assert_eq!(left(|x, y| digit(x, y) || x < 9 || y < 4), [DIGIT], "the border of a cell, cut off on two sides");
+        assert_eq!(left(|x, y| digit(x, y) || (180..190).contains(&y)), [DIGIT], "a bar from edge to edge");
+    }
+
+    #[test]
+    fn a_digit_cut_tightly_is_no_frame() {
+        assert_eq!(left(|x, _| (80..120).contains(&x)).len(), 1);
+        // A 1 and an 8 that fill the height of the picture, and a shorter digit between them.
+        let row = |x: usize, y: usize| x < 20 || x >= 150 || (60..100).contains(&x) && (20..180).contains(&y);
+        assert_eq!(left(row).len(), 3);
+    }
 }

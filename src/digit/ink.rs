@@ -72,7 +72,7 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
 impl Ink {
     /// The ink of a digit, 0 for paper to 1, cut out to its bounds.
     pub(super) fn cut(&self, digit: &Piece) -> Grey {
-        let (width, height) = self.relief.dimensions();
+        let width = self.relief.width();
         let values = self.relief.as_raw();
         let threshold = HALF * strength(digit, values);
         // The darker half of the ink becomes 1; below the threshold it fades.
@@ -82,7 +82,6 @@ impl Ink {
         let bounds = digit.bounds;
         Grey::from_fn(bounds.width, bounds.height, |x, y| {
             let k = ((bounds.y + y) * width + bounds.x + x) as usize;
-            debug_assert!(k < (width * height) as usize);
             Luma([if near[k] { ((values[k] - none) / (full - none)).clamp(0.0, 1.0) } else { 0.0 }])
         })
     }

@@ -130,3 +130,59 @@ pub fn sketch(digit: &Digit) -> String {
     let line = |row: &[u8]| row.iter().map(shade).collect::<String>().trim_end().to_string();
     digit.chunks(SIDE).map(line).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, ImageFormat, Luma, imageops::FilterType::Nearest};
+    use std::io::Cursor;
+
+    /// A PNG with dark blocks (left, top, width, height) on white, each pixel `scale` pixels wide.
+    fn png(size: (u32, u32), blocks: &[Bounds], scale: u32) -> Vec<u8> {
+        let inside = |block: &Bounds, x: u32, y: u32| {
+            (block.x..block.x + block.width).contains(&x) && (block.y..block.y + block.height).contains(&y)
+        };
+        let ink = |x, y| blocks.iter().any(|block| inside(block, x, y));
+        let image = GrayImage::from_fn(size.0, size.1, |x, y| Luma([if ink(x, y) { 20 } else { 250 }]));
+        let image = image::imageops::resize(&image, scale * size.0, scale * size.1, Nearest);
+        let mut bytes = Vec::new();
+        image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).expect("memory takes it");
+        bytes
+    }
+
+    const BLOCKS: [Bounds; 3] = [
+        Bounds { x: 30, y: 20, width: 20, height: 60 },
+        Bounds { x: 100, y: 25, width: 30, height: 60 },
+        Bounds { x: 30, y: 150, width: 20, height: 60 },
+    ];
+
+    #[test]
+    fn bounds_are_those_of_the_picture_at_full_size() {
+        for scale in [1, 9] {
+            let found = read_all(&png((200, 240), &BLOCKS, scale)).expect("it has digits");
+            assert_eq!(found.len(), 3);
+            for (found, block) in found.iter().zip(BLOCKS) {
+                let pairs = [(found.bounds.x, block.x), (found.bounds.y, block.y), (found.bounds.width, block.width)];
+                // The working copy has 5 pixels of the large picture in one.
+                pairs
+                    .iter()
+                    .for_each(|(is, be)| assert!(is.abs_diff(be * scale) <= 12, "{:?} {block:?}", found.bounds));
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_picture_is_one_digit_if_asked() {
+        let found = read(&png((200, 240), &BLOCKS[..2], 1)).expect("it has ink");
+        assert!(found.bounds.width >= 99);
+        assert_eq!(read_all(&png((200, 240), &BLOCKS[..2], 1)).expect("it has digits").len(), 2);
+    }
+
+    #[test]
+    fn a_picture_of_one_colour_shows_nothing() {
+        for error in [read(&png((60, 60), &[], 1)).unwrap_err(), read_all(&png((60, 60), &[], 1)).unwrap_err()] {
+            assert_eq!(error.to_string(), "it shows nothing: it is all one colour");
+        }
+        assert_eq!(read_all(&[]).unwrap_err().to_string(), "it is empty");
+    }
+}

@@ -62,7 +62,8 @@ impl Picture {
         let tiny = (width, height) == (SIDE as u32, SIDE as u32);
         let tiny = tiny.then(|| turned(image.clone()).into_rgba8());
         let working = turned(scaled_down(image)).into_rgb8();
-        let lies = (width > height) != (working.width() > working.height());
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        let lies = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
         let size = if lies { (height, width) } else { (width, height) };
         Picture { working, size, tiny }
     }
