@@ -92,14 +92,14 @@ fn every_test_image_is_left_as_it_is() {
     }
     let bytes = &test_images(1)[0];
     let png = encoded(&gray(bytes).into(), ImageFormat::Png);
-    assert_eq!(tch_mnist::digit::read(&png).unwrap().to_vec(), *bytes);
+    assert_eq!(tch_mnist::digit::read(&png).unwrap().digit.to_vec(), *bytes);
     // Moved by two pixels it no longer has MNIST's form: without --raw it is moved back.
     let mut moved = bytes.clone();
     moved.rotate_right(2);
     let png = encoded(&gray(&moved).into(), ImageFormat::Png);
     assert_eq!(tch_mnist::digit::read_raw(&png).unwrap().to_vec(), moved);
     assert!(difference(&moved, bytes) > 20.0);
-    assert!(difference(&tch_mnist::digit::read(&png).unwrap(), bytes) < 6.0);
+    assert!(difference(&tch_mnist::digit::read(&png).unwrap().digit, bytes) < 6.0);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_digit_is_the_same_whatever_the_picture_looks_like() {
             } else {
                 picture.into_rgb8().into()
             };
-            let digit = tch_mnist::digit::read(&encoded(&picture, format)).unwrap();
+            let digit = tch_mnist::digit::read(&encoded(&picture, format)).unwrap().digit;
             let difference = difference(&digit, &bytes);
             // Scaled up and down again it is less sharp; two different digits differ by some 40.
             assert!(difference < 22.0, "{name}: {difference}\n{}", tch_mnist::digit::sketch(&digit));

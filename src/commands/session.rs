@@ -65,7 +65,12 @@ pub(super) struct Prediction {
 
 impl Prediction {
     /// The net, and what is known about its classes: from the weights file, or measured on the training data if they are there.
-    pub(super) fn predictor(&mut self) -> Result<Predictor> {
+    /// `kernels` is what `--kernels auto` stands for.
+    pub(super) fn predictor(&mut self, kernels: KernelsChoice) -> Result<Predictor> {
+        let asked = &mut self.inference.compute.kernels;
+        if *asked == KernelsChoice::Auto {
+            *asked = kernels;
+        }
         let (backend, net) = self.inference.net()?;
         let mut knowledge = self.inference.file.knowledge()?;
         if knowledge.familiarity.is_none() {

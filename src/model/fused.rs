@@ -3,7 +3,16 @@
 use super::layers::Layer;
 use super::state_dict::Entry;
 use crate::libtorch::fused;
+use tch::Tensor;
 use tch::nn::{self, SequentialT};
+
+/// A block's output as PyTorch has it, [N, C, H, W] with `channels` channels; the last block's [N, C] stays as it is.
+pub(super) fn unpacked(output: &Tensor, channels: i64) -> Tensor {
+    match output.dim() {
+        4 => output.permute([0, 3, 1, 2]).narrow(1, 0, channels),
+        _ => output.shallow_clone(),
+    }
+}
 
 /// A block of `layers` on the fused kernels, sharing the tensors in `entries`; `previous` are the layers of the block before.
 pub(super) fn block(layers: &[Layer], previous: &[Layer], entries: &[Entry]) -> SequentialT {

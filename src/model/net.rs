@@ -129,14 +129,23 @@ impl Net {
         log_softmax(&logits)
     }
 
-    /// The output of each block in evaluation mode, by its name. On the fused kernels a pool is part of its neighbour.
+    /// The output [N, C, H, W] of each block in evaluation mode, by its name. On the fused kernels a pool is part of the 1x1
+    /// convolution next to it.
     pub(crate) fn forward_blocks(&self, images: &Tensor) -> Vec<(&'static str, Tensor)> {
-        let mut outputs: Vec<(&'static str, Tensor)> = Vec::new();
+        let (mut x, mut channels, mut outputs) = (images.shallow_clone(), 1, Vec::new());
         for (block, sequential) in blocks(self.dropout).iter().zip(&self.sequentials) {
-            let input = outputs.last().map_or(images, |(_, output)| output);
-            outputs.push((block.name, sequential.forward_t(input, false)));
+            x = sequential.forward_t(&x, false);
+            if let Some(Layer::Conv2d { outputs, .. }) = block.layers.first() {
+                channels = *outputs;
+            }
+            let output = if self.is_fused() { fused::unpacked(&x, channels) } else { x.shallow_clone() };
+            outputs.push((block.name, output));
         }
         outputs
+    }
+
+    fn is_fused(&self) -> bool {
+        self.kernels == Kernels::Fused && self.device == Device::Cpu
     }
 
     /// The log-probabilities [N, 10] that follow from the outputs of [`Net::forward_blocks`].
@@ -220,4 +229,31 @@ impl Net {
 /// The end of `Net.forward`: log-probabilities [N, 10] of logits [N, 10, 1, 1].
 fn log_softmax(logits: &Tensor) -> Tensor {
     logits.view([-1, CLASSES as i64]).log_softmax(-1, Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outputs_of_the_blocks_are_the_same_on_both_kernels() {
+        tch::manual_seed(3);
+        let torch = Net::new(Device::Cpu, 0.0, Kernels::Torch);
+        let fused = Net::new(Device::Cpu, 0.0, Kernels::Fused);
+        fused.load_state_dict(&torch.state_dict()).unwrap();
+        let images = Tensor::randn([5, 1, 28, 28], (Kind::Float, Device::Cpu));
+        let _no_grad = tch::no_grad_guard();
+        let (torch_outputs, fused_outputs) = (torch.forward_blocks(&images), fused.forward_blocks(&images));
+        for ((name, one), (_, other)) in torch_outputs.iter().zip(&fused_outputs) {
+            // The fused pools are part of their neighbours.
+            if one.size() == other.size() {
+                assert!(one.allclose(other, 1e-4, 1e-4, false), "{name}");
+            } else {
+                assert!(["convblock3", "gap", "convblock8"].contains(name), "{name}: {:?}", other.size());
+            }
+        }
+        let logs = [torch.log_probabilities(&torch_outputs), fused.log_probabilities(&fused_outputs)];
+        assert!(logs[0].equal(&torch.forward_t(&images, false)));
+        assert!(logs[1].equal(&fused.forward_t(&images, false)));
+    }
 }

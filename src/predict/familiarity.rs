@@ -107,6 +107,10 @@ impl Familiarity {
     /// The scores [N] of features [N, F].
     fn scores_of(&self, features: &Tensor) -> Result<Tensor> {
         let (centres, whitening) = (self.centres.tensor()?, self.whitening.tensor()?);
+        ensure!(
+            features.size()[1] == self.whitening.columns as i64,
+            "what the weights file says about familiar images is for another net"
+        );
         let white = features.f_matmul(&whitening.f_transpose(0, 1)?)?;
         let distances =
             white.f_unsqueeze(1)?.f_sub(&centres)?.f_square()?.f_sum_dim_intlist(2i64, false, Kind::Double)?;

@@ -11,7 +11,7 @@ use crate::digit::Digit;
 use crate::model::Net;
 use crate::shape::SIDE;
 use crate::weights;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -124,10 +124,12 @@ impl Prediction {
 }
 
 impl Maps {
-    /// Of a block's output [1, C, H, W].
+    /// Of a block's output [1, C, H, W], or [1, C].
     fn of(name: &'static str, output: &Tensor) -> Result<Maps> {
-        let &[_, channels, height, width] = &output.size()[..] else {
-            return None.context("a block's output has 4 sizes");
+        let (channels, height, width) = match output.size()[..] {
+            [_, channels, height, width] => (channels, height, width),
+            [_, channels] => (channels, 1, 1),
+            _ => bail!("the output of {name} is not of images"),
         };
         let (low, high) = (output.f_min()?, output.f_max()?);
         let range = f64::try_from(high.f_sub(&low)?)?.max(f64::from(f32::MIN_POSITIVE));

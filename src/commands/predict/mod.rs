@@ -9,6 +9,7 @@ use crate::digit::{self, Digit};
 use crate::error::sentence;
 use crate::observe::{log, say};
 use crate::predict::{Predictor, Reading};
+use crate::settings::KernelsChoice;
 use anyhow::{Result, bail};
 use inputs::{How, Input, inputs};
 use output::Format;
@@ -46,7 +47,7 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let predictor = args.prediction.predictor()?;
+    let predictor = args.prediction.predictor(KernelsChoice::Auto)?;
     if let Some(header) = args.format.header() {
         say(header)?;
     }

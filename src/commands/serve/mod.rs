@@ -6,6 +6,7 @@ mod routes;
 use super::session::Prediction;
 use super::{Outcome, Verbosity};
 use crate::observe::{log, say};
+use crate::settings::KernelsChoice;
 use anyhow::{Context, Result};
 use routes::App;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,7 +34,8 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let predictor = args.prediction.predictor()?;
+    // The page shows the output of each block: the fused kernels have some blocks in one.
+    let predictor = args.prediction.predictor(KernelsChoice::Torch)?;
     // One image is too little for several threads. The requests that are answered at a time have one each.
     tch::set_num_threads(1);
     let app = App::new(predictor);

@@ -39,9 +39,8 @@ pub(super) struct App {
 }
 
 /// `?details=true&one=true`
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Options {
     details: bool,
     one: bool,
@@ -63,8 +62,9 @@ impl App {
 
     pub(super) fn routes(self) -> Router {
         let nothing_here = || async { Refusal(StatusCode::NOT_FOUND, "there is nothing at this address".into()) };
-        let other_method =
-            || async { Refusal(StatusCode::METHOD_NOT_ALLOWED, "GET /, GET /health and POST /predict are answered".into()) };
+        let other_method = || async {
+            Refusal(StatusCode::METHOD_NOT_ALLOWED, "GET /, GET /health and POST /predict are answered".into())
+        };
         Router::new()
             .route("/", get(|| async { Html(include_str!("page.html")) }))
             .route("/health", get(health))
@@ -105,11 +105,17 @@ async fn predict(
             return Err(Refusal(StatusCode::REQUEST_TIMEOUT, text));
         }
     };
-    let answered = spawn_blocking(move || without_panic(|| answer(&app.predictor, &bytes, &options))).await;
-    match answered.unwrap_or_else(|error| Err(anyhow!("{error}"))) {
-        Ok(text) => Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response()),
-        Err(error) => Err(bad(format!("the picture cannot be read: {}", sentence(&error)))),
-    }
+    let found =
+        in_background(move || if options.one { Ok(vec![digit::read(&bytes)?]) } else { digit::read_all(&bytes) });
+    let found = found.await.map_err(|error| bad(format!("the picture cannot be read: {}", sentence(&error))))?;
+    let answered = in_background(move || answer(&app.predictor, found, options.details)).await;
+    let failed = |error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error));
+    Ok(([(header::CONTENT_TYPE, "application/json")], answered.map_err(failed)?).into_response())
+}
+
+/// Runs `work` on a thread that may block; a panic in it is an error.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    spawn_blocking(move || without_panic(work)).await.unwrap_or_else(|error| Err(anyhow!("{error}")))
 }
 
 /// Whether a body was longer than it may be.
@@ -117,15 +123,14 @@ fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
-/// The JSON on a picture. Only the net's part holds up the other requests.
-fn answer(predictor: &Mutex<Predictor>, bytes: &[u8], options: &Options) -> Result<String> {
-    let found = if options.one { vec![digit::read(bytes)?] } else { digit::read_all(bytes)? };
+/// The JSON on a picture with these digits. One request at a time: the net is one.
+fn answer(predictor: &Mutex<Predictor>, found: Vec<Found>, details: bool) -> Result<String> {
     // A request that panicked has left the net as it was.
     let predictor = predictor.lock().unwrap_or_else(PoisonError::into_inner);
     let digits: Vec<_> = found.iter().map(|found| found.digit).collect();
     let digits: Vec<(Found, _)> = found.into_iter().zip(predictor.classify(&digits)?).collect();
     let reading = Reading::new(&digits, &predictor.knowledge.classes);
-    let object = match options.details {
+    let object = match details {
         true => reading.detailed(FILE, &predictor).context("the net's outputs cannot be shown")?,
         false => reading.object(FILE, None),
     };
