@@ -1,0 +1,100 @@
+"""The HTTP interface of `serve`: many requests at a time, bad ones, and the end."""
+
+import http.client
+import json
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import own_digits
+import pytest
+from common import PROGRAM
+from conftest import tch_mnist
+
+
+@pytest.fixture
+def server(trained: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+    command = [PROGRAM, "serve", "--weights", trained / "model.pt", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        port = int(server.stdout.readline().split("/ ")[0].rsplit(":", 1)[1])
+        yield server, port
+        server.kill()
+
+
+def ask(port: int, body: bytes, path: str = "/predict") -> tuple[int, dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", path, body=body)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+def status(port: int, request: bytes) -> bytes:
+    """The first line of the answer to raw bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return connection.recv(4096).split(b"\r\n")[0]
+
+
+def post(body: bytes, path: str = "/predict", method: str = "POST") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_eight_connections_get_what_predict_says(
+    trained: Path, tmp_path: Path, server: tuple[subprocess.Popen, int]
+) -> None:
+    _, port = server
+    pictures = own_digits.write(tmp_path / "own", seed=5)[::4]
+    text = tch_mnist("predict", "--weights", trained / "model.pt", "--kernels", "torch", "--format", "json", *pictures)
+    expected = [json.loads(line)["number"] for line in text.splitlines()]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda path: ask(port, path.read_bytes()), 4 * pictures))
+    assert [code for code, _ in answers] == [200] * len(answers)
+    assert [answer["number"] for _, answer in answers] == 4 * expected
+    code, detailed = ask(port, pictures[0].read_bytes(), "/predict?details=true&one=true")
+    assert (code, len(detailed["digits"])) == (200, 1)
+    names = [layer["name"] for layer in detailed["digits"][0]["layers"]]
+    assert names[:4] == ["convblock1", "convblock2", "convblock3", "pool1"]
+
+
+def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
+    process, port = server
+    good = own_digits.write(tmp_path / "own", seed=5)[0].read_bytes()
+    bad = [
+        *(post(body) for body in [b"", b"hello", good[:200], good[:-900], b"P5 99999 99999 255\n", b"%PDF-1.4"]),
+        *(post(b"", path) for path in ["/", "/health", "/nothing", "/predict?details=perhaps", "/../etc/passwd"]),
+        *(post(b"", "/predict", method) for method in ["GET", "PUT", "DELETE", "BREW"]),
+        b"GARBAGE\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: -5\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\nabc",
+        b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 3000 + b"\r\n",
+    ]
+    draw = random.Random(1)
+    while len(bad) < 50:
+        damaged = bytearray(good)
+        for _ in range(40):
+            damaged[draw.randrange(8, len(damaged))] = draw.randrange(256)
+        bad.append(post(bytes(damaged)))
+    for request in bad:
+        assert status(port, request).startswith(b"HTTP/1.1 4"), request[:80]
+    code, answer = ask(port, bytes(33 << 20))
+    assert (code, answer) == (413, {"error": "the picture has more than 32 MiB"})
+    code, answer = ask(port, b"hello")
+    assert code == 400
+    assert answer["error"].startswith("the picture cannot be read: it is not a picture")
+    assert ask(port, good)[0] == 200
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+
+
+def test_a_port_that_is_taken_is_one_sentence(trained: Path, server: tuple[subprocess.Popen, int]) -> None:
+    _, port = server
+    command = [PROGRAM, "serve", "--weights", trained / "model.pt", "--port", str(port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} cannot be listened on: choose another --port" in done.stderr
