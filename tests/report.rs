@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-const PICTURES: [&str; 7] = ["accuracy", "confusion", "loss", "loss_by_step", "lr", "misclassified", "training_images"];
+const PICTURES: [&str; 8] =
+    ["accuracy", "confusion", "loss", "loss_by_step", "lr", "misclassified", "training_images", "unfamiliar"];
 
 /// A run with a report.
 fn run(out: &Path, args: &[&str]) {

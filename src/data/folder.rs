@@ -2,7 +2,6 @@
 //! loader.
 
 use super::Dataset;
-use super::classes::Classes;
 use super::datasets::Checksum;
 use super::idx::{self, Content, Digest, FILES, Fault, Header, IdxFile};
 use super::info::Info;
@@ -181,12 +180,6 @@ impl<'a> Place<'a> {
         }
         ensure!(!given.is_file(), "--data {} is a file; a folder with the four IDX files is expected", given.display());
         Ok(())
-    }
-
-    /// What the classes are called.
-    pub(super) fn classes(&self) -> Result<Classes> {
-        let info = Info::read(&self.folder)?;
-        Ok(info.map_or_else(|| Classes::of(self.dataset), |info| info.classes))
     }
 
     /// The files that are needed in the order of [`FILES`], each checked quickly.

@@ -42,6 +42,8 @@ pub struct Data {
     pub validation: Option<Split>,
     /// The test set; `None` if only the training files were read.
     test: Option<Split>,
+    /// What the dataset is called.
+    pub(crate) name: String,
     /// The SHA-256 of each unpacked file that was read, in hexadecimal, by name.
     pub(crate) checksums: BTreeMap<String, String>,
 }
@@ -66,17 +68,17 @@ impl Data {
     pub fn load(folder: &Path, dataset: Dataset, device: Device, limit_train: i64, limit_test: i64) -> Result<Data> {
         let files = Files::read(folder, dataset, Need::Both)?;
         // One after the other: the floats of one split are freed before the next is converted.
-        let Files { train, test, classes, checksums } = files;
+        let Files { name, train, test, classes, checksums } = files;
         let train = Files::split(Part::Train, train, limit_train, &classes, device)?;
         let test = Files::split(Part::Test, test, limit_test, &classes, device)?;
-        Ok(Data { train, validation: None, test: Some(test), checksums })
+        Ok(Data { train, validation: None, test: Some(test), name, checksums })
     }
 
     /// The same from the two training files alone: [`Data::hold_out`] must then give what the epochs are measured on.
     pub(crate) fn load_train(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Data> {
-        let Files { train, classes, checksums, .. } = Files::read(folder, dataset, Need::Train)?;
+        let Files { name, train, classes, checksums, .. } = Files::read(folder, dataset, Need::Train)?;
         let train = Files::split(Part::Train, train, limit, &classes, device)?;
-        Ok(Data { train, validation: None, test: None, checksums })
+        Ok(Data { train, validation: None, test: None, name, checksums })
     }
 
     /// The test set, from its two files alone.
@@ -124,6 +126,7 @@ impl Data {
 
 /// What tch's loader makes of the files that are needed; one image stands in for a split that is not.
 struct Files {
+    name: String,
     /// float32 [N, 784] of byte / 255, and int64 [N].
     train: (Tensor, Tensor),
     test: (Tensor, Tensor),
@@ -135,15 +138,21 @@ impl Files {
     fn read(folder: &Path, dataset: Dataset, need: Need) -> Result<Files> {
         let place = Place::new(folder, dataset);
         let ready = Ready::new(&place, need)?;
-        check_origin(&place, &ready)?;
+        let info = Info::read(&place.folder)?;
+        check_origin(&place, &ready, info.as_ref())?;
         let checksum = |(found, digest): &(Found, Digest)| (found.file.name.to_string(), digest.sha256.clone());
         let checksums = ready.digests.iter().map(checksum).collect();
         let loaded = tch::vision::mnist::load_dir(&ready.folder)
             .with_context(|| format!("{} cannot be loaded", place.folder.display()))?;
+        let (name, classes) = match info {
+            Some(info) => (info.name, info.classes),
+            None => (dataset.facts().title.to_string(), Classes::of(dataset)),
+        };
         Ok(Files {
+            name,
             train: (loaded.train_images, loaded.train_labels),
             test: (loaded.test_images, loaded.test_labels),
-            classes: Arc::new(place.classes()?),
+            classes: Arc::new(classes),
             checksums,
         })
     }
@@ -161,11 +170,10 @@ impl Files {
 }
 
 /// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody published.
-fn check_origin(place: &Place, ready: &Ready) -> Result<()> {
-    let info = Info::read(&place.folder)?;
+fn check_origin(place: &Place, ready: &Ready, info: Option<&Info>) -> Result<()> {
     let mut unpublished = Vec::new();
     for (Found { file, path, .. }, digest) in &ready.digests {
-        if let Some(info) = &info {
+        if let Some(info) = info {
             info.check(path, file.name, digest)?;
             continue;
         }

@@ -152,7 +152,7 @@ impl Matrix {
     fn tensor(&self) -> Result<Tensor> {
         let bytes = BASE64_STANDARD.decode(&self.numbers).context("its numbers are not base64")?;
         let numbers: Vec<f64> = bytes.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
-        ensure!(!numbers.is_empty() && numbers.len() % self.columns == 0, "its numbers are cut short");
+        ensure!(!numbers.is_empty() && numbers.len().is_multiple_of(self.columns), "its numbers are cut short");
         Ok(Tensor::from_slice(&numbers).f_view([-1, self.columns as i64])?)
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn unfamiliar(split: &Split, scores: &[f64]) -> Result<String> {
     };
     let captions: Vec<_> = order.iter().map(caption).collect();
     let title = format!("The {} {} images least like any class", order.len(), split.part);
-    draw(&title, &images, &captions, &Layout { columns: 5, cell: (300, 376), digit: 252, font: 46 })
+    draw(&title, &images, &captions, &Layout { columns: 10, cell: (200, 260), digit: 160, font: 34 })
 }
 
 /// How many images of each class a sheet shows.

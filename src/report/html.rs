@@ -10,8 +10,13 @@ use anyhow::{Context, Result};
 use minijinja::{Environment, context};
 use serde_json::{Map, Value};
 
-/// The page of one run; `pictures` are SVGs under the names of their files.
-pub(super) fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, String)]) -> Result<String> {
+/// The page of one run on `dataset`; `pictures` are SVGs under the names of their files.
+pub(super) fn report(
+    run: &RunFiles,
+    findings: &Findings,
+    dataset: &str,
+    pictures: &[(&str, String)],
+) -> Result<String> {
     let svg = |name| pictures.iter().find(|picture| picture.0 == name).map_or(String::new(), |it| it.1.clone());
     let names = epoch_columns(run)?;
     let row = |epoch: &EpochRecord| -> Result<Vec<String>> {
@@ -26,12 +31,13 @@ pub(super) fn report(run: &RunFiles, findings: &Findings, pictures: &[(&str, Str
     render(
         "report.html",
         context! {
-            title => format!("{}, run {}", run.settings.data.source.dataset.facts().title, run.folder.name()),
+            title => format!("{}, run {}", dataset, run.folder.name()),
             subtitle,
             figures => figures(run, findings),
             curves => ["loss", "accuracy", "loss_by_step", "lr"].map(svg).to_vec(),
             confusion => svg("confusion"),
             worst => svg("misclassified"),
+            unfamiliar => svg("unfamiliar"),
             training => ["training_images", "augmented_images"].map(svg).to_vec(),
             epoch_columns => names.iter().map(|name| name.replace('_', " ")).collect::<Vec<_>>(),
             epochs => run.epochs.iter().map(row).collect::<Result<Vec<_>>>()?,

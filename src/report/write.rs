@@ -33,7 +33,7 @@ pub(crate) fn write_run(folder: &Path, net: &Net, findings: &Findings, data: &Da
         pictures.push(("augmented_images", grid::augmented_images(&data.train, &augmentations)?));
     }
     write_plots(&run.folder.plots(), &pictures)?;
-    let page = html::report(&run, findings, &pictures)?;
+    let page = html::report(&run, findings, &data.name, &pictures)?;
     let path = run.folder.report();
     write_atomically(&path, |path| Ok(fs::write(path, page)?))?;
     Ok(path)
