@@ -1,7 +1,7 @@
 //! `tch-mnist doctor`: what is found of libtorch, CUDA and the data, and what to do about what is not.
 
 use super::{Outcome, version};
-use crate::data::{Checksum, Dataset, FileReport, inspect, locate};
+use crate::data::{Checksum, Dataset, FileReport, Info, inspect, locate};
 use crate::libtorch::about;
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
 use crate::observe::{LogFormat, say};
@@ -81,7 +81,7 @@ impl Findings {
             let files = files.iter().map(|file| {
                 json!({
                     "name": file.name, "path": file.path, "bytes": file.bytes, "count": file.count,
-                    "checksum": file.checksum.to_string(), "ok": file.checksum == Checksum::Ok,
+                    "checksum": file.checksum.to_string(), "ok": matches!(file.checksum, Checksum::Ok | Checksum::Imported),
                 })
             });
             json!({ "dataset": dataset, "folder": folder, "files": files.collect::<Vec<_>>() })
@@ -160,7 +160,8 @@ fn cuda_json(cuda: &Cuda) -> Value {
 }
 
 fn data_text(dataset: Dataset, folder: &Path, files: &[FileReport]) -> Vec<String> {
-    let name = dataset.to_string();
+    let imported = Info::read(folder).ok().flatten().map(|info| info.name);
+    let name = imported.unwrap_or_else(|| dataset.to_string());
     if files.iter().all(|file| file.path.is_none()) {
         return vec![field(&name, format_args!("not in {} (tch-mnist download --dataset {name})", folder.display()))];
     }

@@ -50,7 +50,7 @@ pub(super) fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
         let path = there.path.clone().unwrap_or_else(|| place.folder.join(file.name));
         place.refuse_other(&path, &there.checksum)?;
         match &there.checksum {
-            Checksum::Ok | Checksum::Unknown => {
+            Checksum::Ok | Checksum::Imported | Checksum::Unknown => {
                 line(file.name, there.bytes, "already there", &there.checksum)?;
                 continue;
             }

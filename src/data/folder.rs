@@ -190,7 +190,10 @@ impl<'a> Place<'a> {
                 self.refuse_other_forms()?;
                 let path = self.folder.join(file.name);
                 if Info::exists(&self.folder) {
-                    bail!("{} is missing: the data were imported without a test set", path.display());
+                    bail!(
+                        "{} is missing: the data were imported without it; train with --validation N, or import a test set too",
+                        path.display()
+                    );
                 }
                 bail!("{} is missing: run `{}`", path.display(), self.download_command());
             };
@@ -253,9 +256,19 @@ pub(crate) fn inspect_file(folder: &Path, dataset: Dataset, index: usize) -> Fil
     let (bytes, count, checksum) = match found.as_ref().map(|found| found.read(&mut io::sink())) {
         None => (0, 0, Checksum::Missing),
         Some(Err(fault)) => (0, 0, Checksum::Invalid(fault.to_string())),
-        Some(Ok(digest)) => (digest.length, digest.count, dataset.compare(&FILES[index], &digest)),
+        Some(Ok(digest)) => (digest.length, digest.count, checksum(folder, dataset, &FILES[index], &digest)),
     };
     FileReport { name: FILES[index].name, path: found.map(|found| found.path), bytes, count, checksum }
+}
+
+/// How a file in `folder` compares with the one that was imported, or with the published one.
+fn checksum(folder: &Path, dataset: Dataset, file: &IdxFile, digest: &Digest) -> Checksum {
+    match Info::read(folder) {
+        Ok(Some(info)) if info.is_unchanged(file.name, digest) => Checksum::Imported,
+        Ok(Some(_)) => Checksum::Invalid("is not the file that was imported".into()),
+        Ok(None) => dataset.compare(file, digest),
+        Err(error) => Checksum::Invalid(error.to_string()),
+    }
 }
 
 /// Checked files, unpacked and together in one folder under their published names, as tch's loader wants them.

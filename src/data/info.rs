@@ -59,10 +59,15 @@ impl Info {
         write_atomically(&Info::path(folder), |path| Ok(std::fs::write(path, text)?))
     }
 
+    /// Whether the file of this name is the one that was imported.
+    pub(super) fn is_unchanged(&self, name: &str, digest: &Digest) -> bool {
+        self.files.get(name) == Some(&digest.sha256)
+    }
+
     /// Refuses a file that is not the one that was imported.
     pub(super) fn check(&self, path: &Path, name: &str, digest: &Digest) -> Result<()> {
         ensure!(
-            self.files.get(name) == Some(&digest.sha256),
+            self.is_unchanged(name, digest),
             "{} is not the file that was imported, as {NAME} beside it says: import the data again, or delete {NAME}",
             path.display()
         );

@@ -66,6 +66,16 @@ def test_other_forms_get_the_import_command(tmp_path: Path, form: Form) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_other_data_below_a_root_do_not_stand_in_the_way_of_a_download(tmp_path: Path, trained: Path) -> None:
+    forms.torchvision(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/7.png").write_bytes(forms.png(forms.arrays("t10k")[0][0]))
+    (tmp_path / "results.csv").write_text("epoch,loss\n1,0.5\n")
+    evaluate = ["evaluate", "--weights", trained / "model.pt", "--data", tmp_path]
+    assert f"/{forms.TEST} " in tch_mnist(*evaluate)
+    assert "is missing: run `tch-mnist download --dataset kmnist" in refused(*evaluate, "--dataset", "kmnist")
+
+
 def test_pictures_are_imported_by_class(tmp_path: Path) -> None:
     for part, folder in [("train", "training"), ("t10k", "testing")]:
         forms.write_pictures(tmp_path / "pictures" / folder, *forms.arrays(part))
@@ -190,6 +200,7 @@ def test_an_import_does_not_replace_data_unasked_and_damage_is_seen(tmp_path: Pa
     sentence = refused("import", tmp_path / "source", *target, code=2)
     assert "there is data already" in sentence
     tch_mnist("import", tmp_path / "source", *target, "--force")
+    assert tch_mnist("doctor", *target).count("as imported") == 4
     labels = tmp_path / "data/t10k-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x05")
     sentence = refused("evaluate", "--weights", trained / "model.pt", *target)

@@ -27,17 +27,19 @@ def test_nine_of_ten_digits_of_fonts_and_pens_are_right(run: Path, tmp_path: Pat
 
 def test_how_a_file_is_encoded_changes_nothing(run: Path, tmp_path: Path) -> None:
     paths = drawn_digits.write(tmp_path / "drawn", seed=2, drawings=1)[:24]
+    others = tmp_path / "others"
+    others.mkdir()
     for path in paths:
         image = Image.open(path)
-        image.save(tmp_path / f"{path.stem}+bmp.bmp")
-        image.convert("RGB").save(tmp_path / f"{path.stem}+jpg.jpg", quality=90, progressive=True)
-        image.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / f"{path.stem}+gif.gif")
-        ImageOps.invert(image).save(tmp_path / f"{path.stem}+inverted.png")
+        image.save(others / f"{path.stem}+bmp.bmp")
+        image.convert("RGB").save(others / f"{path.stem}+jpg.jpg", quality=90, progressive=True)
+        image.convert("P", palette=Image.Palette.ADAPTIVE).save(others / f"{path.stem}+gif.gif")
+        ImageOps.invert(image).save(others / f"{path.stem}+inverted.png")
         # As a camera that was held sideways stores it, with an EXIF note.
         exif = Image.Exif()
         exif[0x0112] = 6
-        image.rotate(90, expand=True).save(tmp_path / f"{path.stem}+turned.jpg", quality=95, exif=exif)
-    digits = predictions(run, tmp_path, *paths)
+        image.rotate(90, expand=True).save(others / f"{path.stem}+turned.jpg", quality=95, exif=exif)
+    digits = predictions(run, others, *paths)
     same = {path.stem: digits[path.name]["digit"] for path in paths}
     different = [name for name, line in digits.items() if line["digit"] != same[Path(name).stem.split("+")[0]]]
     assert len(digits) == 6 * len(paths)

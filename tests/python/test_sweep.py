@@ -358,7 +358,7 @@ def test_a_range_with_a_mistake_is_refused(tmp_path: Path, entry: str, reason: s
 @pytest.mark.parametrize(
     ("ranges", "flags", "reason"),
     [
-        ("learning_rate = { type = 'float', low = 1, high = 2 }", [], "unexpected argument '--learning-rate"),
+        ("learning_rate = { type = 'float', low = 1, high = 2 }", [], "--learning-rate is not a flag here: use --lr"),
         ("schedule = { type = 'choice', values = ['step', 'zigzag'] }", [], "--schedule takes step, "),
         ("momentum = { type = 'float', low = 0, high = 1.5 }", [], "--momentum takes a number from 0 to below 1"),
         ("lr = { type = 'float', low = 1, high = 2 }", ["--program", "/nowhere"], "--program /nowhere cannot be run"),

@@ -95,6 +95,8 @@ impl Display for Dataset {
 pub(crate) enum Checksum {
     /// These are the published bytes.
     Ok,
+    /// The file is the one that was imported.
+    Imported,
     /// The file is valid, but not the published one.
     Differs,
     /// The file is valid and belongs to this other dataset.
@@ -111,6 +113,7 @@ impl Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Checksum::Ok => f.write_str("sha256 ok"),
+            Checksum::Imported => f.write_str("as imported"),
             Checksum::Differs => f.write_str("sha256 differs from the published one"),
             Checksum::Of(dataset) => write!(f, "this is the file of {dataset}"),
             Checksum::Unknown => f.write_str("sha256 not published"),

@@ -27,7 +27,7 @@ impl Form for Csv {
     fn recognises(&self, path: &Path, head: &[u8]) -> bool {
         let name = path.to_string_lossy().to_lowercase();
         let named = [".csv", ".tsv", ".csv.gz"].iter().any(|ending| name.ends_with(ending));
-        path.is_file() && (named || (head.is_ascii() && fields(head, delimiter(head)) >= PIXELS))
+        path.is_file() && (named || has_images(head))
     }
 
     fn open(&self, path: &Path) -> Result<Vec<Portion>> {
@@ -54,6 +54,11 @@ impl Form for Csv {
             records: Box::new(Rows { reader, columns, pending: (!is_header).then_some(first) }),
         }])
     }
+}
+
+/// Whether a file that begins with `head` has enough fields in a row for an image.
+pub(super) fn has_images(head: &[u8]) -> bool {
+    head.is_ascii() && fields(head, delimiter(head)) >= PIXELS
 }
 
 /// The character between the fields of the first line: the most frequent of three.

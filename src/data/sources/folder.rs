@@ -1,7 +1,7 @@
 //! Folders: with files of other forms, as Kaggle, torchvision and Hugging Face leave them, or with pictures in a subfolder
 //! per class, as torchvision's `ImageFolder` takes them.
 
-use super::{FORMS, Form, Image, Portion, Record, head, open, part_of};
+use super::{FORMS, Form, Image, Portion, Record, csv, head, open, part_of};
 use crate::data::Part;
 use crate::digit;
 use anyhow::{Result, anyhow, ensure};
@@ -22,7 +22,7 @@ impl Form for Folder {
     }
 
     fn recognises(&self, path: &Path, _: &[u8]) -> bool {
-        path.is_dir() && (raw(path).is_some() || tables(path).is_ok_and(|it| !it.is_empty()) || has_classes(path))
+        path.is_dir() && (tables(path).is_ok_and(|it| !it.is_empty()) || has_classes(path))
     }
 
     fn open(&self, path: &Path) -> Result<Vec<Portion>> {
@@ -45,7 +45,7 @@ impl Form for Folder {
 }
 
 /// The folder with the files, below torchvision's root.
-fn raw(path: &Path) -> Option<PathBuf> {
+pub(super) fn raw(path: &Path) -> Option<PathBuf> {
     TORCHVISION.iter().map(|below| path.join(below)).find(|folder| folder.is_dir())
 }
 
@@ -64,7 +64,7 @@ fn tables(path: &Path) -> Result<Vec<PathBuf>> {
             continue;
         }
         let head = head(&path)?;
-        if FORMS.iter().any(|form| form.recognises(&path, &head)) && !is_submission(&path, &head) {
+        if !is_other_table(&path, &head) && FORMS.iter().any(|form| form.recognises(&path, &head)) {
             found.push(path);
         }
     }
@@ -75,9 +75,9 @@ fn tables(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.iter().filter(|path| !is_copy(path)).cloned().collect())
 }
 
-/// Whether it is Kaggle's example of what is to be handed in, not data.
-fn is_submission(path: &Path, head: &[u8]) -> bool {
-    path.extension().is_some_and(|ending| ending == "csv") && head.starts_with(b"ImageId,Label")
+/// Whether it is a CSV file of something else than images, such as Kaggle's example of a submission.
+fn is_other_table(path: &Path, head: &[u8]) -> bool {
+    path.extension().is_some_and(|ending| ending == "csv") && !csv::has_images(head)
 }
 
 fn is_picture(path: &Path) -> bool {
@@ -99,11 +99,13 @@ fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Whether there are pictures in at least two subfolders, below a part of the dataset or in `path` itself.
 fn has_classes(path: &Path) -> bool {
     let Ok(folders) = subfolders(path) else { return false };
     let of_part = folders.iter().find(|(name, _)| part_of(name).is_some());
     let root = of_part.map_or(path, |(_, folder)| folder);
-    subfolders(root).is_ok_and(|classes| classes.iter().any(|(_, folder)| pictures(folder).next().is_some()))
+    let holds_pictures = |(_, folder): &&(String, PathBuf)| pictures(folder).next().is_some();
+    subfolders(root).is_ok_and(|classes| classes.iter().filter(holds_pictures).take(2).count() == 2)
 }
 
 /// The pictures in the subfolders of `path`, one of each class in turn, so that the first N images are of all classes.

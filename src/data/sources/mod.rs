@@ -84,6 +84,8 @@ pub(crate) enum Image {
 pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
     let opened = || match recognise(path)? {
         Some(form) => form.open(path),
+        // Only when asked to: beside it, other datasets may be downloaded to the same root.
+        None if folder::raw(path).is_some() => folder::Folder.open(path),
         None if head(path)?.starts_with(b"PK") => bail!("it is a zip archive: unpack it and import what is in it"),
         None => bail!(
             "it is not data that can be read: a folder of pictures with a subfolder per class, CSV, .npz, parquet and \
