@@ -13,7 +13,7 @@
 //! | `evaluate` | loss, accuracy, confusion |
 //! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
-//! | `data` | datasets: files fetched, checked, put on a device |
+//! | `data` | datasets: files downloaded, imported, checked, put on a device |
 //! | [`digit`] | any picture of a digit as MNIST would have it |
 //! | `backprop` | backpropagation by hand on a 2-2-2 network |
 //! | `model` | the net, layer by layer, named as in PyTorch |

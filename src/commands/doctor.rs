@@ -163,7 +163,8 @@ fn data_text(dataset: Dataset, folder: &Path, files: &[FileReport]) -> Vec<Strin
     let imported = Info::read(folder).ok().flatten().map(|info| info.name);
     let name = imported.unwrap_or_else(|| dataset.to_string());
     if files.iter().all(|file| file.path.is_none()) {
-        return vec![field(&name, format_args!("not in {} (tch-mnist download --dataset {name})", folder.display()))];
+        let to_do = format!("tch-mnist download --dataset {dataset}");
+        return vec![field(&name, format_args!("not in {} ({to_do})", folder.display()))];
     }
     let mut lines = vec![field(&name, format_args!("in {}", folder.display()))];
     lines.extend(files.iter().map(|file| {

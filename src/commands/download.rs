@@ -1,7 +1,7 @@
 //! `tch-mnist download`.
 
 use super::Outcome;
-use crate::data::{Checksum, FILES, Fetcher, Need, Place, STALL_TIMEOUT, inspect_file};
+use crate::data::{Checksum, FILES, Fetcher, Info, Need, Place, STALL_TIMEOUT, inspect_file};
 use crate::error::UsageError;
 use crate::observe::{log, say};
 use crate::settings::{Source, within};
@@ -44,13 +44,16 @@ pub(super) fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
     if args.check {
         return check(&place);
     }
+    if let Some(info) = Info::read(&place.folder)? {
+        bail!("{} holds {}, which was imported: nothing is downloaded into it", place.folder.display(), info.name);
+    }
     let mut fetcher = Fetcher::new(&place, &args.mirror, timeout, !verbosity.is_quiet())?;
     for (index, file) in FILES.iter().enumerate() {
         let there = inspect_file(&place.folder, args.source.dataset, index);
         let path = there.path.clone().unwrap_or_else(|| place.folder.join(file.name));
         place.refuse_other(&path, &there.checksum)?;
         match &there.checksum {
-            Checksum::Ok | Checksum::Imported | Checksum::Unknown => {
+            Checksum::Ok | Checksum::Unknown => {
                 line(file.name, there.bytes, "already there", &there.checksum)?;
                 continue;
             }
@@ -72,7 +75,7 @@ fn check(place: &Place) -> Result<Outcome> {
     let found = place.glance(Need::Both)?;
     for (file, found) in FILES.iter().zip(found) {
         let digest = found.read(&mut std::io::sink()).map_err(|fault| found.refuse(&fault, place))?;
-        let checksum = place.dataset.compare(file, &digest);
+        let checksum = place.checksum(file, &digest);
         place.refuse_other(&found.path, &checksum)?;
         line(file.name, digest.length, "there", &checksum)?;
     }

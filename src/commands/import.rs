@@ -59,7 +59,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let imported = opened.read(|images| bar.inc(images));
     bar.finish_and_clear();
     let imported = imported?;
-    let info = imported.write(data, [sources.clone(), test.clone()].concat())?;
+    let named: Vec<&Path> = sources.iter().chain(test).map(PathBuf::as_path).collect();
+    let info = imported.write(data, &named)?;
     write_sheet(&imported, &info, data)?;
     say(table(&info))?;
     if info.test.is_none() {

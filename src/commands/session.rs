@@ -28,9 +28,11 @@ impl WeightsFile {
         weights::load(&self.weights, self.key.as_deref(), net)
     }
 
-    /// What the file says about the classes.
-    fn knowledge(&self) -> Result<Knowledge> {
-        Knowledge::from_metadata(&weights::metadata(&self.weights)?).with_context(|| self.weights.display().to_string())
+    /// What the file says about the classes, and whether it names them.
+    fn knowledge(&self) -> Result<(Knowledge, bool)> {
+        let metadata = weights::metadata(&self.weights)?;
+        let knowledge = Knowledge::from_metadata(&metadata).with_context(|| self.weights.display().to_string())?;
+        Ok((knowledge, metadata.contains_key(weights::CLASSES)))
     }
 }
 
@@ -64,6 +66,11 @@ pub(super) struct Prediction {
 }
 
 impl Prediction {
+    /// The threads that were asked for; 0 if none were.
+    pub(super) fn threads(&self) -> i32 {
+        self.inference.compute.threads
+    }
+
     /// The net, and what is known about its classes: from the weights file, or measured on the training data if they are there.
     /// `kernels` is what `--kernels auto` stands for.
     pub(super) fn predictor(&mut self, kernels: KernelsChoice) -> Result<Predictor> {
@@ -72,11 +79,15 @@ impl Prediction {
             *asked = kernels;
         }
         let (backend, net) = self.inference.net()?;
-        let mut knowledge = self.inference.file.knowledge()?;
+        let (mut knowledge, named) = self.inference.file.knowledge()?;
         if knowledge.familiarity.is_none() {
             let Source { dataset, data } = &self.source;
-            let measured = Data::load_train(data, *dataset, backend.device, 0)
-                .and_then(|data| Familiarity::measure(&net, &data.train));
+            let measured = Data::load_train(data, *dataset, backend.device, 0).and_then(|data| {
+                let classes = &data.train.classes;
+                ensure!(!named || **classes == knowledge.classes, "{} has other classes", data.name);
+                knowledge.classes = (**classes).clone();
+                Familiarity::measure(&net, &data.train)
+            });
             knowledge.familiarity = measured.unwrap_or_else(|error| {
                 let reason = sentence(&error);
                 tracing::info!(

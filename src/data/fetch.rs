@@ -19,7 +19,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a mirror may send nothing: the default of `--timeout`.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Downloads those of the files that are needed that are missing. Existing files belong to the user: an invalid one is an error and is not replaced, and
+/// Downloads the needed files that are missing. Existing files belong to the user: an invalid one is an error and is not replaced, and
 /// a valid one is left alone whatever its checksum.
 pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
@@ -166,7 +166,7 @@ impl<'a> Fetcher<'a> {
                 format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
             }
             error if error.to_string().contains("certificate") => format!(
-                "{error}: if you trust it, add its issuer to the system's certificates, or name a file with the issuer's \
+                "{error}: if you trust this server, add its issuer to the system's certificates, or name a file with the issuer's \
                  certificate in SSL_CERT_FILE"
             ),
             ureq::Error::Io(error) => error.to_string(),

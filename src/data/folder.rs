@@ -3,7 +3,7 @@
 
 use super::Dataset;
 use super::datasets::Checksum;
-use super::idx::{self, Content, Digest, FILES, Fault, Header, IdxFile};
+use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
 use super::info::Info;
 use super::sources;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -33,21 +33,6 @@ fn names(file: &IdxFile) -> impl Iterator<Item = String> {
     let dotted = |name: &String| [name.clone(), name.replace("-idx", ".idx")];
     let all: Vec<String> = both.iter().flat_map(dotted).collect();
     all.clone().into_iter().chain(all.into_iter().map(|name| name + ".gz"))
-}
-
-/// Beside a file of images or labels, the file of the other: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
-pub(super) fn partner(path: &Path, content: Content) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let pairs = [("images", "labels"), ("idx3", "idx1")];
-    let other = pairs.iter().fold(name.to_string(), |name, (images, labels)| match content {
-        Content::Images => name.replace(images, labels),
-        Content::Labels => name.replace(labels, images),
-    });
-    let folder = path.parent()?;
-    // Kaggle's archive has each file in a folder of its name.
-    let nested = folder.parent().map(|above| above.join(&other).join(&other));
-    let same_folder = folder.join(&other);
-    (other != name).then(|| nested.filter(|nested| nested.is_file() && !same_folder.exists()).unwrap_or(same_folder))
 }
 
 /// Which of the [`FILES`] are needed.
@@ -154,6 +139,11 @@ impl<'a> Place<'a> {
     /// Whether the data there are the user's own: imported, or in another form.
     pub(super) fn is_own(&self) -> bool {
         Info::exists(&self.folder) || self.refuse_other_forms().is_err()
+    }
+
+    /// How a file compares with the one that was imported, or with the published one.
+    pub(crate) fn checksum(&self, file: &IdxFile, digest: &Digest) -> Checksum {
+        checksum(&self.folder, self.dataset, file, digest)
     }
 
     /// What to do about a damaged file.

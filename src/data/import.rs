@@ -3,7 +3,7 @@
 use super::classes::Classes;
 use super::datasets::Checksum;
 use super::folder::Found;
-use super::idx::{self, Digest, FILES, MAX_COUNT};
+use super::idx::{self, Content, Digest, FILES, IdxFile, MAX_COUNT};
 use super::info::{Counts, Info};
 use super::sources::{self, Image, Portion, Record};
 use super::{Dataset, Part, holdout};
@@ -15,8 +15,6 @@ use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Images that are decoded together, on all cores.
@@ -148,8 +146,6 @@ impl Names {
     }
 
     fn place(&mut self, label: String) -> Result<i64> {
-        // `3.0`, as some programs write whole numbers.
-        let label = label.strip_suffix(".0").unwrap_or(&label).to_string();
         if let Some(place) = self.places.get(&label) {
             return Ok(*place);
         }
@@ -227,6 +223,16 @@ impl Pile {
         }
     }
 
+    /// Writes its images or its labels, and returns the SHA-256 of the file.
+    fn write(&self, file: &IdxFile, path: &Path) -> Result<String> {
+        let labels: Vec<u8> = self.labels.iter().map(|&label| label as u8).collect();
+        let items = if file.content == Content::Images { &self.images } else { &labels };
+        let mut bytes = Vec::with_capacity(file.content.header_length() + items.len());
+        idx::write(file.content, items, &mut bytes)?;
+        write_atomically(path, |path| Ok(std::fs::write(path, &bytes)?))?;
+        Ok(idx::hex(Sha256::new_with_prefix(&bytes)))
+    }
+
     fn counts(&self, classes: usize) -> Counts {
         let mut per_class = vec![0; classes];
         self.labels.iter().for_each(|&label| per_class[label as usize] += 1);
@@ -264,14 +270,9 @@ pub(crate) fn decoded(record: &Record) -> Result<Digit> {
     // A decoder's mistake must not end the program with a panic.
     without_panic(|| match &record.image {
         Image::Pixels(digit) => Ok(**digit),
-        Image::Encoded(bytes) => picture(bytes),
-        Image::File(path) => picture(&std::fs::read(path)?),
+        Image::Encoded(bytes) => digit::read_as_it_is(bytes),
+        Image::File(path) => digit::read_as_it_is(&std::fs::read(path)?),
     })
-}
-
-/// A picture of 28x28 pixels as it is, any other as `predict` prepares it.
-fn picture(bytes: &[u8]) -> Result<Digit> {
-    digit::read_raw(bytes).or_else(|_| Ok(digit::read(bytes)?.digit))
 }
 
 /// Rows for columns.
@@ -281,49 +282,49 @@ fn transposed(digit: &Digit) -> Digit {
 
 impl Imported {
     /// Writes the files and `dataset.json` into `folder`; without test images, no test files.
-    pub(crate) fn write(&self, folder: &Path, sources: Vec<PathBuf>) -> Result<Info> {
+    pub(crate) fn write(&self, folder: &Path, sources: &[&Path]) -> Result<Info> {
         std::fs::create_dir_all(folder).with_context(|| format!("--data {} cannot be made", folder.display()))?;
         let mut files = BTreeMap::new();
         for (k, file) in FILES.iter().enumerate() {
             let pile = if k < 2 { &self.train } else { &self.test };
+            // An earlier import, or other files of this name: they were to be replaced.
+            while let Some(old) = Found::find(folder, file).filter(|old| old.path != folder.join(file.name)) {
+                remove(&old.path)?;
+            }
             let path = folder.join(file.name);
             if pile.labels.is_empty() {
-                // An earlier import may have left one.
-                let _ = std::fs::remove_file(&path);
+                if path.exists() {
+                    remove(&path)?;
+                }
                 continue;
             }
-            let labels: Vec<u8> = pile.labels.iter().map(|&label| label as u8).collect();
-            let items = if file.content == idx::Content::Images { &pile.images } else { &labels };
-            write_atomically(&path, |path| {
-                let mut output = BufWriter::new(File::create(path)?);
-                idx::write(file.content, items, &mut output)?;
-                Ok(output.flush()?)
-            })?;
-            let mut bytes = Vec::new();
-            idx::write(file.content, items, &mut bytes)?;
-            files.insert(file.name.to_string(), idx::hex(Sha256::new_with_prefix(&bytes)));
+            files.insert(file.name.to_string(), pile.write(file, &path)?);
         }
-        let (name, classes) = self.identity(&files, &sources);
+        let (name, classes) = self.identity(&files, sources);
         let counts = |pile: &Pile| pile.counts(classes.count());
         let (train, test) = (counts(&self.train), (!self.test.labels.is_empty()).then(|| counts(&self.test)));
+        let sources = sources.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let info = Info { name, sources, classes, train, test, files };
         info.write(folder)?;
         Ok(info)
     }
 
     /// The name and the classes: those of a published dataset if these are its files, else the first source's.
-    fn identity(&self, files: &BTreeMap<String, String>, sources: &[PathBuf]) -> (String, Classes) {
+    fn identity(&self, files: &BTreeMap<String, String>, sources: &[&Path]) -> (String, Classes) {
         let is_published = |dataset: &Dataset| {
-            let digest = |sha256: &String| Digest { sha256: sha256.clone(), gzip_sha256: None, count: 0, length: 0 };
-            FILES.iter().all(|file| {
-                files.get(file.name).is_some_and(|sha256| dataset.compare(file, &digest(sha256)) == Checksum::Ok)
+            FILES.iter().filter_map(|file| Some((file, files.get(file.name)?))).all(|(file, sha256)| {
+                let digest = Digest { sha256: sha256.clone(), gzip_sha256: None, count: 0, length: 0 };
+                dataset.compare(file, &digest) == Checksum::Ok
             })
         };
-        let published = Dataset::all().find(is_published);
         let first = sources.first().and_then(|path| path.file_stem()).unwrap_or_default();
-        match published {
+        match Dataset::all().find(is_published) {
             Some(dataset) => (dataset.facts().title.to_string(), Classes::of(dataset)),
             None => (first.to_string_lossy().into_owned(), self.classes.clone()),
         }
     }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("{} cannot be removed", path.display()))
 }

@@ -16,7 +16,7 @@ pub(crate) struct Info {
     /// The name of the dataset: that of its first source.
     pub(crate) name: String,
     /// The files and folders that it was made of.
-    pub(crate) sources: Vec<PathBuf>,
+    pub(crate) sources: Vec<String>,
     /// What the labels 0, 1, ... stand for.
     pub(crate) classes: Classes,
     pub(crate) train: Counts,

@@ -72,13 +72,25 @@ pub fn read_all(bytes: &[u8]) -> Result<Vec<Found>> {
 
 /// The picture file `bytes` as one digit, however many pieces of ink it has.
 pub fn read(bytes: &[u8]) -> Result<Found> {
-    let picture = picture::decode(bytes)?;
-    if let Some(found) = ready(&picture) {
+    one(&picture::decode(bytes)?)
+}
+
+fn one(picture: &Picture) -> Result<Found> {
+    if let Some(found) = ready(picture) {
         return Ok(found);
     }
     let ink = ink::find(&colour::strongest_channel(&picture.working))?;
     let pixels = ink.pieces.iter().flat_map(|piece| piece.pixels.iter().copied()).collect();
-    found(&picture, &ink, &Piece::new(pixels, picture.working.width() as usize))
+    found(picture, &ink, &Piece::new(pixels, picture.working.width() as usize))
+}
+
+/// The picture file `bytes` as one digit: unchanged if it is opaque and 28x28, else as [`read`].
+pub(crate) fn read_as_it_is(bytes: &[u8]) -> Result<Digit> {
+    let picture = picture::decode(bytes)?;
+    match picture.luma().filter(|_| picture.is_opaque()) {
+        Some(digit) => Ok(digit),
+        None => Ok(one(&picture)?.digit),
+    }
 }
 
 /// The grey values of the picture file `bytes`, which must be 28x28, unchanged.

@@ -12,8 +12,8 @@ use std::io::Cursor;
 const MAX_PIXELS: u64 = 256 << 20;
 const MAX_SIDE: u32 = 1 << 16;
 
-/// Bytes a pixel that a decoder may take: four channels of 16 bits.
-const MAX_PIXEL_BYTES: u64 = 8;
+/// Bytes a pixel of the largest picture: four channels of 8 bits. Pictures of 16 bits may have half as many pixels.
+const MAX_PIXEL_BYTES: u64 = 4;
 
 /// Larger pictures are scaled down to this longest side. A digit that takes a thirtieth of it is still larger than the
 /// 20 pixels of MNIST, and lines of paper are still lines.
@@ -45,7 +45,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     ensure!(pixels > 0, "it has no pixels");
-    ensure!(pixels <= MAX_PIXELS, "it has {width}x{height} pixels, more than {} million", MAX_PIXELS >> 20);
+    ensure!(pixels <= MAX_PIXELS, "it has {width}x{height} pixels, more than {} million", MAX_PIXELS / 1_000_000);
     let orientation = decoder.orientation().context("it cannot be decoded")?;
     let image = DynamicImage::from_decoder(decoder).context("it cannot be decoded")?;
     Ok(Picture::new(image, orientation))
@@ -81,6 +81,11 @@ impl Picture {
         Some(digit)
     }
 
+    /// Whether it is 28x28 and no part of it is transparent.
+    pub(super) fn is_opaque(&self) -> bool {
+        self.tiny.as_ref().is_some_and(|tiny| tiny.pixels().all(|pixel| pixel.0[3] == u8::MAX))
+    }
+
     /// Its brightness, if it is 28x28; transparent counts as black.
     pub(super) fn luma(&self) -> Option<Digit> {
         let mut digit = [0; SIDE * SIDE];
@@ -98,7 +103,7 @@ fn scaled_down(image: DynamicImage) -> DynamicImage {
     let (width, height) = (image.width(), image.height());
     let scale = (f64::from(WORKING_SIDE) / f64::from(width.max(height))).min(1.0);
     let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
-    if image.color().has_alpha() {
+    if image.color().has_alpha() && !is_opaque(&image) {
         let opaque = colour::on_paper(&image.into_rgba8());
         let small = if scale < 1.0 { thumbnail(&opaque, scaled(width), scaled(height)) } else { opaque };
         DynamicImage::ImageRgb8(small)
@@ -106,5 +111,16 @@ fn scaled_down(image: DynamicImage) -> DynamicImage {
         image.thumbnail_exact(scaled(width), scaled(height))
     } else {
         image
+    }
+}
+
+/// Whether no pixel is transparent, as in most screenshots.
+fn is_opaque(image: &DynamicImage) -> bool {
+    match image {
+        DynamicImage::ImageLumaA8(image) => image.pixels().all(|pixel| pixel.0[1] == u8::MAX),
+        DynamicImage::ImageRgba8(image) => image.pixels().all(|pixel| pixel.0[3] == u8::MAX),
+        DynamicImage::ImageLumaA16(image) => image.pixels().all(|pixel| pixel.0[1] == u16::MAX),
+        DynamicImage::ImageRgba16(image) => image.pixels().all(|pixel| pixel.0[3] == u16::MAX),
+        _ => false,
     }
 }

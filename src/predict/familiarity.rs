@@ -18,9 +18,11 @@ use tch::{Device, Kind, Tensor};
 const BLOCKS: [&str; 2] = ["convblock4", "convblock6"];
 const LAST: &str = "convblock7";
 
-/// Training images that the means and the covariance are measured on, at most, and how many more the threshold is set on.
-const MEASURED: i64 = 10_000;
-const HELD_OUT: i64 = 5_000;
+/// Training images that are looked at, at most, evenly over the file: it may be sorted by class.
+const IMAGES: i64 = 15_000;
+
+/// Every third of them is held out from the means and the covariance, and the threshold is set on it.
+const HELD_OUT: i64 = 3;
 
 /// The share of the held-out images that the threshold marks.
 const FALSE_ALARMS: f64 = 0.01;
@@ -56,16 +58,17 @@ struct Matrix {
 impl Familiarity {
     /// Measures it on the images of `train`; `None` if they are too few.
     pub(crate) fn measure(net: &Net, train: &Split) -> Result<Option<Familiarity>> {
-        let count = train.len().min(MEASURED + HELD_OUT);
+        let count = train.len().min(IMAGES);
         if count < FEWEST {
             return Ok(None);
         }
-        // Two thirds for the covariance, one for the threshold, whatever there is.
-        let measured = count * MEASURED / (MEASURED + HELD_OUT);
-        let features = features_of(net, train, count)?;
-        let labels = train.labels.f_narrow(0, 0, measured)?.f_to_device(Device::Cpu)?;
-        let familiarity = Familiarity::fit(&features.f_narrow(0, 0, measured)?, &labels)?;
-        let held_out = familiarity.scores_of(&features.f_narrow(0, measured, count - measured)?)?;
+        let spread = (0..count).map(|k| (k, k * train.len() / count));
+        let (held_out, measured): (Vec<_>, Vec<_>) = spread.partition(|(k, _)| k % HELD_OUT == 0);
+        let indices = |chosen: &[(i64, i64)]| Tensor::from_slice(&chosen.iter().map(|it| it.1).collect::<Vec<_>>());
+        let (held_out, measured) = (indices(&held_out), indices(&measured));
+        let labels = train.labels.f_to_device(Device::Cpu)?.f_index_select(0, &measured)?;
+        let familiarity = Familiarity::fit(&features_of(net, train, &measured)?, &labels)?;
+        let held_out = familiarity.scores_of(&features_of(net, train, &held_out)?)?;
         let threshold = f64::try_from(held_out.f_quantile_scalar(1.0 - FALSE_ALARMS, 0, false, "linear")?)?;
         ensure!(threshold.is_finite(), "the net's features are not finite");
         Ok(Some(Familiarity { threshold, ..familiarity }))
@@ -95,7 +98,8 @@ impl Familiarity {
 
     /// The scores [N] of the images of `split`: how far each is from the nearest class.
     pub(crate) fn scores(&self, net: &Net, split: &Split) -> Result<Vec<f64>> {
-        Ok(Vec::try_from(self.scores_of(&features_of(net, split, split.len())?)?)?)
+        let all = Tensor::f_arange(split.len(), (Kind::Int64, Device::Cpu))?;
+        Ok(Vec::try_from(self.scores_of(&features_of(net, split, &all)?)?)?)
     }
 
     /// Whether each of the images with these outputs of the net's blocks looks like none of the classes.
@@ -157,10 +161,10 @@ impl Matrix {
     }
 }
 
-/// The features of the first `count` images of `split`, double [count, F] on the CPU.
-fn features_of(net: &Net, split: &Split, count: i64) -> Result<Tensor> {
+/// The features of the images of `split` at `indices` (int64 [N]), double [N, F] on the CPU.
+fn features_of(net: &Net, split: &Split, indices: &Tensor) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
-    let indices = Tensor::f_arange(count, (Kind::Int64, split.labels.device()))?.f_split(BATCH, 0)?;
+    let indices = indices.f_to_device(split.labels.device())?.f_split(BATCH, 0)?;
     let batches = indices.iter().map(|indices| features(&net.forward_blocks(&split.batch(indices)?.0)));
     Ok(Tensor::f_cat(&batches.collect::<Result<Vec<_>>>()?, 0)?)
 }

@@ -145,6 +145,30 @@ def test_kaggle_from_train_csv_to_submission(tmp_path: Path, trained: Path) -> N
     assert [line["index"] for line in objects] == list(range(forms.TEST))
 
 
+def test_a_row_that_cannot_be_read_costs_no_other(tmp_path: Path, trained: Path) -> None:
+    forms.write_csv(tmp_path / "test.csv", forms.arrays("t10k")[0][:3], None)
+    rows = (tmp_path / "test.csv").read_text().splitlines()
+    (tmp_path / "test.csv").write_text("\n".join([rows[0], rows[1], "x" + rows[2], rows[3]]))
+    command = [PROGRAM, "predict", "--weights", trained / "model.pt", "--format", "csv", tmp_path / "test.csv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["ImageId", "1", "3"]
+    assert "row 3: field 1 is x0" in done.stderr
+
+
+def test_data_sorted_by_class_say_as_well_what_digits_look_like(tmp_path: Path, trained: Path) -> None:
+    images = np.frombuffer((DATA / "mnist/train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(-1, 28, 28)
+    labels = np.frombuffer((DATA / "mnist/train-labels-idx1-ubyte").read_bytes()[8:], np.uint8)
+    order = np.argsort(labels[:20000], kind="stable")
+    np.savez(tmp_path / "train.npz", x_train=images[order], y_train=labels[order])
+    tch_mnist("import", tmp_path / "train.npz", "--data", tmp_path / "data", "--test-share", 0)
+    tch_mnist("export", "--weights", trained / "model.pth", "--to", tmp_path / "plain.npz")
+    np.save(tmp_path / "test.npy", images[30000:31000])
+    predict = ["predict", "--weights", tmp_path / "plain.npz", "--format", "json", "--data", tmp_path / "data"]
+    lines = json_lines(tch_mnist(*predict, tmp_path / "test.npy"))
+    assert np.mean([line["unsure"] for line in lines]) < 0.03
+
+
 def test_only_the_files_that_are_needed_have_to_be_there(tmp_path: Path, trained: Path) -> None:
     (tmp_path / "test").mkdir()
     (tmp_path / "train").mkdir()

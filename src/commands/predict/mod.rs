@@ -5,6 +5,7 @@ mod output;
 
 use super::session::Prediction;
 use super::{Outcome, Verbosity};
+use crate::data::sources;
 use crate::digit::{self, Digit};
 use crate::error::sentence;
 use crate::observe::{log, say};
@@ -56,12 +57,13 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
         Args { one: true, .. } => How::One,
         _ => How::All,
     };
+    let is_one_picture = args.images.len() == 1 && !args.images[0].is_dir() && !sources::is_table(&args.images[0]);
     let (mut batch, mut images, mut failures) = (Vec::new(), 0, 0);
     for input in inputs(&args.images, how)? {
         images += 1;
         match input {
             Ok(input) => batch.push(input),
-            Err(error) if args.images.len() == 1 && !args.images[0].is_dir() => return Err(error),
+            Err(error) if is_one_picture => return Err(error),
             Err(error) => {
                 eprintln!("error: {}", sentence(&error));
                 failures += 1;

@@ -18,6 +18,9 @@ const CONNECTIONS: usize = 128;
 /// How long a connection may take to send the head of a request, or may be idle between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a connection may last: a client that does not read its answer must not keep it for ever.
+const LIFETIME: Duration = Duration::from_secs(600);
+
 /// How long requests under way may take after the server was asked to stop.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -48,8 +51,10 @@ pub(super) async fn serve(listener: TcpListener, routes: Router, stopped: impl F
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             let _permit = permit;
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection ended: {error}");
+            match timeout(LIFETIME, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!("a connection ended: {error}"),
+                Err(_) => tracing::debug!("a connection was closed after {} s", LIFETIME.as_secs()),
             }
         });
     }

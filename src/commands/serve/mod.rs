@@ -1,4 +1,4 @@
-//! `tch-mnist serve`: a page to draw digits on, and an HTTP interface to the net. The folder is all there is of it.
+//! `tch-mnist serve`: a page to draw digits on, and an HTTP interface to the net.
 
 mod http;
 mod routes;
@@ -18,7 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(
     after_help = "The page is at /. POST /predict takes the bytes of a picture and returns the JSON of `predict`; with \
     ?details=true also what the net sees and the outputs of its blocks, with ?one=true the whole picture as one digit. \
-    GET /health answers as long as the server works. docs/digits.md has examples."
+    GET /health says whether it is up. Without --kernels it uses libtorch's, whose blocks the page shows, and without \
+    --threads one thread. docs/digits.md has examples."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -34,14 +35,18 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
+    let threads = args.prediction.threads();
     // The page shows the output of each block: the fused kernels have some blocks in one.
     let predictor = args.prediction.predictor(KernelsChoice::Torch)?;
-    // One image is too little for several threads. The requests that are answered at a time have one each.
-    tch::set_num_threads(1);
+    if threads == 0 {
+        // One image is too little for several threads.
+        tch::set_num_threads(1);
+    }
     let app = App::new(predictor);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(routes::REQUESTS)
+        // So many pictures are decoded at a time, and no more: a large one takes hundreds of megabytes.
+        .max_blocking_threads(std::thread::available_parallelism().map_or(1, usize::from))
         .enable_all()
         .build()
         .context("the server cannot start")?;

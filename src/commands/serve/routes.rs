@@ -4,11 +4,12 @@ use crate::digit::{self, Found};
 use crate::error::{sentence, without_panic};
 use crate::predict::{Predictor, Reading};
 use crate::run_folder;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// Pictures that are read at a time; a request beyond that is told to come again.
-pub(super) const REQUESTS: usize = 16;
+const REQUESTS: usize = 16;
 
 /// The largest picture, in bytes.
 const MAX_BYTES: usize = 32 << 20;
@@ -71,7 +72,42 @@ impl App {
             .route("/predict", post(predict))
             .fallback(nothing_here)
             .method_not_allowed_fallback(other_method)
+            .layer(middleware::from_fn(same_site))
             .with_state(self)
+    }
+
+    /// The JSON on a picture.
+    fn answer(&self, bytes: &[u8], options: &Options) -> Result<String, Refusal> {
+        let read = || if options.one { Ok(vec![digit::read(bytes)?]) } else { digit::read_all(bytes) };
+        let found = without_panic(read).map_err(|error| {
+            Refusal(StatusCode::BAD_REQUEST, format!("the picture cannot be read: {}", sentence(&error)))
+        })?;
+        without_panic(|| self.predict(found, options.details))
+            .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error)))
+    }
+
+    /// One request at a time: the net is one.
+    fn predict(&self, found: Vec<Found>, details: bool) -> Result<String> {
+        // A request that panicked has left the net as it was.
+        let predictor = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
+        let digits: Vec<_> = found.iter().map(|found| found.digit).collect();
+        let digits: Vec<(Found, _)> = found.into_iter().zip(predictor.classify(&digits)?).collect();
+        let reading = Reading::new(&digits, &predictor.knowledge.classes);
+        let object = match details {
+            true => reading.detailed(FILE, &predictor).context("the net's outputs cannot be shown")?,
+            false => reading.object(FILE, None),
+        };
+        run_folder::line("prediction", &object)
+    }
+}
+
+/// Refuses requests that a page of another site makes: the server is for this machine's user.
+async fn same_site(request: Request, next: Next) -> Response {
+    match request.headers().get("sec-fetch-site").map(|site| site.as_bytes()) {
+        Some(b"cross-site") => {
+            Refusal(StatusCode::FORBIDDEN, "pages of other sites are not answered".into()).into_response()
+        }
+        _ => next.run(request).await,
     }
 }
 
@@ -89,7 +125,7 @@ async fn predict(
     let Ok(Query(options)) = options else {
         return Err(bad("details and one are true or false".into()));
     };
-    let Ok(_permit) = app.requests.clone().try_acquire_owned() else {
+    let Ok(permit) = app.requests.clone().try_acquire_owned() else {
         let text = format!("{REQUESTS} other pictures are being read: send it again in a moment");
         return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text));
     };
@@ -105,34 +141,17 @@ async fn predict(
             return Err(Refusal(StatusCode::REQUEST_TIMEOUT, text));
         }
     };
-    let found =
-        in_background(move || if options.one { Ok(vec![digit::read(&bytes)?]) } else { digit::read_all(&bytes) });
-    let found = found.await.map_err(|error| bad(format!("the picture cannot be read: {}", sentence(&error))))?;
-    let answered = in_background(move || answer(&app.predictor, found, options.details)).await;
-    let failed = |error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error));
-    Ok(([(header::CONTENT_TYPE, "application/json")], answered.map_err(failed)?).into_response())
-}
-
-/// Runs `work` on a thread that may block; a panic in it is an error.
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(move || without_panic(work)).await.unwrap_or_else(|error| Err(anyhow!("{error}")))
+    let answered = spawn_blocking(move || {
+        // Until the work is done, even if the client has gone.
+        let _permit = permit;
+        app.answer(&bytes, &options)
+    });
+    let failed = |error: tokio::task::JoinError| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let text = answered.await.map_err(failed)??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 /// Whether a body was longer than it may be.
 fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
-}
-
-/// The JSON on a picture with these digits. One request at a time: the net is one.
-fn answer(predictor: &Mutex<Predictor>, found: Vec<Found>, details: bool) -> Result<String> {
-    // A request that panicked has left the net as it was.
-    let predictor = predictor.lock().unwrap_or_else(PoisonError::into_inner);
-    let digits: Vec<_> = found.iter().map(|found| found.digit).collect();
-    let digits: Vec<(Found, _)> = found.into_iter().zip(predictor.classify(&digits)?).collect();
-    let reading = Reading::new(&digits, &predictor.knowledge.classes);
-    let object = match details {
-        true => reading.detailed(FILE, &predictor).context("the net's outputs cannot be shown")?,
-        false => reading.object(FILE, None),
-    };
-    run_folder::line("prediction", &object)
 }

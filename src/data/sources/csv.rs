@@ -16,6 +16,9 @@ const NUMBERS: [&str; 6] = ["", "id", "index", "imageid", "image_id", "unnamed: 
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
+/// The longest row, in bytes: 785 numbers with seventeen digits have 16,000.
+const MAX_ROW: usize = 1 << 16;
+
 /// A file of rows, with a header or without one.
 pub(super) struct Csv;
 
@@ -34,8 +37,9 @@ impl Form for Csv {
         let mut head = Vec::new();
         unpacked(path)?.take(HEAD).read_to_end(&mut head)?;
         ensure!(!head.is_empty(), "it is empty");
-        ensure!(!head.starts_with(b"\xff\xfe"), "it is in UTF-16: save it as UTF-8");
-        let mut input = BufReader::with_capacity(1 << 18, unpacked(path)?);
+        let is_utf_16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
+        ensure!(!is_utf_16, "it is in UTF-16: save it as UTF-8");
+        let mut input = BufReader::with_capacity(1 << 18, ShortRows { input: unpacked(path)?, length: 0 });
         if head.starts_with(BOM) {
             input.read_exact(&mut [0; BOM.len()])?;
         }
@@ -56,9 +60,41 @@ impl Form for Csv {
     }
 }
 
-/// Whether a file that begins with `head` has enough fields in a row for an image.
+/// Whether a file that begins with `head` has a row of numbers, enough for an image, in its first two lines.
 pub(super) fn has_images(head: &[u8]) -> bool {
-    head.is_ascii() && fields(head, delimiter(head)) >= PIXELS
+    let delimiter = delimiter(head);
+    let is_image = |line: &[u8]| {
+        let fields =
+            line.split(|&byte| byte == delimiter).map(|field| std::str::from_utf8(field).unwrap_or("?").trim());
+        let numbers = fields.filter(|field| field.parse::<f64>().is_ok()).count();
+        numbers >= PIXELS && numbers + NUMBERS.len() >= self::fields(line, delimiter)
+    };
+    // The second line may be cut short by the end of the head.
+    let mut lines = head.split(|&byte| byte == b'\n');
+    lines.next().is_some_and(is_image) || lines.next().is_some_and(is_image)
+}
+
+/// Passes bytes on, and refuses a row that is too long to be an image: it would be held in memory whole.
+struct ShortRows<R> {
+    input: R,
+    /// Of the row so far.
+    length: usize,
+}
+
+impl<R: Read> Read for ShortRows<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        for row in buffer[..count].split_inclusive(|&byte| byte == b'\n') {
+            self.length += row.len();
+            if self.length > MAX_ROW {
+                return Err(std::io::Error::other(format!("a row has more than {MAX_ROW} bytes")));
+            }
+            if row.ends_with(b"\n") {
+                self.length = 0;
+            }
+        }
+        Ok(count)
+    }
 }
 
 /// The character between the fields of the first line: the most frequent of three.
@@ -85,20 +121,43 @@ impl Columns {
     fn of(first: &ByteRecord) -> Result<(Columns, bool)> {
         let names: Vec<String> =
             first.iter().map(|field| String::from_utf8_lossy(field).trim().to_lowercase()).collect();
-        // A row of numbers may begin with a label that is a word.
-        let is_header = names.iter().skip(1).any(|name| name.parse::<f64>().is_err());
+        // A row of numbers may begin with a label that is a word. pandas numbers columns that have no names.
+        let is_header = names.iter().skip(1).any(|name| name.parse::<f64>().is_err())
+            || names.first().is_some_and(|name| LABELS.contains(&name.as_str()))
+            || counts_up(&names);
         let count = names.len();
         let named = |known: &[&str], name: &String| is_header && known.contains(&name.as_str());
         let mut label = names.iter().position(|name| named(&LABELS, name));
         let mut pixels: Vec<usize> = (0..count).filter(|&k| Some(k) != label && !named(&NUMBERS, &names[k])).collect();
         if label.is_none() && pixels.len() == PIXELS + 1 {
-            label = Some(pixels.remove(0));
+            let at = if is_header { odd_one(&pixels, &names)? } else { 0 };
+            label = Some(pixels.remove(at));
         }
         ensure!(
             pixels.len() == PIXELS,
             "row 1 has {count} fields; {PIXELS} pixels are expected, after a label if there is one"
         );
         Ok((Columns { count, label, pixels }, is_header))
+    }
+}
+
+/// Whether the names of the pixels are 0, 1, 2, ... or 1, 2, 3, ...
+fn counts_up(names: &[String]) -> bool {
+    let numbers: Vec<usize> = names.iter().rev().take(PIXELS).filter_map(|name| name.parse().ok()).collect();
+    numbers.len() == PIXELS && numbers.windows(2).all(|pair| pair[0] == pair[1] + 1)
+}
+
+/// The place in `columns` of the one that is named otherwise than the others; the first if all are named alike.
+fn odd_one(columns: &[usize], names: &[String]) -> Result<usize> {
+    let stem = |column: usize| {
+        names[column].trim_matches(|letter: char| letter.is_ascii_digit()).replace(|c: char| c.is_ascii_digit(), "")
+    };
+    let usual = stem(columns[columns.len() / 2]);
+    let odd: Vec<usize> = (0..columns.len()).filter(|&at| stem(columns[at]) != usual).collect();
+    match odd[..] {
+        [] => Ok(0),
+        [at] => Ok(at),
+        _ => bail!("row 1 names no column label, and {} columns are not named as the pixels are", odd.len()),
     }
 }
 
@@ -145,10 +204,16 @@ impl<R: Read> Rows<R> {
                 }
             };
         }
-        let label = label.map(|column| String::from_utf8_lossy(&row[column]).trim().to_string());
+        let label = label.map(|column| whole(String::from_utf8_lossy(&row[column]).trim()));
         ensure!(label.as_deref() != Some(""), "its label is empty");
         Ok(Record { place: format!("row {line}"), label, image: Image::Pixels(Box::new(digit)) })
     }
+}
+
+/// `3` of `3.0`, as some programs write whole numbers; any other label as it is.
+fn whole(label: &str) -> String {
+    let number = label.strip_suffix(".0").filter(|number| number.parse::<i64>().is_ok());
+    number.unwrap_or(label).to_string()
 }
 
 /// `17`, and `17.0` as some programs write it.
@@ -197,6 +262,9 @@ mod tests {
             rows.replace(',', ".0,").replace("5.0,", "5,").replace("7.0,", "7,"),
             last(&format!("class{names}\n{rows}")),
             format!(",label{names}\n0,5{}\n1,7{}", row(3), row(5)),
+            last(&format!("digit{names}\n{rows}")),
+            format!("label{}\n{rows}", (0..PIXELS).map(|k| format!(",{k}")).collect::<String>()),
+            format!(",{}\n{rows}", (0..PIXELS).map(|k| k.to_string()).collect::<Vec<_>>().join(",")),
         ] {
             let records = read(text.as_bytes()).unwrap();
             assert_eq!(records.len(), 2);
@@ -223,6 +291,8 @@ mod tests {
             let error = read(format!("{good}{bad}").as_bytes()).err().unwrap();
             assert_eq!(format!("{error:#}"), sentence);
         }
+        let error = read(format!("{good}{}", "1,".repeat(MAX_ROW)).as_bytes()).err().unwrap();
+        assert!(format!("{error:#}").contains("a row has more than 65536 bytes"), "{error:#}");
         let error = read(b"1,2,3\n").err().unwrap();
         assert_eq!(error.to_string(), "row 1 has 3 fields; 784 pixels are expected, after a label if there is one");
     }

@@ -2,10 +2,10 @@
 //! per class, as torchvision's `ImageFolder` takes them.
 
 use super::{FORMS, Form, Image, Portion, Record, csv, head, open, part_of};
-use crate::data::Part;
+use crate::data::{Info, Part};
 use crate::digit;
 use anyhow::{Result, anyhow, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
@@ -18,7 +18,7 @@ pub(super) struct Folder;
 
 impl Form for Folder {
     fn name(&self) -> &'static str {
-        "a folder of data"
+        "a folder of data in another form"
     }
 
     fn recognises(&self, path: &Path, _: &[u8]) -> bool {
@@ -46,11 +46,24 @@ impl Form for Folder {
 
 /// The folder with the files, below torchvision's root.
 pub(super) fn raw(path: &Path) -> Option<PathBuf> {
-    TORCHVISION.iter().map(|below| path.join(below)).find(|folder| folder.is_dir())
+    let holds_tables = |folder: &PathBuf| tables_in(folder).is_ok_and(|tables| !tables.is_empty());
+    TORCHVISION.iter().map(|below| path.join(below)).find(holds_tables)
+}
+
+/// The files of other forms in a folder, and in those below it that are named after a part.
+fn tables(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = tables_in(path)?;
+    for (_, folder) in subfolders(path)?.iter().filter(|(name, _)| part_of(name).is_some()) {
+        found.extend(tables_in(folder)?);
+    }
+    // A file in a folder of its own name is found from both.
+    let mut seen = HashSet::new();
+    found.retain(|path| seen.insert(path.clone()));
+    Ok(found)
 }
 
 /// The files of other forms in a folder, by name. Pictures are not among them.
-fn tables(path: &Path) -> Result<Vec<PathBuf>> {
+fn tables_in(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let mut path = entry?.path();
@@ -63,8 +76,11 @@ fn tables(path: &Path) -> Result<Vec<PathBuf>> {
         if is_hidden || !path.is_file() || is_picture(&path) {
             continue;
         }
-        let head = head(&path)?;
-        if !is_other_table(&path, &head) && FORMS.iter().any(|form| form.recognises(&path, &head)) {
+        // A file that cannot be read is not a table.
+        let Ok(head) = head(&path) else { continue };
+        let form = FORMS.iter().find(|form| form.recognises(&path, &head));
+        let is_other = |form: &dyn Form| form.name() == csv::Csv.name() && !csv::has_images(&head);
+        if form.is_some_and(|form| !is_other(*form)) {
             found.push(path);
         }
     }
@@ -73,11 +89,6 @@ fn tables(path: &Path) -> Result<Vec<PathBuf>> {
     let is_copy =
         |path: &PathBuf| path.extension().is_some_and(|it| it == "gz") && found.contains(&path.with_extension(""));
     Ok(found.iter().filter(|path| !is_copy(path)).cloned().collect())
-}
-
-/// Whether it is a CSV file of something else than images, such as Kaggle's example of a submission.
-fn is_other_table(path: &Path, head: &[u8]) -> bool {
-    path.extension().is_some_and(|ending| ending == "csv") && !csv::has_images(head)
 }
 
 fn is_picture(path: &Path) -> bool {
@@ -99,12 +110,16 @@ fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Whether there are pictures in at least two subfolders, below a part of the dataset or in `path` itself.
+/// Whether there are pictures in at least two subfolders, below a part of the dataset or in `path` itself. Datasets that were
+/// imported, and their pictures, do not count.
 fn has_classes(path: &Path) -> bool {
     let Ok(folders) = subfolders(path) else { return false };
     let of_part = folders.iter().find(|(name, _)| part_of(name).is_some());
     let root = of_part.map_or(path, |(_, folder)| folder);
-    let holds_pictures = |(_, folder): &&(String, PathBuf)| pictures(folder).next().is_some();
+    let holds_pictures = |(_, folder): &&(String, PathBuf)| {
+        let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        !Info::exists(folder) && entries.any(|entry| is_picture(&entry.path()))
+    };
     subfolders(root).is_ok_and(|classes| classes.iter().filter(holds_pictures).take(2).count() == 2)
 }
 

@@ -1,11 +1,10 @@
 //! IDX files under any of their names, MNIST's own form: a file of images, and one of labels beside it.
 
 use super::{Form, Image, Portion, Record, Records, part_of_file, unpacked};
-use crate::data::folder;
 use crate::data::idx::{Content, copy_checked, magic};
 use crate::shape::PIXELS;
 use anyhow::{Context, Result, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file of images, or of labels.
 pub(super) struct Idx;
@@ -25,12 +24,12 @@ impl Form for Idx {
         std::io::Read::read_exact(&mut unpacked(path)?, &mut head)?;
         if magic(&head) == Some(Content::Labels) {
             // It is read with its images.
-            let images = folder::partner(path, Content::Labels).filter(|images| images.exists());
+            let images = partner(path, Content::Labels).filter(|images| images.exists());
             ensure!(images.is_some(), "it holds labels, and the file with their images is not beside it");
             return Ok(Vec::new());
         }
         let images = items(path, Content::Images)?;
-        let labels = folder::partner(path, Content::Images).filter(|labels| labels.exists());
+        let labels = partner(path, Content::Images).filter(|labels| labels.exists());
         let labels = labels.map(|labels| items(&labels, Content::Labels)).transpose()?;
         let count = images.len() / PIXELS;
         if let Some(labels) = &labels {
@@ -53,6 +52,21 @@ impl Form for Idx {
             records,
         }])
     }
+}
+
+/// Beside a file of images or labels, the file of the other: `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`.
+fn partner(path: &Path, content: Content) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let pairs = [("images", "labels"), ("idx3", "idx1")];
+    let other = pairs.iter().fold(name.to_string(), |name, (images, labels)| match content {
+        Content::Images => name.replace(images, labels),
+        Content::Labels => name.replace(labels, images),
+    });
+    let folder = path.parent()?;
+    // Kaggle's archive has each file in a folder of its name.
+    let nested = folder.parent().map(|above| above.join(&other).join(&other));
+    let same_folder = folder.join(&other);
+    (other != name).then(|| nested.filter(|nested| nested.is_file() && !same_folder.exists()).unwrap_or(same_folder))
 }
 
 /// The bytes after the header.

@@ -11,7 +11,7 @@ pub(crate) use folder::pictures;
 use super::Part;
 use crate::digit::Digit;
 use crate::error::without_panic;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -94,8 +94,11 @@ pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
     };
     // A decoder's mistake must not end the program with a panic.
     let opened = without_panic(opened);
-    // The reader of a folder names the file in it.
-    if path.is_dir() { opened } else { opened.with_context(|| format!("{} cannot be read", path.display())) }
+    opened.map_err(|error| {
+        let name = path.display().to_string();
+        // The reader of a folder may have named the file in it.
+        if error.to_string().contains(&name) { error } else { error.context(format!("{name} cannot be read")) }
+    })
 }
 
 /// What `path` holds, if [`open`] takes it: the name of its form.
@@ -143,21 +146,25 @@ pub(super) fn is_gzipped(file: &mut File) -> std::io::Result<bool> {
 /// The part of a dataset that a name says, such as that of a file, a folder or an array.
 fn part_of(name: &str) -> Option<Part> {
     let name = name.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let words: Vec<&str> = name.split(|letter: char| !letter.is_alphabetic()).collect();
+    let says = |known: &[&str]| words.iter().any(|word| known.contains(word));
     match () {
-        () if says(&["train"]) => Some(Part::Train),
-        () if says(&["test", "t10k"]) => Some(Part::Test),
-        () if says(&["val"]) => Some(Part::Validation),
+        () if says(&["train", "training", "trainset"]) => Some(Part::Train),
+        () if says(&["test", "testing", "testset"]) || name.contains("t10k") => Some(Part::Test),
+        () if says(&["val", "valid", "validation"]) => Some(Part::Validation),
         () => None,
     }
 }
 
-/// The part that a file's own name says.
+/// The part that a file's name says, or else the name of its folder, if that is all that it says.
 fn part_of_file(path: &Path) -> Option<Part> {
-    part_of(&path.file_name().unwrap_or_default().to_string_lossy())
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = path.parent().map(name).unwrap_or_default();
+    let of_folder = || part_of(&folder).filter(|_| folder.chars().all(char::is_alphabetic));
+    part_of(&name(path)).or_else(of_folder)
 }
 
-/// The bytes of a row of at most 784 whole numbers from 0 to 255; `value` gives each as text or number.
+/// A pixel: a whole number from 0 to 255, whatever its type.
 fn pixel(value: f64) -> Option<u8> {
     ((0.0..=255.0).contains(&value) && value.fract() == 0.0).then_some(value as u8)
 }

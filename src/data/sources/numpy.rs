@@ -2,7 +2,6 @@
 
 use super::{Form, Image, Portion, Record, Records, part_of, part_of_file, pixel, unpacked};
 use crate::data::Part;
-use crate::data::idx::MAX_COUNT;
 use crate::npy::{Array, ENDING, MAGIC};
 use crate::shape::{PIXELS, SIDE};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,8 +11,11 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
 
-/// The largest array that is read, in bytes: the most images, in double precision.
-const MAX_BYTES: u64 = MAX_COUNT * PIXELS as u64 * 8;
+/// The most that all arrays of a file may take, in bytes: three times EMNIST, the largest set of this kind.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// The names of arrays of labels, and words in them.
+const LABELS: [&str; 6] = ["y", "label", "labels", "target", "targets", "class"];
 
 /// A zip archive of arrays.
 pub(super) struct Npz;
@@ -30,13 +32,14 @@ impl Form for Npz {
 
     fn open(&self, path: &Path) -> Result<Vec<Portion>> {
         let mut zip = archive(path)?;
-        let mut arrays = Vec::new();
+        let (mut arrays, mut left) = (Vec::new(), MAX_BYTES);
         let names: Vec<String> = zip.file_names().flatten().map(|name| name.to_string()).collect();
         for name in names {
             let Some(key) = name.strip_suffix(ENDING).map(String::from) else { continue };
             let damaged = || format!("its array {key} is damaged or cut short");
-            let bytes = limited(zip.by_name(&name).with_context(damaged)?).with_context(damaged)?;
-            let numbers = Numbers::of(&bytes).with_context(|| format!("its array {}", key.escape_debug()))?;
+            let bytes = limited(zip.by_name(&name).with_context(damaged)?, left).with_context(damaged)?;
+            left -= bytes.len() as u64;
+            let numbers = Numbers::of(bytes).with_context(|| format!("its array {}", key.escape_debug()))?;
             arrays.push(Numbers { key, ..numbers });
         }
         pair(path, arrays)
@@ -56,7 +59,7 @@ impl Form for Npy {
     }
 
     fn open(&self, path: &Path) -> Result<Vec<Portion>> {
-        let numbers = Numbers::of(&limited(unpacked(path)?)?)?;
+        let numbers = Numbers::of(limited(unpacked(path)?, MAX_BYTES)?)?;
         Ok(vec![portion(path, part_of_file(path), numbers, None)?])
     }
 }
@@ -66,10 +69,10 @@ fn archive(path: &Path) -> Result<ZipArchive<File>> {
     ZipArchive::with_config(config, File::open(path)?).context("it is damaged or cut short")
 }
 
-fn limited(input: impl Read) -> Result<Vec<u8>> {
+fn limited(input: impl Read, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= MAX_BYTES, "it has more than {} images", MAX_COUNT);
+    input.take(limit + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= limit, "the file's arrays take more than {} GiB", MAX_BYTES >> 30);
     Ok(bytes)
 }
 
@@ -88,10 +91,14 @@ enum Values {
 }
 
 impl Numbers {
-    fn of(file: &[u8]) -> Result<Numbers> {
-        let Array { dtype, fortran_order, shape, data } = Array::parse(file)?;
+    fn of(mut file: Vec<u8>) -> Result<Numbers> {
+        let Array { dtype, fortran_order, shape, data } = Array::parse(&file)?;
         ensure!(!fortran_order || shape.len() < 2, "it is in Fortran's order: save it through numpy.ascontiguousarray");
-        let values = Values::of(&dtype, data)?;
+        let values = match dtype.as_str() {
+            // Without a copy.
+            "u1" => Values::Bytes(file.split_off(file.len() - data.len())),
+            dtype => Values::of(dtype, data)?,
+        };
         let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
         ensure!(count == Some(values.len()), "it is cut short: it has {} numbers, not {shape:?}", values.len());
         Ok(Numbers { key: String::new(), shape, values })
@@ -118,7 +125,6 @@ impl Values {
             data.chunks_exact(N).map(|bytes| read(bytes.try_into().expect("chunks of N bytes"))).collect()
         }
         Ok(match dtype {
-            "u1" => Values::Bytes(data.to_vec()),
             // True is white.
             "b1" => Values::Bytes(data.iter().map(|&bit| if bit == 0 { 0 } else { 255 }).collect()),
             "i1" => Values::Integers(all(data, |bytes| f32::from(i8::from_le_bytes(bytes)))),
@@ -175,11 +181,17 @@ fn pair(path: &Path, arrays: Vec<Numbers>) -> Result<Vec<Portion>> {
     let mut portions = Vec::new();
     for images in images {
         let (key, part) = (images.key.clone(), part_of(&images.key));
-        let at = labels.iter().position(|labels| part_of(&labels.key) == part);
+        let of_part = |labels: &Numbers| part_of(&labels.key) == part;
+        let at = labels.iter().position(|labels| of_part(labels) && is_named_labels(&labels.key));
+        let at = at.or_else(|| labels.iter().position(of_part));
         let portion = portion(path, part, images, at.map(|at| labels.swap_remove(at)));
         portions.push(portion.with_context(|| format!("its array {}", key.escape_debug()))?);
     }
     Ok(portions)
+}
+
+fn is_named_labels(key: &str) -> bool {
+    key.to_lowercase().split(|letter: char| !letter.is_alphabetic()).any(|word| LABELS.contains(&word))
 }
 
 fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numbers>) -> Result<Portion> {

@@ -47,7 +47,7 @@ impl Form for Parquet {
         let (count, part) = (u64::try_from(metadata.num_rows())?, part_of_file(path));
         let rows = RowIter::from_file_into(Box::new(reader));
         let labelled = label.is_some();
-        let records = Box::new(Rows { rows, number: 0, image, label, classes: classes.clone() });
+        let records = Box::new(Rows { rows: Some(rows), number: 0, image, label, classes: classes.clone() });
         Ok(vec![Portion {
             path: path.to_path_buf(),
             part,
@@ -68,7 +68,8 @@ fn class_names(features: &str, label: &str) -> Option<Vec<String>> {
 }
 
 struct Rows {
-    rows: RowIter<'static>,
+    /// `None` after an error: what follows is not to be trusted.
+    rows: Option<RowIter<'static>>,
     number: u64,
     image: String,
     label: Option<String>,
@@ -82,7 +83,11 @@ impl Iterator for Rows {
         self.number += 1;
         let place = format!("row {}", self.number);
         // The crate panics on some damaged pages.
-        let next = without_panic(|| Ok(self.rows.next().transpose()?)).context("it is damaged");
+        let rows = self.rows.as_mut()?;
+        let next = without_panic(|| Ok(rows.next().transpose()?)).context("it is damaged");
+        if next.is_err() {
+            self.rows = None;
+        }
         let record = next.transpose()?.and_then(|row| self.record(&row, place.clone()));
         Some(record.context(place))
     }
