@@ -133,8 +133,9 @@ fn distance(a: &Piece, b: &Piece, limit: f32, width: usize) -> Option<f32> {
         points.filter(|(x, y)| inside(*x, other.x, other.width) && inside(*y, other.y, other.height)).collect()
     };
     let (of_a, of_b) = (thinned(near(a, b.bounds)), thinned(near(b, a.bounds)));
-    let nearest = |(x, y): &(f32, f32)| of_b.iter().map(|(u, v)| (x - u).hypot(y - v)).fold(f32::MAX, f32::min);
-    let distance = of_a.iter().map(nearest).fold(f32::MAX, f32::min);
+    let squared = |(x, y): &(f32, f32), (u, v): &(f32, f32)| (x - u).powi(2) + (y - v).powi(2);
+    let nearest = |point: &(f32, f32)| of_b.iter().map(|other| squared(point, other)).fold(f32::MAX, f32::min);
+    let distance = of_a.iter().map(nearest).fold(f32::MAX, f32::min).sqrt();
     (distance <= limit).then_some(distance)
 }
 

@@ -19,7 +19,7 @@ const BLOCKS: [&str; 2] = ["convblock4", "convblock6"];
 const LAST: &str = "convblock7";
 
 /// Training images that are looked at, at most, evenly over the file: it may be sorted by class.
-const IMAGES: i64 = 15_000;
+const IMAGES: i64 = 30_000;
 
 /// Every third of them is held out from the means and the covariance, and the threshold is set on it.
 const HELD_OUT: i64 = 3;

@@ -60,14 +60,14 @@ impl Form for Csv {
     }
 }
 
-/// Whether a file that begins with `head` has a row of numbers, enough for an image, in its first two lines.
+/// Whether a file that begins with `head` has a row of numbers, an image with little beside it, in its first two lines.
 pub(super) fn has_images(head: &[u8]) -> bool {
     let delimiter = delimiter(head);
     let is_image = |line: &[u8]| {
         let fields =
             line.split(|&byte| byte == delimiter).map(|field| std::str::from_utf8(field).unwrap_or("?").trim());
         let numbers = fields.filter(|field| field.parse::<f64>().is_ok()).count();
-        numbers >= PIXELS && numbers + NUMBERS.len() >= self::fields(line, delimiter)
+        numbers >= PIXELS && self::fields(line, delimiter) <= PIXELS + NUMBERS.len()
     };
     // The second line may be cut short by the end of the head.
     let mut lines = head.split(|&byte| byte == b'\n');
