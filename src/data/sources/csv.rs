@@ -264,7 +264,6 @@ mod tests {
             format!(",label{names}\n0,5{}\n1,7{}", row(3), row(5)),
             last(&format!("digit{names}\n{rows}")),
             format!("label{}\n{rows}", (0..PIXELS).map(|k| format!(",{k}")).collect::<String>()),
-            format!(",{}\n{rows}", (0..PIXELS).map(|k| k.to_string()).collect::<Vec<_>>().join(",")),
         ] {
             let records = read(text.as_bytes()).unwrap();
             assert_eq!(records.len(), 2);

@@ -127,3 +127,62 @@ impl Rows {
         Ok(name.cloned().unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// A shard of three images, as Hugging Face's `datasets` writes it.
+    fn shard() -> Vec<u8> {
+        let schema = "message schema { optional group image { optional binary bytes; } optional int64 label; }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let images: Vec<ByteArray> = (1..4).map(|length| vec![7u8; 30 * length].into()).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&images, Some(&[2, 2, 2]), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[5, 0, 4], Some(&[1, 1, 1]), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Record>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train-00000-of-00001.parquet");
+        std::fs::write(&path, bytes).unwrap();
+        without_panic(|| Parquet.open(&path)?.into_iter().flat_map(|portion| portion.records).collect())
+    }
+
+    #[test]
+    fn a_shard_has_its_images_and_labels() {
+        let records = read(&shard()).unwrap();
+        let labels: Vec<_> = records.iter().map(|record| record.label.clone().unwrap()).collect();
+        assert_eq!(labels, ["5", "0", "4"]);
+        assert!(matches!(&records[2].image, Image::Encoded(bytes) if bytes.len() == 90));
+        let error = read(&shard()[..100]).err().unwrap();
+        assert!(format!("{error:#}").starts_with("it is damaged or cut short"), "{error:#}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn any_bytes_are_read_or_refused(changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
+            let mut bytes = shard();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            if let Ok(records) = read(&bytes) {
+                prop_assert!(records.len() <= 3);
+            }
+        }
+    }
+}
