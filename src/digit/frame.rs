@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digit_cut_tightly_is_no_frame() {
+    fn a_digit_cut_tightly_is_not_a_frame() {
         assert_eq!(left(|x, _| (80..120).contains(&x)).len(), 1);
         // A 1 and an 8 that fill the height of the picture, and a shorter digit between them.
         let row = |x: usize, y: usize| !(20..150).contains(&x) || (60..100).contains(&x) && (20..180).contains(&y);

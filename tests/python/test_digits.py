@@ -126,7 +126,7 @@ def test_formats_that_are_not_read_are_named(run: Path, tmp_path: Path, content:
     assert sentence.count("\n") == 1
 
 
-def test_a_folder_is_walked_and_what_is_no_picture_is_skipped(run: Path, tmp_path: Path) -> None:
+def test_a_folder_is_walked_and_other_files_are_skipped(run: Path, tmp_path: Path) -> None:
     for name in ["3.png", "deep/er/6.JPG"]:
         (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
         number(1).convert("RGB").save(tmp_path / "all" / name, "JPEG")
