@@ -6,6 +6,7 @@ use crate::error::UsageError;
 use crate::evaluate::Findings;
 use crate::files::folder_of;
 use crate::observe::{log, say};
+use crate::predict::Familiarity;
 use crate::report::{comparison, write_run};
 use crate::run_folder::RunFolder;
 use crate::settings::{DeviceChoice, KernelsChoice};
@@ -72,5 +73,6 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
     if let Some(environment) = &run.environment {
         data.same_files(&environment.data, &settings.data.source.data, "the run was trained")?;
     }
-    write_run(folder, &net, &Findings::of(&net, data.measured())?, &data)
+    let familiarity = Familiarity::measure(&net, &data.train)?;
+    write_run(folder, &net, &Findings::of(&net, data.measured())?, familiarity.as_ref(), &data)
 }

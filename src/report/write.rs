@@ -17,11 +17,17 @@ use std::path::{Path, PathBuf};
 const PNG_SCALE: f32 = 0.75;
 
 /// Writes the plots and the page of the run in `folder`; `findings` are those of its `net` on what `data` measures it on.
-pub(crate) fn write_run(folder: &Path, net: &Net, findings: &Findings, data: &Data) -> Result<PathBuf> {
+pub(crate) fn write_run(
+    folder: &Path,
+    net: &Net,
+    findings: &Findings,
+    familiarity: Option<&Familiarity>,
+    data: &Data,
+) -> Result<PathBuf> {
     let run = RunFolder::read(folder)?;
     let mut pictures = curves::of_run(&run)?;
     pictures.extend(pictures_of(findings, data.measured())?);
-    if let Some(familiarity) = Familiarity::measure(net, &data.train)? {
+    if let Some(familiarity) = familiarity {
         let scores = familiarity.scores(net, data.measured())?;
         pictures.push(("unfamiliar", grid::unfamiliar(data.measured(), &scores)?));
     }

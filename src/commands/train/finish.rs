@@ -31,9 +31,11 @@ impl Finish<'_> {
     /// Writes and says how the run ended; `signal` is what stopped it, if something did.
     pub(super) fn end(mut self, ended: Result<Ending>, signal: i32) -> Result<Outcome> {
         let epochs = &self.run.history().epochs;
+        let mut knowledge = Knowledge { classes: (*self.data.train.classes).clone(), familiarity: None };
         let ended = ended.and_then(|ending| {
             if ending != Ending::Interrupted {
-                let (net, knowledge) = (self.run.measured_net(), self.knowledge());
+                let net = self.run.measured_net();
+                knowledge.familiarity = self.familiarity();
                 self.folder.write_weights(net, self.settings, epochs, &knowledge)?;
             }
             Ok(ending)
@@ -61,23 +63,24 @@ impl Finish<'_> {
             }
             (Ending::Done | Ending::TargetReached, _) => {
                 written.and(said)?;
-                self.look();
+                self.look(knowledge.familiarity.as_ref());
                 self.summary(&done, tta.as_ref());
                 Ok(Outcome::Done)
             }
         }
     }
 
-    /// What `predict` will want to know. A run without a report is one of many, and not meant for that.
-    fn knowledge(&self) -> Knowledge {
-        let train = &self.data.train;
-        let measure = || Familiarity::measure(self.run.measured_net(), train);
-        let measured = if self.settings.run.report { without_panic(measure) } else { Ok(None) };
-        let familiarity = measured.unwrap_or_else(|error| {
+    /// What digits look like to the net, for `predict` and the report. A run without a report is one of many, and not meant for
+    /// either.
+    fn familiarity(&self) -> Option<Familiarity> {
+        if !self.settings.run.report {
+            return None;
+        }
+        let measured = without_panic(|| Familiarity::measure(self.run.measured_net(), &self.data.train));
+        measured.unwrap_or_else(|error| {
             tracing::warn!("what digits look like to the net was not measured: {}", sentence(&error));
             None
-        });
-        Knowledge { classes: (*train.classes).clone(), familiarity }
+        })
     }
 
     /// The last line of `metrics.jsonl` and of `--log-format json`.
@@ -110,7 +113,7 @@ impl Finish<'_> {
     }
 
     /// The plots, the page and TensorBoard's pictures. The run is done by then: an error here is a warning.
-    fn look(&mut self) {
+    fn look(&mut self, familiarity: Option<&Familiarity>) {
         let began = Instant::now();
         let (wants_report, folder) = (self.settings.run.report, self.folder.path());
         if !wants_report && self.tensorboard.is_none() {
@@ -123,7 +126,7 @@ impl Finish<'_> {
                 tensorboard.finish(&report::pictures_of(&findings, measured)?, true)?;
             }
             if wants_report {
-                report::write_run(folder, self.run.measured_net(), &findings, self.data)?;
+                report::write_run(folder, self.run.measured_net(), &findings, familiarity, self.data)?;
             }
             Ok(())
         };
