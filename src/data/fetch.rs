@@ -19,8 +19,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a mirror may send nothing: the default of `--timeout`.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Downloads the needed files that are missing. Existing files belong to the user: an invalid one is an error and is not replaced, and
-/// a valid one is left alone whatever its checksum.
+/// Downloads the needed files that are missing. Existing files belong to the user: an invalid one is an error and is not
+/// replaced, and a valid one is left alone whatever its checksum.
 pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
     let mut missing = Vec::new();
@@ -34,7 +34,9 @@ pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool
         return Ok(());
     }
     // Data in another form, and data that were imported, are not downloaded.
-    place.glance(need).err().filter(|_| place.is_own()).map_or(Ok(()), Err)?;
+    if place.is_own() {
+        return place.glance(need).map(drop);
+    }
     let mut fetcher = Fetcher::new(&place, &[], STALL_TIMEOUT, progress)?;
     missing.into_iter().try_for_each(|index| fetcher.fetch(index).map(drop))
 }

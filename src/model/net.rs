@@ -55,6 +55,13 @@ pub enum Kernels {
     Fused,
 }
 
+impl Kernels {
+    /// Whether a net on `device` runs on the fused kernels.
+    fn fuse_on(self, device: Device) -> bool {
+        self == Kernels::Fused && device == Device::Cpu
+    }
+}
+
 impl Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -90,7 +97,7 @@ impl Net {
     /// Builds the net on `device`, its weights drawn from libtorch's default generator as PyTorch's constructors draw
     /// them: `tch::manual_seed(seed)` before it gives the weights of `torch.manual_seed(seed); Net()`.
     pub fn new(device: Device, dropout: f64, kernels: Kernels) -> Net {
-        let fuse = kernels == Kernels::Fused && device == Device::Cpu;
+        let fuse = kernels.fuse_on(device);
         let store = nn::VarStore::new(Device::Cpu);
         let mut entries = Vec::new();
         let mut sequentials = Vec::new();
@@ -138,14 +145,11 @@ impl Net {
             if let Some(Layer::Conv2d { outputs, .. }) = block.layers.first() {
                 channels = *outputs;
             }
-            let output = if self.is_fused() { fused::unpacked(&x, channels) } else { x.shallow_clone() };
+            let output =
+                if self.kernels.fuse_on(self.device) { fused::unpacked(&x, channels) } else { x.shallow_clone() };
             outputs.push((block.name, output));
         }
         outputs
-    }
-
-    fn is_fused(&self) -> bool {
-        self.kernels == Kernels::Fused && self.device == Device::Cpu
     }
 
     /// The log-probabilities [N, 10] that follow from the outputs of [`Net::forward_blocks`].

@@ -1,4 +1,4 @@
-//! What is said about a picture: the JSON of `predict` and of `serve`.
+//! The output for a picture: the text of `predict`, and the JSON of `predict` and `serve`.
 
 use super::{Maps, Prediction, Predictor};
 use crate::data::Classes;
