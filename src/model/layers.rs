@@ -1,120 +1,179 @@
-//! The layers of the net as `torch.nn` defines them: their arguments, how their weights are drawn, what they compute.
+//! The layers that a net can have, with the arguments that the classes of `torch.nn` take.
 
-use super::state_dict::Entry;
-use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
-use tch::nn::{self, Init, ModuleT, SequentialT};
-use tch::{Device, Kind, Tensor};
+use anyhow::{Result, bail, ensure};
 
-/// One layer, with the arguments that the class in PyTorch takes.
+/// One layer. A field has the name of the argument in PyTorch; a size is [height, width].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
-    /// `nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False)`
-    Conv2d { inputs: i64, outputs: i64, kernel: i64, padding: i64 },
-    /// `nn.ReLU()`
+    /// `nn.Conv2d`
+    Conv2d(Conv2d),
+    /// `nn.BatchNorm2d`, affine and with running statistics
+    BatchNorm2d { num_features: i64, eps: f64, momentum: f64 },
+    /// `nn.ReLU`
     ReLU,
-    /// `nn.BatchNorm2d(channels)`
-    BatchNorm2d { channels: i64 },
-    /// `nn.Dropout(p)`
+    /// `nn.LeakyReLU`
+    LeakyReLU { negative_slope: f64 },
+    /// `nn.GELU`, exact or with approximate="tanh"
+    GELU { tanh: bool },
+    /// `nn.SiLU`
+    SiLU,
+    /// `nn.Dropout`
     Dropout { p: f64 },
-    /// `nn.MaxPool2d(kernel, kernel)`
-    MaxPool2d { kernel: i64 },
-    /// `nn.AvgPool2d(kernel_size=kernel)`
-    AvgPool2d { kernel: i64 },
+    /// `nn.Dropout2d`
+    Dropout2d { p: f64 },
+    /// `nn.MaxPool2d`
+    MaxPool2d { kernel_size: [i64; 2], stride: [i64; 2], padding: [i64; 2], dilation: [i64; 2], ceil_mode: bool },
+    /// `nn.AvgPool2d`
+    AvgPool2d { kernel_size: [i64; 2], stride: [i64; 2], padding: [i64; 2], ceil_mode: bool, count_include_pad: bool },
+    /// `nn.AdaptiveAvgPool2d`
+    AdaptiveAvgPool2d { output_size: [i64; 2] },
+    /// `nn.Flatten()`: all dimensions but the first
+    Flatten,
+    /// `nn.Linear`
+    Linear { in_features: i64, out_features: i64, bias: bool },
+    /// `nn.Identity`
+    Identity,
+    /// `nn.LogSoftmax(dim=1)`
+    LogSoftmax,
+}
+
+/// The arguments of `nn.Conv2d`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2d {
+    pub in_channels: i64,
+    pub out_channels: i64,
+    pub kernel_size: [i64; 2],
+    pub stride: [i64; 2],
+    /// Rows and columns of zeros on each side.
+    pub padding: [i64; 2],
+    pub dilation: [i64; 2],
+    pub groups: i64,
+    pub bias: bool,
 }
 
 impl Layer {
-    /// Appends the layer to `sequential`. Its tensors are made on the CPU under `path`, moved to `device`, and appended to
-    /// `entries` in the order of PyTorch's state_dict.
-    pub(super) fn build(
-        self,
-        sequential: SequentialT,
-        path: &nn::Path,
-        device: Device,
-        entries: &mut Vec<Entry>,
-    ) -> SequentialT {
-        // As `Net().to(device)` does: a seed gives the same net on every device.
-        let mut keep = |name: &str, tensor: &Tensor, trainable: bool| -> Tensor {
-            let tensor = tensor.detach().to_device(device).set_requires_grad(trainable);
-            entries.push(Entry { key: path.path(name), tensor: tensor.shallow_clone() });
-            tensor
-        };
-        match self {
-            Layer::Conv2d { inputs, outputs, kernel, padding } => {
-                let config = nn::ConvConfig { padding, bias: false, ws_init: conv2d_init(), ..Default::default() };
-                let mut conv = nn::conv2d(path, inputs, outputs, kernel, config);
-                conv.ws = keep("weight", &conv.ws, true);
-                sequential.add(conv)
-            }
-            Layer::ReLU => sequential.add_fn(|x| x.relu()),
-            Layer::BatchNorm2d { channels } => {
-                // tch's BatchNorm starts its weight at Uniform(0, 1); PyTorch's starts at 1.
-                let config = nn::BatchNormConfig { ws_init: Init::Const(1.), ..Default::default() };
-                let mut norm = nn::batch_norm2d(path, channels, config);
-                norm.ws = norm.ws.map(|weight| keep("weight", &weight, true));
-                norm.bs = norm.bs.map(|bias| keep("bias", &bias, true));
-                norm.running_mean = keep("running_mean", &norm.running_mean, false);
-                norm.running_var = keep("running_var", &norm.running_var, false);
-                let none = Tensor::zeros([0i64; 0], (Kind::Int64, Device::Cpu));
-                let num_batches_tracked = keep("num_batches_tracked", &none, false);
-                sequential.add(BatchNorm2d { norm, num_batches_tracked })
-            }
-            Layer::Dropout { p } => sequential.add_fn_t(move |x, train| x.dropout(p, train)),
-            Layer::MaxPool2d { kernel } => {
-                sequential.add_fn(move |x| x.max_pool2d([kernel, kernel], [kernel, kernel], [0, 0], [1, 1], false))
-            }
-            // tch's avg_pool2d_default passes divisor_override = 1, which sums instead of averaging.
-            Layer::AvgPool2d { kernel } => {
-                sequential.add_fn(move |x| x.avg_pool2d([kernel, kernel], [kernel, kernel], [0, 0], false, true, None))
-            }
-        }
-    }
-
-    /// The width and the step of the window that the layer moves over its input.
-    pub(super) fn window(self) -> (i64, i64) {
-        match self {
-            Layer::Conv2d { kernel, .. } => (kernel, 1),
-            Layer::MaxPool2d { kernel } | Layer::AvgPool2d { kernel } => (kernel, kernel),
-            Layer::ReLU | Layer::BatchNorm2d { .. } | Layer::Dropout { .. } => (1, 1),
-        }
-    }
-
     /// The name of its class in `torch.nn`.
-    pub(super) fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
-            Layer::Conv2d { .. } => "Conv2d",
-            Layer::ReLU => "ReLU",
+            Layer::Conv2d(_) => "Conv2d",
             Layer::BatchNorm2d { .. } => "BatchNorm2d",
+            Layer::ReLU => "ReLU",
+            Layer::LeakyReLU { .. } => "LeakyReLU",
+            Layer::GELU { .. } => "GELU",
+            Layer::SiLU => "SiLU",
             Layer::Dropout { .. } => "Dropout",
+            Layer::Dropout2d { .. } => "Dropout2d",
             Layer::MaxPool2d { .. } => "MaxPool2d",
             Layer::AvgPool2d { .. } => "AvgPool2d",
+            Layer::AdaptiveAvgPool2d { .. } => "AdaptiveAvgPool2d",
+            Layer::Flatten => "Flatten",
+            Layer::Linear { .. } => "Linear",
+            Layer::Identity => "Identity",
+            Layer::LogSoftmax => "LogSoftmax",
+        }
+    }
+
+    /// The shape of its output, without the batch, for an input of the shape `input`: [C, H, W], or [features].
+    ///
+    /// # Errors
+    ///
+    /// One sentence if the layer does not take such an input, with what would fit.
+    pub(crate) fn output(self, input: &[i64]) -> Result<Vec<i64>> {
+        match self {
+            Layer::Conv2d(conv) => {
+                let [channels, size @ ..] = image(input)?;
+                ensure!(channels == conv.in_channels, "it takes {} channels and gets {channels}", conv.in_channels);
+                let [height, width] =
+                    windows(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation, false)?;
+                Ok(vec![conv.out_channels, height, width])
+            }
+            Layer::BatchNorm2d { num_features, .. } => {
+                let [channels, ..] = image(input)?;
+                ensure!(channels == num_features, "it takes {num_features} channels and gets {channels}");
+                Ok(input.to_vec())
+            }
+            Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
+                let [channels, size @ ..] = image(input)?;
+                let [height, width] = windows(size, kernel_size, stride, padding, dilation, ceil_mode)?;
+                Ok(vec![channels, height, width])
+            }
+            Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, .. } => {
+                let [channels, size @ ..] = image(input)?;
+                let [height, width] = windows(size, kernel_size, stride, padding, [1, 1], ceil_mode)?;
+                Ok(vec![channels, height, width])
+            }
+            Layer::AdaptiveAvgPool2d { output_size: [height, width] } => {
+                let [channels, ..] = image(input)?;
+                Ok(vec![channels, height, width])
+            }
+            Layer::Flatten => Ok(vec![input.iter().product()]),
+            Layer::Linear { in_features, out_features, .. } => {
+                let [features] = *input else { bail!("it takes a row of features: put a Flatten() before it") };
+                ensure!(features == in_features, "it takes {in_features} features and gets {features}");
+                Ok(vec![out_features])
+            }
+            Layer::Dropout2d { .. } => {
+                image(input)?;
+                Ok(input.to_vec())
+            }
+            Layer::ReLU | Layer::LeakyReLU { .. } | Layer::GELU { .. } | Layer::SiLU => Ok(input.to_vec()),
+            Layer::Dropout { .. } | Layer::Identity | Layer::LogSoftmax => Ok(input.to_vec()),
+        }
+    }
+
+    /// The window that the layer moves over its input, if it has one: how far it spans (dilation included) and its step.
+    pub(crate) fn window(self, input: &[i64]) -> Option<([i64; 2], [i64; 2])> {
+        let spans = |kernel: [i64; 2], dilation: [i64; 2]| [0, 1].map(|axis| dilation[axis] * (kernel[axis] - 1) + 1);
+        match self {
+            Layer::Conv2d(conv) => Some((spans(conv.kernel_size, conv.dilation), conv.stride)),
+            Layer::MaxPool2d { kernel_size, stride, dilation, .. } => Some((spans(kernel_size, dilation), stride)),
+            Layer::AvgPool2d { kernel_size, stride, .. } => Some((kernel_size, stride)),
+            // Where the sizes divide, as nearly always, the window of an average pool; else the widest that there is.
+            Layer::AdaptiveAvgPool2d { output_size } => {
+                let [_, height, width] = *input else { return None };
+                let step = [height / output_size[0], width / output_size[1]];
+                Some(([height.div_ceil(output_size[0]), width.div_ceil(output_size[1])], step.map(|step| step.max(1))))
+            }
+            _ => None,
         }
     }
 }
 
-/// `nn.Conv2d`'s own initialisation, `kaiming_uniform_(weight, a=sqrt(5))`: Uniform(-b, b), b = 1 / sqrt(fan_in).
-///
-/// tch's default, the gain of a ReLU, makes the bound sqrt(6) times as large.
-fn conv2d_init() -> Init {
-    let gain = (2.0 / (1.0 + 5.0f64.sqrt().powi(2))).sqrt();
-    Init::Kaiming {
-        dist: NormalOrUniform::Uniform,
-        fan: FanInOut::FanIn,
-        non_linearity: NonLinearity::ExplicitGain(gain),
+/// An image's shape, [C, H, W].
+fn image(shape: &[i64]) -> Result<[i64; 3]> {
+    match *shape {
+        [channels, height, width] => Ok([channels, height, width]),
+        _ => bail!("it takes images, and gets a row of {} features", shape.iter().product::<i64>()),
     }
 }
 
-/// `nn.BatchNorm2d`: tch's, with the count of training batches that PyTorch keeps beside the running statistics.
-#[derive(Debug)]
-struct BatchNorm2d {
-    norm: nn::BatchNorm,
-    num_batches_tracked: Tensor,
-}
-
-impl ModuleT for BatchNorm2d {
-    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        if train {
-            let _ = tch::no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
+/// How many windows fit, by PyTorch's formula.
+fn windows(
+    size: [i64; 2],
+    kernel_size: [i64; 2],
+    stride: [i64; 2],
+    padding: [i64; 2],
+    dilation: [i64; 2],
+    ceil_mode: bool,
+) -> Result<[i64; 2]> {
+    let mut output = [0; 2];
+    for axis in [0, 1] {
+        let span = dilation[axis] * (kernel_size[axis] - 1) + 1;
+        let room = size[axis] + 2 * padding[axis] - span;
+        ensure!(
+            room >= 0,
+            "its {}x{} window does not fit an image of {}x{}",
+            kernel_size[0],
+            kernel_size[1],
+            size[0],
+            size[1]
+        );
+        let extra = if ceil_mode { stride[axis] - 1 } else { 0 };
+        output[axis] = (room + extra) / stride[axis] + 1;
+        // PyTorch drops a last window that would begin in the padding on the far side.
+        if ceil_mode && (output[axis] - 1) * stride[axis] >= size[axis] + padding[axis] {
+            output[axis] -= 1;
         }
-        self.norm.forward_t(x, train)
     }
+    Ok(output)
 }
