@@ -5,13 +5,16 @@
 What `print(net)` shows is a net file too for the program, but not here.
 """
 
+import argparse
 import ast
 import inspect
+import keyword
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from common import ROOT
 from torch import Tensor, nn
 
 # The layers that a net file can have, by the names that it gives them.
@@ -53,37 +56,48 @@ class NetFileError(ValueError):
     """A net file that cannot be read: one sentence."""
 
 
-class FileNet(nn.Module):
-    """The net of a net file: maps images [N, 1, 28, 28] to log-probabilities [N, 10]."""
+class Chain(nn.Module):
+    """Modules that run one after another, under names of their own."""
 
-    def __init__(self, members: Mapping[str, nn.Module]) -> None:
+    def __init__(self, members: "Tree") -> None:
         super().__init__()
         for name, member in members.items():
-            self.add_module(name, member)
+            self.add_module(name, Chain(member) if isinstance(member, dict) else member)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the last member gives."""
+        for member in self.children():
+            x = member(x)
+        return x
+
+
+class FileNet(Chain):
+    """The net of a net file: maps images [N, 1, 28, 28] to log-probabilities [N, 10]."""
+
+    def __init__(self, members: "Tree") -> None:
+        super().__init__(members)
         self._ends_in_log_softmax = isinstance([*self.modules()][-1], nn.LogSoftmax)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The members in order, and at the end what the original has there."""
-        for member in self.children():
-            x = member(x)
-        x = x.view(-1, 10)
+        """The members, and the end of the original unless the last of them is a LogSoftmax."""
+        x = super().forward(x).view(-1, 10)
         return x if self._ends_in_log_softmax else F.log_softmax(x, dim=-1)
+
+
+# The members of a net by name, in the order in which they run.
+Tree = dict[str, "nn.Module | Tree"]
 
 
 def read(text: str, values: Mapping[str, object] | None = None) -> FileNet:
     """The net of a net file's text, its weights drawn in the order of the file. `values` fill its placeholders."""
-    values = dict(values or {})
-    members: dict[str, nn.Module] = {}
-    reader = Reader(values)
+    reader = Reader(values or {})
+    members: Tree = {}
     for number, line in lines(text):
         try:
-            name, member = reader.member(line)
-            if name in members or hasattr(nn.Module(), name):
-                raise NetFileError(f"{name} is {'there twice' if name in members else 'a name that nn.Module uses'}")
+            insert(members, *reader.member(line))
         except NetFileError as error:
             raise NetFileError(f"line {number}: {error}") from None
-        members[name] = member
-    unused = values.keys() - reader.used - {"dropout"}
+    unused = reader.values.keys() - reader.used - {"dropout"}
     if unused:
         raise NetFileError(f"it has no placeholder {{{min(unused)}}}, for which a value is given")
     if not members:
@@ -93,22 +107,46 @@ def read(text: str, values: Mapping[str, object] | None = None) -> FileNet:
     return net
 
 
-def load(path: Path, values: Mapping[str, object] | None = None) -> FileNet:
-    """The net of a net file."""
+def insert(tree: Tree, path: str, module: nn.Module) -> None:
+    """Puts a module at the end of the net, under a path such as `features.conv1`."""
+    *containers, name = path.split(".")
+    for depth, container in enumerate(containers, 1):
+        if container in tree and container != (last := next(reversed(tree))):
+            inside = ".".join(containers[:depth])
+            raise NetFileError(f"{last} comes between the layers of {inside}, which must follow one another")
+        tree = tree.setdefault(container, {})
+    if name in tree or isinstance(tree, nn.Module):
+        raise NetFileError(f"{path} is there twice")
+    tree[name] = module
+
+
+def load(net: Path, values: Mapping[str, object] | None = None) -> FileNet:
+    """The net of a net file, or the one of this name in nets/."""
+    own = ROOT / "nets" / f"{net}.txt"
     try:
-        return read(path.read_text(encoding="utf-8"), values)
+        return read((own if own.exists() else net).read_text(encoding="utf-8"), values)
     except (OSError, UnicodeDecodeError, NetFileError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise NetFileError(f"the net file {path} cannot be read: {reason}") from None
+        raise NetFileError(f"--net {net} cannot be read: {reason}") from None
+
+
+def add_arguments(parser: argparse.ArgumentParser, use: str) -> None:
+    """Adds the program's flags --net and --net-values."""
+    about = f"a net file (docs/nets.md) or the name of one in nets/, {use}"
+    parser.add_argument("--net", type=Path, metavar="FILE", help=about)
+    about = "what fills its placeholders: NAME=VALUE, several separated by commas"
+    parser.add_argument("--net-values", type=values_of, default={}, metavar="VALUES", help=about)
 
 
 def values_of(text: str) -> dict[str, str]:
-    """The values in `w1=8,w2=12`, as the flag --net-values has them."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    for name, equals, value in pairs:
-        if not (name.strip().isidentifier() and equals and value.strip()):
-            raise ValueError(text)
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    """The values in `w1=8,w2=12` by name."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    values = {name.strip(): value.strip() for name, _, value in pairs}
+    if not all(equals for _, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE,.., found {text}")
+    if "dropout" in values:
+        raise argparse.ArgumentTypeError("it cannot set dropout: --dropout does")
+    return values
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
@@ -136,10 +174,12 @@ class Reader:
         """The member of a line `name: Layer(..), Layer(..)`."""
         name, colon, layers = line.partition(":")
         name = name.strip()
-        if not colon or not (name.isidentifier() or name.isdigit()):
+        if not colon or "(" in name:
             raise NetFileError(
                 "expected a member such as `conv1: Conv2d(1, 16, 3)`; what print(net) shows, only the program reads"
             )
+        if not all(map(is_name, name.split("."))):
+            raise NetFileError(f"{name} cannot be a member of an nn.Module")
         try:
             call = ast.parse(f"Sequential({layers})", mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -181,6 +221,12 @@ class Reader:
                 return literal(value)
 
 
+def is_name(name: str) -> bool:
+    """Whether PyTorch takes it as the name of a member."""
+    is_identifier = name.isidentifier() and not keyword.iskeyword(name)
+    return (is_identifier or name.isdecimal()) and not hasattr(nn.Module(), name)
+
+
 def literal(value: ast.expr | str) -> object:
     """A constant of Python."""
     try:
@@ -197,7 +243,9 @@ def check_arguments(layer: nn.Module) -> None:
         value = getattr(layer, name, allowed[0])
         if value not in allowed:
             alone = " or ".join(map(repr, allowed))
-            raise NetFileError(f"{type(layer).__name__} has {name}={value!r}; a net file can have {alone}")
+            raise NetFileError(
+                f"{type(layer).__name__}({name}={value!r}) cannot be in a net file: {name} is {alone} there"
+            )
 
 
 def check(net: FileNet) -> None:
@@ -217,9 +265,27 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def write_member(member: nn.Module) -> str:
-    """What stands behind a member's name."""
-    return ", ".join(map(write, member)) if type(member) is nn.Sequential and len(member) > 1 else write(member)
+def write_net(members: Tree, inside: str = "") -> str:
+    """The lines of a net file. Containers of numbered layers are Sequentials; others have a line for each layer."""
+    written = ""
+    for name, member in members.items():
+        sequential = as_sequential(member)
+        if sequential is None:
+            written += write_net(member, f"{inside}{name}.")
+        else:
+            # Layers without a Sequential( around them are one, if they are several.
+            layers = sequential if isinstance(member, dict) and len(member) > 1 else [sequential]
+            written += f"{inside}{name}: {', '.join(map(write, layers))}\n"
+    return written
+
+
+def as_sequential(member: "nn.Module | Tree") -> nn.Module | None:
+    """A layer as it is; a container as an nn.Sequential if that gives its layers the same names."""
+    if isinstance(member, nn.Module):
+        return member
+    layers = [as_sequential(layer) for layer in member.values()]
+    numbered = list(member) == [str(number) for number in range(len(member))]
+    return nn.Sequential(*layers) if numbered and None not in layers else None
 
 
 def write(layer: nn.Module) -> str:

@@ -3,9 +3,9 @@
     python scripts/print_net.py mypackage.models:Net > net.txt
     python scripts/print_net.py model.py:Net --args 32 dropout=0.1 > net.txt
 
-torch.fx traces the module, so that its layers come in the order in which forward runs them, and F.relu and the like become
-layers of their own. The names in its state_dict stay. Before it is printed, the net file is read, given the module's
-weights, and compared with the module on random images, in evaluation and in training: every bit must be equal.
+torch.fx traces the module: its layers come in the order in which forward runs them, and F.relu and the like become layers
+of their own. The names in its state_dict stay. Before it is printed, the net file is read, given the module's weights, and
+compared with the module on random images, in evaluation and in training: every bit must be equal.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -140,30 +141,36 @@ class Chain:
         free = [path for path in paths if path not in self.layers]
         if layer.state_dict() and len(free) < len(paths):
             raise Unprintable(f"{paths[0]} is called twice; in a net file each layer has weights of its own")
+        # A member may have several paths, as an activation that stands in several places of a Sequential.
+        beside = [path for path in free if parent(path) == parent(self.last())]
         inside = [path for path in free if parent(path) == container(node)]
-        return (inside or free or [self.new_path(node, paths[0].rpartition(".")[2])])[0]
+        return (beside or inside or free or [self.new_path(node, paths[0].rpartition(".")[2])])[0]
+
+    def last(self) -> str:
+        """The path of the last layer so far."""
+        return next(reversed(self.layers), "")
 
     def new_path(self, node: fx.Node, name: str) -> str:
         """A path that the module does not have, in the container whose forward makes the call."""
         inside = container(node)
+        # A list has no forward of its own: what is called after one of its layers may be followed by the next.
+        if isinstance(self.module.get_submodule(parent(self.last())), (nn.ModuleList, nn.ModuleDict)):
+            inside = parent(self.last())
         owner = self.module.get_submodule(inside)
-        members = [key for key, _ in owner.named_children()]
-        if members and all(key.isdigit() for key in members):
-            candidates = (str(number) for number in range(len(members), sys.maxsize))
+        if isinstance(owner, nn.Sequential):
+            candidates = map(str, itertools.count(len(owner)))
         else:
-            candidates = (f"{name}{number if number > 1 else ''}" for number in range(1, sys.maxsize))
+            candidates = (f"{name}{number if number > 1 else ''}" for number in itertools.count(1))
         paths = ((key, f"{inside}.{key}" if inside else key) for key in candidates)
         return next(path for key, path in paths if not hasattr(owner, key) and path not in self.layers)
 
     def end(self) -> bool:
-        """Leaves out the end that every net has; whether the module ended in log-probabilities."""
-        last = [*self.layers][-1:]
-        ends = bool(last) and isinstance(self.layers[last[0]], nn.LogSoftmax)
+        """Leaves out the functions that every net ends in; whether log_softmax was the last or is the last layer."""
+        ends_in_log_softmax = isinstance(self.layers.get(self.last()), nn.LogSoftmax)
         for kind in [nn.LogSoftmax, nn.Flatten]:
-            last = [*self.layers][-1:]
-            if last and last[0] in self.own and isinstance(self.layers[last[0]], kind):
-                del self.layers[last[0]]
-        return ends
+            if self.last() in self.own and isinstance(self.layers[self.last()], kind):
+                del self.layers[self.last()]
+        return ends_in_log_softmax
 
 
 def traced(module: nn.Module, training: bool) -> list[fx.Node]:
@@ -208,42 +215,17 @@ def parent(path: str) -> str:
 
 def listed() -> str:
     """The layers that there are."""
-    return "it can have " + ", ".join(LAYERS)
-
-
-def tree(layers: dict[str, nn.Module]) -> dict:
-    """The layers by their paths' parts. Refuses an order that leaves a container and comes back."""
-    root: dict = {}
-    for path, layer in layers.items():
-        *containers, name = path.split(".")
-        inside = root
-        for part in containers:
-            if part in inside and part != next(reversed(inside)):
-                raise Unprintable(
-                    f"forward runs {next(reversed(inside))} between the layers of {parent(path)}; a net file runs a "
-                    "Sequential's layers one after another"
-                )
-            inside = inside.setdefault(part, {})
-        inside[name] = layer
-    return root
-
-
-def sequential(path: str, inside: dict | nn.Module) -> nn.Module:
-    """A container of numbered layers as an nn.Sequential; a layer as it is."""
-    if isinstance(inside, nn.Module):
-        return inside
-    if list(inside) != [str(number) for number in range(len(inside))]:
-        raise Unprintable(f"forward runs {', '.join(f'{path}.{key}' for key in inside)}; a Sequential counts from 0 up")
-    return nn.Sequential(*(sequential(f"{path}.{key}", it) for key, it in inside.items()))
+    return f"these are {', '.join(LAYERS)}"
 
 
 def net_of(module: nn.Module) -> tuple[str, bool]:
     """The module's net file, and whether the module ends in log_softmax."""
     chain = Chain(module)
-    ends = chain.end()
-    members = {name: sequential(name, inside) for name, inside in tree(chain.layers).items()}
-    lines = [f"{name}: {net_file.write_member(member)}\n" for name, member in members.items()]
-    return "".join(lines), ends
+    ends_in_log_softmax = chain.end()
+    members: net_file.Tree = {}
+    for path, layer in chain.layers.items():
+        net_file.insert(members, path, layer)
+    return net_file.write_net(members), ends_in_log_softmax
 
 
 def verify(text: str, module: nn.Module, ends_in_log_softmax: bool) -> None:
@@ -251,7 +233,9 @@ def verify(text: str, module: nn.Module, ends_in_log_softmax: bool) -> None:
     net = net_file.read(text)
     left_out = [key for key in module.state_dict() if key not in net.state_dict()]
     if left_out:
-        raise Unprintable(f"forward never calls the layer of {left_out[0]}; a net file has only layers that run")
+        raise Unprintable(
+            f"forward never uses {parent(left_out[0]) or left_out[0]}; a net file has only layers that run"
+        )
     net.load_state_dict(module.state_dict())
     if sum(it.numel() for it in net.parameters()) != sum(it.numel() for it in module.parameters()):
         raise Unprintable("two of its layers share a parameter; in a net file each layer has weights of its own")
