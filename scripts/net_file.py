@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import ROOT
 from torch import Tensor, nn
+
+NETS = Path(__file__).resolve().parent.parent / "nets"
 
 # The layers that a net file can have, by the names that it gives them.
 LAYERS: dict[str, type[nn.Module]] = {
@@ -122,7 +123,7 @@ def insert(tree: Tree, path: str, module: nn.Module) -> None:
 
 def load(net: Path, values: Mapping[str, object] | None = None) -> FileNet:
     """The net of a net file, or the one of this name in nets/."""
-    own = ROOT / "nets" / f"{net}.txt"
+    own = NETS / f"{net}.txt"
     try:
         return read((own if own.exists() else net).read_text(encoding="utf-8"), values)
     except (OSError, UnicodeDecodeError, NetFileError) as error:

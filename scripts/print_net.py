@@ -3,9 +3,9 @@
     python scripts/print_net.py mypackage.models:Net > net.txt
     python scripts/print_net.py model.py:Net --args 32 dropout=0.1 > net.txt
 
-torch.fx traces the module: its layers come in the order in which forward runs them, and F.relu and the like become layers
-of their own. The names in its state_dict stay. Before it is printed, the net file is read, given the module's weights, and
-compared with the module on random images, in evaluation and in training: every bit must be equal.
+torch.fx traces the module: its layers come in the order in which forward runs them, and F.relu and the like become
+layers of their own. The names in its state_dict stay. Before it is printed, the net file is read, given the module's
+weights, and compared with the module on random images, in evaluation and in training: every bit must be equal.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Unprintable(Exception):
     """Why a module cannot be a net file: one sentence."""
 
 
-class Chain:
+class Trace:
     """A module as the chain of layers that forward runs."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -220,12 +220,14 @@ def listed() -> str:
 
 def net_of(module: nn.Module) -> tuple[str, bool]:
     """The module's net file, and whether the module ends in log_softmax."""
-    chain = Chain(module)
-    ends_in_log_softmax = chain.end()
+    trace = Trace(module)
+    ends_in_log_softmax = trace.end()
     members: net_file.Tree = {}
-    for path, layer in chain.layers.items():
+    for path, layer in trace.layers.items():
         net_file.insert(members, path, layer)
-    return net_file.write_net(members), ends_in_log_softmax
+    text = net_file.write_net(members)
+    verify(text, module, ends_in_log_softmax)
+    return text, ends_in_log_softmax
 
 
 def verify(text: str, module: nn.Module, ends_in_log_softmax: bool) -> None:
@@ -246,7 +248,7 @@ def verify(text: str, module: nn.Module, ends_in_log_softmax: bool) -> None:
             torch.manual_seed(1)
             with torch.no_grad():
                 outputs.append(it.train(training)(images.clone()))
-        expected = outputs[1] if ends_in_log_softmax else F.log_softmax(outputs[1].view(-1, 10), dim=-1)
+        expected = outputs[1] if ends_in_log_softmax else F.log_softmax(outputs[1].reshape(-1, 10), dim=-1)
         if not torch.equal(outputs[0], expected):
             mode = "training" if training else "evaluation"
             raise Unprintable(f"the net file gives other outputs than the module in {mode} mode; is there a hook?")
@@ -316,7 +318,6 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr):
             module = built(imported(args.name), args.args)
             text, ends_in_log_softmax = net_of(module)
-            verify(text, module, ends_in_log_softmax)
     except (Unprintable, NetFileError) as error:
         sys.exit(f"error: {args.name}: {error}")
     if not ends_in_log_softmax:
