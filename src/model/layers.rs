@@ -131,8 +131,9 @@ impl Layer {
             // Where the sizes divide, as nearly always, the window of an average pool; else the widest that there is.
             Layer::AdaptiveAvgPool2d { output_size } => {
                 let [_, height, width] = *input else { return None };
+                let widest = |size: i64, outputs: i64| (size + outputs - 1) / outputs;
                 let step = [height / output_size[0], width / output_size[1]];
-                Some(([height.div_ceil(output_size[0]), width.div_ceil(output_size[1])], step.map(|step| step.max(1))))
+                Some(([widest(height, output_size[0]), widest(width, output_size[1])], step.map(|step| step.max(1))))
             }
             _ => None,
         }
