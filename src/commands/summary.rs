@@ -1,7 +1,6 @@
 //! `tch-mnist summary`: the layers as a table, the receptive fields, and what a recipe makes of the settings.
 
 use super::Outcome;
-use super::session::Backend;
 use crate::model::{receptive_fields, table};
 use crate::observe::say;
 use crate::settings::{NetSettings, Recipe};
@@ -28,7 +27,7 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         say(architecture.to_string().trim_end())?;
         return Ok(Outcome::Done);
     }
-    say(table(&Backend::PLAIN.net(&architecture)))?;
+    say(table(&architecture))?;
     say(format!("\n{}", receptive_fields(&architecture)))?;
     if let Some(recipe) = args.recipe {
         say(format!("\n{}", settings(recipe)))?;

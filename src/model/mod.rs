@@ -4,6 +4,7 @@ mod architecture;
 mod fused;
 mod layers;
 mod modules;
+mod names;
 mod net;
 mod net_file;
 mod nets;

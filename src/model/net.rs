@@ -145,12 +145,6 @@ impl Net {
             .map(|entry| (entry.key.as_str(), &entry.tensor))
     }
 
-    /// The number of parameters of the layer with this path.
-    pub(super) fn parameters_below(&self, path: &str) -> i64 {
-        let is_own = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        self.parameters().filter(|(key, _)| is_own(key)).map(|(_, tensor)| tensor.numel() as i64).sum()
-    }
-
     /// A copy of the gradient of each parameter.
     pub(crate) fn gradients(&self) -> Result<Vec<(String, Tensor)>> {
         let copy = |(name, tensor): (&str, &Tensor)| Ok((name.to_string(), tensor.f_grad()?.f_detach_copy()?));

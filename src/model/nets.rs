@@ -29,3 +29,32 @@ impl Architecture {
         Architecture::own(NETS[0].0, dropout)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn every_file_in_nets_is_known_and_makes_a_net() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nets");
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut stems: Vec<_> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_string()).collect();
+        stems.sort();
+        let mut names: Vec<&str> = Architecture::own_names().collect();
+        names.sort();
+        assert_eq!(names, stems);
+        for name in names {
+            let net = Architecture::own(name, 0.05);
+            assert_eq!(Architecture::parse(&net.to_string(), &BTreeMap::new()).unwrap(), net, "{name}");
+        }
+        assert_eq!(Architecture::own_text("nothing"), None);
+    }
+
+    #[test]
+    fn the_default_is_the_original() {
+        assert_eq!(Architecture::original(0.1), Architecture::own("original", 0.1));
+        assert_eq!(Architecture::original(0.1).layers().len(), 28);
+    }
+}

@@ -2,7 +2,6 @@
 
 use super::architecture::Architecture;
 use super::layers::Layer;
-use super::net::Net;
 use crate::shape::SIDE;
 
 /// Bytes of a float32.
@@ -10,15 +9,15 @@ const FLOAT: f64 = 4.0;
 /// torchsummary's MB.
 const MB: f64 = 1024.0 * 1024.0;
 
-/// The table for `net`: a row per layer with its output shape and parameters, the totals, the sizes in memory.
-pub(crate) fn table(net: &Net) -> String {
+/// The table for the net: a row per layer with its output shape and parameters, the totals, the sizes in memory.
+pub(crate) fn table(architecture: &Architecture) -> String {
     let heavy = "=".repeat(64);
     let light = "-".repeat(64);
     let mut lines =
         vec![light.clone(), format!("{:>20}  {:>25} {:>15}", "Layer (type)", "Output Shape", "Param #"), heavy.clone()];
     let (mut activations, mut parameters) = (0, 0);
-    for (number, named) in (1..).zip(net.architecture().layers()) {
-        let own = net.parameters_below(&named.path);
+    for (number, named) in (1..).zip(architecture.layers()) {
+        let own = named.layer.parameters();
         let shape: Vec<String> = named.output.iter().map(ToString::to_string).collect();
         let shape = format!("[-1, {}]", shape.join(", "));
         let name = format!("{}-{number}", named.layer.class());
@@ -26,7 +25,6 @@ pub(crate) fn table(net: &Net) -> String {
         activations += named.output.iter().product::<i64>();
         parameters += own;
     }
-    let trainable: i64 = net.parameters().map(|(_, tensor)| tensor.numel() as i64).sum();
     let input_mb = (SIDE * SIDE) as f64 * FLOAT / MB;
     // torchsummary counts every output twice: once forward, once for its gradient.
     let activations_mb = 2.0 * activations as f64 * FLOAT / MB;
@@ -34,8 +32,8 @@ pub(crate) fn table(net: &Net) -> String {
     lines.extend([
         heavy,
         format!("Total params: {}", thousands(parameters)),
-        format!("Trainable params: {}", thousands(trainable)),
-        format!("Non-trainable params: {}", thousands(parameters - trainable)),
+        format!("Trainable params: {}", thousands(parameters)),
+        "Non-trainable params: 0".to_string(),
         light.clone(),
         format!("Input size (MB): {input_mb:.2}"),
         format!("Forward/backward pass size (MB): {activations_mb:.2}"),
