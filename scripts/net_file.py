@@ -116,7 +116,9 @@ def insert(tree: Tree, path: str, module: nn.Module) -> None:
             inside = ".".join(containers[:depth])
             raise NetFileError(f"{last} comes between the layers of {inside}, which must follow one another")
         tree = tree.setdefault(container, {})
-    if name in tree or isinstance(tree, nn.Module):
+        if isinstance(tree, nn.Module):
+            raise NetFileError(f"{'.'.join(containers[:depth])} is there twice")
+    if name in tree:
         raise NetFileError(f"{path} is there twice")
     tree[name] = module
 

@@ -94,7 +94,8 @@ class Trace:
             what = JOINS.get(called(node), f"{called(node)} takes several tensors")
             raise Unprintable(f"{what}; {CHAIN}")
         if inputs != [last]:
-            raise Unprintable(f"{called(node)} takes something else than what {called(last)} before it gives; {CHAIN}")
+            source = "the images" if inputs[0].op == "placeholder" else f"the output of {called(inputs[0])}"
+            raise Unprintable(f"forward uses {source} more than once; {CHAIN}")
 
     def add(self, node: fx.Node, in_evaluation: fx.Node) -> None:
         """Adds the layer of a node, if it does anything."""
