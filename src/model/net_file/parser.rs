@@ -56,6 +56,9 @@ pub(super) fn members<'a>(text: &'a str, values: &BTreeMap<String, String>) -> R
     Ok(members)
 }
 
+/// The most arguments of a layer, and the most values of a tuple. PyTorch's layers take eleven.
+const MOST_VALUES: usize = 32;
+
 /// The placeholder that the program has a value for, whether a net uses it or not.
 const ALWAYS_GIVEN: &str = "dropout";
 
@@ -174,6 +177,8 @@ impl<'a> Parser<'a, '_> {
         let mut call = Call { line, class, positional: Vec::new(), keywords: Vec::new() };
         while self.kind() != Kind::Mark(')') {
             let line = self.line();
+            let count = call.positional.len() + call.keywords.len();
+            ensure!(count < MOST_VALUES, "line {line}: {class} is given more than {MOST_VALUES} arguments");
             match self.ahead() {
                 [Kind::Word(name), Kind::Mark('=')] => {
                     self.next += 2;
@@ -228,6 +233,7 @@ impl<'a> Parser<'a, '_> {
         let mut values = Vec::new();
         let mut is_tuple = end == ']';
         while self.kind() != Kind::Mark(end) {
+            ensure!(values.len() < MOST_VALUES, "line {}: a tuple has more than {MOST_VALUES} values", self.line());
             values.push(self.value()?);
             if !self.eat(',') {
                 break;

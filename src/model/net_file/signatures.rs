@@ -354,6 +354,8 @@ impl<T: Argument> Argument for [T; 2] {
                 [height, width] => Some([T::read(height)?, T::read(width)?]),
                 _ => None,
             },
+            // PyTorch takes (None, None) as an output_size, but not None alone.
+            Value::None => None,
             _ => T::read(value).map(|both| [both.clone(), both]),
         }
     }
@@ -366,7 +368,7 @@ impl<T: Argument> Argument for [T; 2] {
 
 impl<T: Argument> Argument for Option<T> {
     fn expected() -> String {
-        format!("{}, or None", T::expected())
+        format!("{} or None", T::expected())
     }
 
     fn read(value: &Value) -> Option<Option<T>> {
@@ -402,7 +404,7 @@ impl Padding {
 
 impl Argument for Padding {
     fn expected() -> String {
-        format!("{}, 'same' or 'valid'", <[i64; 2]>::expected())
+        format!("{}, or 'same' or 'valid'", <[i64; 2]>::expected())
     }
 
     fn read(value: &Value) -> Option<Padding> {

@@ -145,7 +145,7 @@ fn arguments_are_bound_as_in_python() {
         ),
         ("AvgPool2d(2, 1, 1, False, False, None)", "AvgPool2d(2, stride=1, padding=1, count_include_pad=False)"),
         ("AdaptiveAvgPool2d((None, 7))", "AdaptiveAvgPool2d((26, 7))"),
-        ("AdaptiveAvgPool2d(output_size=None)", "AdaptiveAvgPool2d(26)"),
+        ("AdaptiveAvgPool2d(output_size=(None, None))", "AdaptiveAvgPool2d(26)"),
         ("BatchNorm2d(10, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)", "BatchNorm2d(10)"),
         ("BatchNorm2d(10, 1e-3, .5)", "BatchNorm2d(10, eps=0.001, momentum=0.5)"),
         ("BatchNorm2d(10, eps=1e-7)", "BatchNorm2d(10, eps=1e-07)"),
@@ -201,6 +201,12 @@ fn a_net_of_absurd_size_is_refused() {
     assert_eq!(refusal(&deep), "line 1: more than 32 brackets are open");
     let deep = format!("a: ReLU({}", "[".repeat(1_000_000));
     assert_eq!(refusal(&deep), "line 1: more than 32 brackets are open");
+    let values = vec!["1"; 1_000_000].join(", ");
+    assert_eq!(refusal(&format!("a: Identity({values})")), "line 1: Identity is given more than 32 arguments");
+    assert_eq!(refusal(&format!("a: ReLU([{values}])")), "line 1: a tuple has more than 32 values");
+    for long in [format!("a{}: ReLU()", ".a".repeat(1_000_000)), format!("a: Re{}LU()", "e".repeat(1_000_000))] {
+        assert_eq!(refusal(&long), "line 1: a word has more than 100 characters");
+    }
     let wide = "a: Conv2d(1, 1000000, 1000000, 1000000, 1000000, 1000000)";
     assert!(refusal(wide).contains("does not fit"), "{}", refusal(wide));
     let wide = "a: Conv2d(1, 1000000, 1000000, padding=1000000)";
@@ -260,13 +266,11 @@ fn layer(dice: Dice, input: &[i64]) -> Layer {
 /// The next path: of a member of its own, or in the container of the path before, at some depth.
 fn next_path(last: &str, choice: u8, number: usize) -> String {
     let mut parts: Vec<String> = last.split('.').map(str::to_string).collect();
-    let deepest = parts.len() - 1;
-    let level = usize::from(choice) % (deepest + 1);
-    let name = |old: &str| match old.parse::<usize>() {
+    let level = usize::from(choice) % parts.len();
+    parts[level] = match parts[level].parse::<usize>() {
         Ok(index) => (index + 1 + usize::from(choice) / 200).to_string(),
         Err(_) => format!("m{number}"),
     };
-    parts[level] = name(&parts[level]);
     parts.truncate(level + 1);
     match choice / 8 % 4 {
         0 => {}

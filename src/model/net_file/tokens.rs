@@ -8,6 +8,9 @@ use std::str::CharIndices;
 /// How deep brackets can be nested. It bounds the depth of the parser's recursion.
 const DEEPEST: usize = 32;
 
+/// The longest word or text, in bytes. What is quoted in a sentence about a mistake is no longer than this.
+const LONGEST: usize = 100;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
     /// Counted from 1.
@@ -72,6 +75,9 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
                 }
                 _ => bail!("line {line}: {character:?} means nothing in a net file"),
             };
+            if let Kind::Word(text) | Kind::Text(text) | Kind::Placeholder(text) = kind {
+                ensure!(text.len() <= LONGEST, "line {line}: a word has more than {LONGEST} characters");
+            }
             tokens.push(Token { line, kind });
         }
         if depth == 0 {
