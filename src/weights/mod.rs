@@ -20,7 +20,7 @@ mod torch_save;
 mod torchscript;
 
 use crate::files::write_atomically;
-use crate::model::{Net, StateDict};
+use crate::model::{Architecture, Net, StateDict};
 use anyhow::{Context, Result, bail, ensure};
 use archive::Archive;
 use format::{Contents, Weights};
@@ -30,9 +30,9 @@ use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// The largest file that is read as weights, in bytes. The net's take 60 KB; with an optimizer's state, in double precision,
-/// 300 KB.
-const MAX_BYTES: u64 = 16 << 20;
+/// The largest file that is read as weights, in bytes: 10 million parameters with the two buffers of Adam, in double precision,
+/// take 240 MB.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Reads the weights of `net` from the file `path` into it; if the file holds several sets, `key` names one. What is
 /// different in the file and does not matter is logged as a warning.
@@ -63,6 +63,9 @@ pub(crate) const CLASSES: &str = "classes";
 /// The key of the metadata with what images of the classes look like to the net.
 pub(crate) const FAMILIARITY: &str = "familiarity";
 
+/// The key of the metadata with the net, as the text of a net file.
+pub(crate) const NET: &str = "net";
+
 /// The metadata of a file, for formats that have some.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     Ok(contents(path)?.metadata)
@@ -70,7 +73,7 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 
 fn contents(path: &Path) -> Result<Contents> {
     let read = || -> Result<Contents> {
-        let bytes = read_bytes(path, MAX_BYTES)?;
+        let bytes = read_bytes(path)?;
         ensure!(!bytes.is_empty(), "it is empty");
         match formats::recognise(&bytes) {
             Some(format) => format.read(&bytes),
@@ -84,15 +87,19 @@ fn contents(path: &Path) -> Result<Contents> {
     read().with_context(|| format!("{} cannot be read as weights", path.display()))
 }
 
-/// The bytes of a regular file of at most `limit` bytes.
-fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+/// The bytes of a regular file of at most [`MAX_BYTES`].
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     // Before opening it: opening a pipe would wait for its other end.
     let metadata = std::fs::metadata(path)?;
     ensure!(!metadata.is_dir(), "it is a folder");
     ensure!(metadata.is_file(), "it is not a regular file");
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= limit, "it has more than {limit} bytes; the net's weights take fewer than 100,000");
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 <= MAX_BYTES,
+        "it has more than {} MiB, the most that is read as weights",
+        MAX_BYTES >> 20
+    );
     Ok(bytes)
 }
 
@@ -139,17 +146,24 @@ pub fn describe(path: &Path) -> Result<&'static str> {
 
 /// Writes `weights` to `path` in the format of its ending; at every moment the file is the old or the whole new one.
 ///
-/// The bytes depend only on the arguments, not on the time or the folder. `dropout` goes into the layers of formats that
-/// contain layers, `metadata` into those that have room for it.
+/// The bytes depend only on the arguments, not on the time or the folder. `architecture`, the net's, goes into formats that
+/// contain layers, and as text beside `metadata` into those that have room for them.
 ///
 /// # Errors
 ///
 /// One sentence if the ending is unknown or the file cannot be written.
-pub fn write(path: &Path, weights: &StateDict, dropout: f64, metadata: &BTreeMap<String, String>) -> Result<()> {
+pub fn write(
+    path: &Path,
+    weights: &StateDict,
+    architecture: &Architecture,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
     describe(path)?;
     let on_cpu = |(key, tensor): &(String, Tensor)| Ok((key.clone(), tensor.f_detach()?.f_to_device(Device::Cpu)?));
     let state_dict = StateDict(weights.0.iter().map(on_cpu).collect::<Result<_>>()?);
-    let weights = Weights { state_dict, dropout, metadata: metadata.clone() };
+    let mut metadata = metadata.clone();
+    metadata.insert(NET.into(), architecture.to_string());
+    let weights = Weights { state_dict, architecture: architecture.clone(), metadata };
     let format = formats::named(path).context("checked above")?;
     let bytes = format.write(&weights)?;
     write_atomically(path, |path| Ok(std::fs::write(path, &bytes)?))
