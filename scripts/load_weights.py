@@ -42,21 +42,30 @@ def metadata(path: Path) -> dict[str, str]:
             return {}
 
 
-def net_of(path: Path) -> nn.Module:
-    """A net with the layers that a weights file names; those of the original where it names none."""
+def net_of(path: Path, weights: dict[str, Tensor]) -> nn.Module:
+    """The net that a weights file describes; else the first of this repository's own that has weights of these shapes."""
     text = metadata(path).get("net")
-    return Net() if text is None else net_file.read(text)
+    if text is not None:
+        return net_file.read(text)
+    own = [Net(), *(net_file.load(file, {"dropout": 0}) for file in sorted(net_file.NETS.glob("*.txt")))]
+    return next((net for net in own if misfit(net, weights) is None), own[0])
+
+
+def misfit(net: nn.Module, weights: dict[str, Tensor]) -> str | None:
+    """The first key at which the weights are not those of the net."""
+    expected = net.state_dict()
+    shapes, own = ({key: tensor.shape for key, tensor in side.items()} for side in [weights, expected])
+    return next((key for key in [*expected, *weights] if shapes.get(key) != own.get(key)), None)
 
 
 def with_net(read: Callable[[Path], dict[str, Tensor]]) -> Callable[..., Model]:
     """A loader for a format that holds a state_dict: a net with its layers takes the weights."""
 
     def load(path: Path, net: nn.Module | None = None) -> Model:
-        net, weights = net or net_of(path), read(path)
-        expected = net.state_dict()
-        for key in [*expected, *weights]:
-            if key not in weights or key not in expected or weights[key].shape != expected[key].shape:
-                raise net_file.NetFileError(f"its {key} is not as in the net: name the right one by --net FILE")
+        weights = read(path)
+        net = net or net_of(path, weights)
+        if key := misfit(net, weights):
+            raise net_file.NetFileError(f"its {key} is not as in the net: name the right one by --net FILE")
         net.load_state_dict(weights)
         return net.eval()
 

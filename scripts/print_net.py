@@ -42,8 +42,8 @@ FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
 }
 DROPOUTS = ["dropout", "dropout2d"]
 
-# Those that give a tensor another shape: Flatten() if it is one row per image.
-RESHAPES = ["flatten", "view", "reshape", "squeeze"]
+# Those that change no value: Flatten() if they make a row of each image, nothing if the shape stays.
+RESHAPES = ["flatten", "view", "reshape", "squeeze", "contiguous"]
 
 # Those that have a word of their own for what a net file cannot hold.
 JOINS = {

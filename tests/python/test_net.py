@@ -333,24 +333,32 @@ def test_weights_say_their_net(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"model{ending}"
     net = net_file.read(NETS["lenet5"])
     save_with_text(net, NETS["lenet5"], path)
-    assert str(net_of(path)) == str(net)
+    assert str(net_of(path, {})) == str(net)
     if ending != ".onnx":
         assert torch.equal(outputs(LOADERS[ending](path)), outputs(net))
 
 
-def test_weights_without_a_net_are_those_of_the_original_unless_net_names_another(tmp_path: Path) -> None:
-    path, npz = tmp_path / "model.pth", tmp_path / "model.npz"
-    net = net_file.read(NETS["mlp"])
-    torch.save(net.state_dict(), path)
-    np.savez(npz, **{key: tensor.numpy() for key, tensor in net.state_dict().items()})
-    for file in [path, npz]:
-        with pytest.raises(NetFileError, match="its convblock1.0.weight is not as in the net: name the right one by"):
-            LOADERS[file.suffix](file)
-        assert torch.equal(outputs(LOADERS[file.suffix](file, net_file.read(NETS["mlp"]))), outputs(net))
-    assert "Accuracy: " in call(load_weights.main, npz, "--data", DATA, "--net", "mlp")[0]
-    error = call(load_weights.main, npz, "--data", DATA)[2]
-    assert error.startswith(f"error: {npz} cannot be opened: its convblock1.0.weight is not as in the net")
-    assert "model.pt has the net's layers" in call(load_weights.main, "model.pt", "--net", "mlp")[1]
+def test_weights_that_do_not_say_their_net_are_told_apart_by_their_shapes(tmp_path: Path) -> None:
+    for net in [Net(), *(net_file.read(text, {"dropout": 0}) for text in NETS.values())]:
+        path = tmp_path / "model.pth"
+        torch.save(net.state_dict(), path)
+        assert torch.equal(outputs(LOADERS[".pth"](path)), outputs(net))
+
+
+def test_net_names_the_net_of_weights_that_do_not_say_it(tmp_path: Path) -> None:
+    path, file = tmp_path / "model.npz", tmp_path / "net.txt"
+    file.write_text("fc: Flatten(), Linear(784, {width}), Linear({width}, 10)\n")
+    net = net_file.load(file, {"width": 3})
+    np.savez(path, **{key: tensor.numpy() for key, tensor in net.state_dict().items()})
+    out, _, _ = call(load_weights.main, path, "--data", DATA, "--net", file, "--net-values", "width=3")
+    assert "Accuracy: " in out
+    sentence = f"error: {path} cannot be opened: its {{}} is not as in the net: name the right one by --net FILE"
+    error = call(load_weights.main, path, "--data", DATA)[2]
+    assert error == sentence.format("convblock1.0.weight")
+    error = call(load_weights.main, path, "--data", DATA, "--net", file, "--net-values", "width=4")[2]
+    assert error == sentence.format("fc.1.weight")
+    assert "model.pt has the net's layers" in call(load_weights.main, "model.pt", "--net", file)[1]
+    assert "--net-values goes with --net FILE" in call(load_weights.main, path, "--net-values", "width=3")[1]
 
 
 def test_the_page_opens_the_weights_of_any_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,7 +444,7 @@ def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path) -> None:
     assert_same_bits(twin, program)
     net = net_file.read(EVERYTHING, VALUES)
     for ending in [".safetensors", ".pth", ".pt"]:
-        assert str(net_of(program / f"model{ending}")).replace("inplace=True", "") == str(net).replace(
+        assert str(net_of(program / f"model{ending}", {})).replace("inplace=True", "") == str(net).replace(
             "inplace=True", ""
         )
 
