@@ -374,7 +374,8 @@ def test_the_page_opens_the_weights_of_any_net(tmp_path: Path, monkeypatch: pyte
 
 # Training
 
-SLICE = ["--limit-train", 640, "--limit-test", 300, "--epochs", 2, "--threads", 1]
+# Three steps per epoch, the last one on 64 images.
+SLICE = ["--limit-train", 320, "--limit-test", 150, "--epochs", 2, "--threads", 1]
 
 
 def test_the_twin_trains_the_original_from_its_file_to_the_same_bits(tmp_path: Path) -> None:
