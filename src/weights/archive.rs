@@ -1,6 +1,6 @@
 //! Zip archives, read within limits.
 
-use super::{CLASSES, FAMILIARITY};
+use super::{CLASSES, FAMILIARITY, NET};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
@@ -21,7 +21,7 @@ const EXTRA: &str = "extra/tch_mnist.json";
 const MAX_EXTRA: u64 = 1 << 20;
 
 /// The metadata that go into it. The others say how the weights came about.
-const KEPT: [&str; 2] = [CLASSES, FAMILIARITY];
+const KEPT: [&str; 3] = [CLASSES, FAMILIARITY, NET];
 
 /// An open archive. torch puts all records of a file into one folder.
 pub(super) struct Archive<'a> {
@@ -61,6 +61,11 @@ impl<'a> Archive<'a> {
             return Ok(BTreeMap::new());
         }
         serde_json::from_slice(&self.record(EXTRA, MAX_EXTRA)?).with_context(|| format!("{EXTRA} in it is damaged"))
+    }
+
+    /// The archive's comment.
+    pub(super) fn comment(&self) -> &[u8] {
+        self.zip.comment()
     }
 
     /// The names of all records in the archive's folder.

@@ -30,9 +30,9 @@ use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// The largest file that is read as weights, in bytes. The net's take 60 KB; with an optimizer's state, in double precision,
-/// 300 KB.
-const MAX_BYTES: u64 = 16 << 20;
+/// The largest file that is read as weights, in bytes: 10 million parameters with the two buffers of Adam, in double precision,
+/// take 240 MB.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Reads the weights of `net` from the file `path` into it; if the file holds several sets, `key` names one. What is
 /// different in the file and does not matter is logged as a warning.
@@ -66,20 +66,19 @@ pub(crate) const FAMILIARITY: &str = "familiarity";
 /// The key of the metadata with the net's layers, in the text of a net file.
 pub(crate) const NET: &str = "net";
 
-/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own that it
-/// has the weights of; if it has those of none, the original. `key` as in [`load`].
-pub(crate) fn architecture(path: &Path, key: Option<&str>, dropout: f64) -> Result<Architecture> {
+/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own, with
+/// `dropout`, that it has the weights of. `None` if it has those of none. `key` as in [`load`].
+pub(crate) fn architecture(path: &Path, key: Option<&str>, dropout: f64) -> Result<Option<Architecture>> {
     let contents = contents(path)?;
     if let Some(text) = contents.metadata.get(NET) {
         let parsed = Architecture::parse(text, &BTreeMap::new());
-        return parsed.with_context(|| format!("the net that {} describes is refused", path.display()));
+        return parsed.map(Some).with_context(|| format!("the net that {} describes is refused", path.display()));
     }
     let fits = |net: &Architecture| {
         let expected = Net::new(Device::Cpu, net, Kernels::Torch).state_dict();
         select::select(&contents, &expected, key).is_ok()
     };
-    let own = Architecture::own_names().map(|name| Architecture::own(name, dropout));
-    Ok(own.collect::<Vec<_>>().into_iter().find(fits).unwrap_or_else(|| Architecture::original(dropout)))
+    Ok(Architecture::own_names().map(|name| Architecture::own(name, dropout)).find(fits))
 }
 
 /// The metadata of a file, for formats that have some.
@@ -89,7 +88,7 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 
 fn contents(path: &Path) -> Result<Contents> {
     let read = || -> Result<Contents> {
-        let bytes = read_bytes(path, MAX_BYTES)?;
+        let bytes = read_bytes(path)?;
         ensure!(!bytes.is_empty(), "it is empty");
         match formats::recognise(&bytes) {
             Some(format) => format.read(&bytes),
@@ -103,15 +102,19 @@ fn contents(path: &Path) -> Result<Contents> {
     read().with_context(|| format!("{} cannot be read as weights", path.display()))
 }
 
-/// The bytes of a regular file of at most `limit` bytes.
-fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+/// The bytes of a regular file of at most [`MAX_BYTES`].
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     // Before opening it: opening a pipe would wait for its other end.
     let metadata = std::fs::metadata(path)?;
     ensure!(!metadata.is_dir(), "it is a folder");
     ensure!(metadata.is_file(), "it is not a regular file");
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= limit, "it has more than {limit} bytes; the net's weights take fewer than 100,000");
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 <= MAX_BYTES,
+        "it has more than {} MiB, the most that is read as weights",
+        MAX_BYTES >> 20
+    );
     Ok(bytes)
 }
 
@@ -158,8 +161,8 @@ pub fn describe(path: &Path) -> Result<&'static str> {
 
 /// Writes `weights` to `path` in the format of its ending; at every moment the file is the old or the whole new one.
 ///
-/// The bytes depend only on the arguments, not on the time or the folder. The layers of `net` go into formats that contain
-/// layers, its text and `metadata` into those that have room for it.
+/// The bytes depend only on the arguments, not on the time or the folder. `architecture`, the net's, goes into formats that
+/// contain layers, and as text beside `metadata` into those that have room for them.
 ///
 /// # Errors
 ///
@@ -167,15 +170,15 @@ pub fn describe(path: &Path) -> Result<&'static str> {
 pub fn write(
     path: &Path,
     weights: &StateDict,
-    net: &Architecture,
+    architecture: &Architecture,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     describe(path)?;
     let on_cpu = |(key, tensor): &(String, Tensor)| Ok((key.clone(), tensor.f_detach()?.f_to_device(Device::Cpu)?));
     let state_dict = StateDict(weights.0.iter().map(on_cpu).collect::<Result<_>>()?);
     let mut metadata = metadata.clone();
-    metadata.insert(NET.into(), net.to_string());
-    let weights = Weights { state_dict, architecture: net.clone(), metadata };
+    metadata.insert(NET.into(), architecture.to_string());
+    let weights = Weights { state_dict, architecture: architecture.clone(), metadata };
     let format = formats::named(path).context("checked above")?;
     let bytes = format.write(&weights)?;
     write_atomically(path, |path| Ok(std::fs::write(path, &bytes)?))

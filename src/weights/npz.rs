@@ -2,9 +2,10 @@
 
 use super::archive::Archive;
 use super::format::{Contents, Dict, Entry, Format, Weights};
-use super::{MAX_BYTES, raw, tensor};
+use super::{MAX_BYTES, NET, raw, tensor};
 use crate::npy::{self, ENDING as NPY, MAGIC};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use tch::{Kind, Tensor};
 use zip::write::SimpleFileOptions;
@@ -43,7 +44,8 @@ impl Format for Npz {
             };
             entries.push((key.to_string(), entry));
         }
-        Ok(Contents { dicts: vec![Dict { path: String::new(), entries }], ..Contents::default() })
+        let metadata = serde_json::from_slice(archive.comment()).unwrap_or_default();
+        Ok(Contents { dicts: vec![Dict { path: String::new(), entries }], metadata, hint: None })
     }
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
@@ -56,6 +58,9 @@ impl Format for Npz {
             zip.write_all(&header(tensor)?)?;
             zip.write_all(&raw(tensor)?)?;
         }
+        // NumPy would list a record of metadata among the arrays. A zip archive's comment has room for 64 KB.
+        let net: BTreeMap<_, _> = weights.metadata.get_key_value(NET).into_iter().collect();
+        zip.set_raw_comment(serde_json::to_vec(&net)?.into())?;
         Ok(zip.finish()?.into_inner())
     }
 }

@@ -1,17 +1,17 @@
 //! ONNX: the net as a graph of operators, for ONNX Runtime and whatever else runs it.
 //!
-//! The messages below are the part of `onnx.proto` (<https://onnx.ai/onnx/repo-docs/IR.html>) that this net needs, with its field
+//! The messages below are the part of `onnx.proto` (<https://onnx.ai/onnx/repo-docs/IR.html>) that a net needs, with its field
 //! numbers. Operators: <https://onnx.ai/onnx/operators/>.
 
 use super::format::{Contents, Dict, Entry, Format, Weights};
 use super::{raw, tensor};
 use crate::data::{MEAN, STD};
-use crate::model::{Layer, StateDict, blocks};
+use crate::model::{Layer, NamedLayer};
 use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result, bail};
 use prost::Message;
 use std::collections::BTreeMap;
-use tch::Kind;
+use tch::{Device, Kind, Tensor};
 
 /// The version of the file format, and of the operators: ONNX 1.17, which ONNX Runtime reads since version 1.20.
 const IR_VERSION: i64 = 10;
@@ -19,6 +19,13 @@ const OPSET: i64 = 22;
 
 const INPUT: &str = "images";
 const OUTPUT: &str = "log_probabilities";
+
+/// The nodes after the layers.
+const FLATTEN: &str = "flatten";
+const LOG_SOFTMAX: &str = "log_softmax";
+
+/// The graph's own names, which a layer may have too.
+const OWN: [&str; 4] = [INPUT, OUTPUT, FLATTEN, LOG_SOFTMAX];
 
 /// The net in evaluation mode: images [N, 1, 28, 28] to log-probabilities [N, 10].
 pub(super) struct Onnx;
@@ -56,7 +63,7 @@ impl Format for Onnx {
             ir_version: IR_VERSION,
             producer_name: env!("CARGO_PKG_NAME").into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
-            graph: Some(graph(&weights.state_dict)?),
+            graph: Some(graph(weights)?),
             opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
             metadata_props: properties(metadata),
         };
@@ -68,64 +75,135 @@ fn properties(metadata: BTreeMap<String, String>) -> Vec<Property> {
     metadata.into_iter().map(|(key, value)| Property { key, value }).collect()
 }
 
-/// The graph: a node per layer, each named after it, the weights under their names in the state_dict.
-fn graph(weights: &StateDict) -> Result<Graph> {
+/// The graph: each layer's nodes, the last of them named after it, the weights under their names in the state_dict.
+fn graph(weights: &Weights) -> Result<Graph> {
+    let images = [1, SIDE as i64, SIDE as i64];
     let mut nodes = Vec::new();
-    let mut last = INPUT.to_string();
-    // Dropout does nothing in evaluation, and is left out.
-    for block in blocks(0.0) {
-        for (index, layer) in block.layers.iter().enumerate() {
-            let name = format!("{}.{index}", block.name);
-            if let Some(node) = node(&name, layer, &last) {
-                last = name;
-                nodes.push(node);
-            }
-        }
+    let (mut last, mut shape) = (INPUT.to_string(), images.as_slice());
+    for layer in weights.architecture.layers() {
+        nodes.extend(layer_nodes(layer, &last, shape)?);
+        last = nodes.last().map_or(last, |node: &Node| node.name.clone());
+        shape = &layer.output;
     }
-    nodes.push(Node::new("flatten", "Flatten", &[&last], vec![Attribute::int("axis", 1)]));
-    let mut log_softmax = Node::new("log_softmax", "LogSoftmax", &["flatten"], vec![Attribute::int("axis", -1)]);
-    log_softmax.output = vec![OUTPUT.into()];
-    nodes.push(log_softmax);
+    if !weights.architecture.ends_in_log_softmax() {
+        nodes.push(Node::new(FLATTEN, "Flatten", &[&last], vec![Attribute::int("axis", 1)]));
+        nodes.push(Node::new(LOG_SOFTMAX, "LogSoftmax", &[FLATTEN], vec![Attribute::int("axis", -1)]));
+    }
+    if let Some(node) = nodes.last_mut() {
+        node.output = vec![OUTPUT.into()];
+    }
     // The count of batches has no part in evaluation.
-    let used = weights.0.iter().filter(|(key, _)| nodes.iter().any(|node| node.input.contains(key)));
+    let used = weights.state_dict.0.iter().filter(|(key, _)| nodes.iter().any(|node| node.input.contains(key)));
     let initializer = used.map(|(key, tensor)| Constant::of(key, tensor)).collect::<Result<_>>()?;
-    let side = SIDE as i64;
     Ok(Graph {
         name: "Net".into(),
-        input: vec![Value::of(INPUT, &[1, side, side])],
+        input: vec![Value::of(INPUT, &images)],
         output: vec![Value::of(OUTPUT, &[CLASSES as i64])],
         node: nodes,
         initializer,
     })
 }
 
-/// The node of a layer, whose output has the layer's name.
-fn node(name: &str, layer: &Layer, input: &str) -> Option<Node> {
-    let own = |parameter: &str| format!("{name}.{parameter}");
-    let square = |attribute: &str, size: i64| Attribute::ints(attribute, &[size, size]);
-    Some(match *layer {
-        Layer::Conv2d { kernel, padding, .. } => {
-            let attributes = vec![square("kernel_shape", kernel), Attribute::ints("pads", &[padding; 4])];
-            Node::new(name, "Conv", &[input, &own("weight")], attributes)
+/// The nodes of a layer for `input`, a batch of this shape. The last one has the layer's path as its name and its output's.
+/// What does nothing in evaluation has none.
+fn layer_nodes(layer: &NamedLayer, input: &str, shape: &[i64]) -> Result<Vec<Node>> {
+    let path = &layer.path;
+    // The graph has names of its own. No layer and no weight is called `path.output` where `path` is a layer.
+    let name = if OWN.contains(&path.as_str()) { format!("{path}.output") } else { path.clone() };
+    let node = |operator, attributes| vec![Node::new(&name, operator, &[input], attributes)];
+    let own = |parameters: &[&str]| -> Vec<String> { parameters.iter().map(|it| format!("{path}.{it}")).collect() };
+    let with_own = |operator, parameters: &[&str], attributes| {
+        let mut node = Node::new(&name, operator, &[input], attributes);
+        node.input.extend(own(parameters));
+        vec![node]
+    };
+    let weight_and_bias = |bias| if bias { &["weight", "bias"][..] } else { &["weight"] };
+    Ok(match layer.layer {
+        Layer::Conv2d(conv) => {
+            let mut attributes =
+                vec![Attribute::ints("kernel_shape", &conv.kernel_size), Attribute::ints("pads", &both(conv.padding))];
+            attributes.extend(Attribute::unless_default("strides", conv.stride));
+            attributes.extend(Attribute::unless_default("dilations", conv.dilation));
+            attributes.extend((conv.groups > 1).then(|| Attribute::int("group", conv.groups)));
+            with_own("Conv", weight_and_bias(conv.bias), attributes)
         }
-        Layer::ReLU => Node::new(name, "Relu", &[input], vec![]),
-        Layer::BatchNorm2d { .. } => {
-            let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(own);
-            Node::new(
-                name,
-                "BatchNormalization",
-                &[input, &weight, &bias, &mean, &var],
-                vec![Attribute::float("epsilon", 1e-5)],
-            )
+        Layer::Linear { bias, .. } => with_own("Gemm", weight_and_bias(bias), vec![Attribute::int("transB", 1)]),
+        Layer::BatchNorm2d { eps, .. } => with_own(
+            "BatchNormalization",
+            &["weight", "bias", "running_mean", "running_var"],
+            vec![Attribute::float("epsilon", eps as f32)],
+        ),
+        Layer::ReLU => node("Relu", vec![]),
+        Layer::LeakyReLU { negative_slope } => {
+            node("LeakyRelu", vec![Attribute::float("alpha", negative_slope as f32)])
         }
-        Layer::Dropout { .. } => return None,
-        Layer::MaxPool2d { kernel } => {
-            Node::new(name, "MaxPool", &[input], vec![square("kernel_shape", kernel), square("strides", kernel)])
+        Layer::GELU { tanh } => {
+            node("Gelu", vec![Attribute::string("approximate", if tanh { "tanh" } else { "none" })])
         }
-        Layer::AvgPool2d { kernel } => {
-            Node::new(name, "AveragePool", &[input], vec![square("kernel_shape", kernel), square("strides", kernel)])
+        Layer::SiLU => {
+            let sigmoid = format!("{path}.sigmoid");
+            vec![Node::new(&sigmoid, "Sigmoid", &[input], vec![]), Node::new(&name, "Mul", &[input, &sigmoid], vec![])]
         }
+        Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
+            let mut attributes = window(kernel_size, stride, padding, ceil_mode);
+            attributes.extend(Attribute::unless_default("dilations", dilation));
+            node("MaxPool", attributes)
+        }
+        Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => {
+            let mut attributes = window(kernel_size, stride, padding, ceil_mode);
+            let counts = count_include_pad && padding != [0, 0];
+            attributes.extend(counts.then(|| Attribute::int("count_include_pad", 1)));
+            node("AveragePool", attributes)
+        }
+        Layer::AdaptiveAvgPool2d { output_size } => adaptive_pool(&name, input, shape, output_size)?,
+        Layer::Flatten => node("Flatten", vec![Attribute::int("axis", 1)]),
+        Layer::LogSoftmax => node("LogSoftmax", vec![Attribute::int("axis", 1)]),
+        Layer::Dropout { .. } | Layer::Dropout2d { .. } | Layer::Identity => vec![],
     })
+}
+
+/// The attributes that the pools share.
+fn window(kernel_size: [i64; 2], stride: [i64; 2], padding: [i64; 2], ceil_mode: bool) -> Vec<Attribute> {
+    let mut attributes = vec![Attribute::ints("kernel_shape", &kernel_size), Attribute::ints("strides", &stride)];
+    attributes.extend((padding != [0, 0]).then(|| Attribute::ints("pads", &both(padding))));
+    attributes.extend(ceil_mode.then(|| Attribute::int("ceil_mode", 1)));
+    attributes
+}
+
+/// The padding at the beginning of each axis, then at the end.
+fn both([height, width]: [i64; 2]) -> [i64; 4] {
+    [height, width, height, width]
+}
+
+/// `nn.AdaptiveAvgPool2d`, which ONNX does not have: an average pool where the sizes divide, else a product with a matrix of
+/// averages on each side.
+fn adaptive_pool(name: &str, input: &str, shape: &[i64], output: [i64; 2]) -> Result<Vec<Node>> {
+    let [_, height, width] = *shape else { bail!("{name} takes images") };
+    if output == [1, 1] {
+        return Ok(vec![Node::new(name, "GlobalAveragePool", &[input], vec![])]);
+    }
+    if height % output[0] == 0 && width % output[1] == 0 {
+        let size = [height / output[0], width / output[1]];
+        return Ok(vec![Node::new(name, "AveragePool", &[input], window(size, size, [0, 0], false))]);
+    }
+    let [rows, columns, narrow] = ["rows", "columns", "narrow"].map(|part| format!("{name}.{part}"));
+    Ok(vec![
+        Node::constant(&rows, &averages(height, output[0]))?,
+        Node::constant(&columns, &averages(width, output[1]).tr())?,
+        Node::new(&narrow, "MatMul", &[input, &columns], vec![]),
+        Node::new(name, "MatMul", &[&rows, &narrow], vec![]),
+    ])
+}
+
+/// The matrix [outputs, inputs] that averages `inputs` numbers in PyTorch's `outputs` windows, which may overlap.
+fn averages(inputs: i64, outputs: i64) -> Tensor {
+    let matrix = Tensor::zeros([outputs, inputs], (Kind::Float, Device::Cpu));
+    for window in 0..outputs {
+        let start = window * inputs / outputs;
+        let end = ((window + 1) * inputs + outputs - 1) / outputs;
+        let _ = matrix.get(window).narrow(0, start, end - start).fill_(1.0 / (end - start) as f64);
+    }
+    matrix
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -193,6 +271,13 @@ impl Node {
         let input = input.iter().map(|name| name.to_string()).collect();
         Node { input, output: vec![name.into()], name: name.into(), op_type: op_type.into(), attribute }
     }
+
+    /// A constant that is not one of the net's weights: a reader of initializers does not see it.
+    fn constant(name: &str, tensor: &Tensor) -> Result<Node> {
+        let value =
+            Attribute { name: "value".into(), t: Some(Constant::of("", tensor)?), r#type: 4, ..Attribute::default() };
+        Ok(Node::new(name, "Constant", &[], vec![value]))
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -203,9 +288,13 @@ struct Attribute {
     f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     i: Option<i64>,
+    #[prost(string, tag = "4")]
+    s: String,
+    #[prost(message, optional, tag = "5")]
+    t: Option<Constant>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     ints: Vec<i64>,
-    /// 1: `f`, 2: `i`, 7: `ints`.
+    /// 1: `f`, 2: `i`, 3: `s`, 4: `t`, 7: `ints`.
     #[prost(int32, tag = "20")]
     r#type: i32,
 }
@@ -217,6 +306,15 @@ impl Attribute {
 
     fn int(name: &str, i: i64) -> Attribute {
         Attribute { name: name.into(), i: Some(i), r#type: 2, ..Attribute::default() }
+    }
+
+    fn string(name: &str, s: &str) -> Attribute {
+        Attribute { name: name.into(), s: s.into(), r#type: 3, ..Attribute::default() }
+    }
+
+    /// An attribute that is 1 per axis where it is not given.
+    fn unless_default(name: &str, ints: [i64; 2]) -> Option<Attribute> {
+        (ints != [1, 1]).then(|| Attribute::ints(name, &ints))
     }
 
     fn ints(name: &str, ints: &[i64]) -> Attribute {
@@ -241,13 +339,13 @@ struct Constant {
 const TYPES: [(Kind, i32); 4] = [(Kind::Float, 1), (Kind::Int64, 7), (Kind::Half, 10), (Kind::Double, 11)];
 
 impl Constant {
-    fn of(name: &str, tensor: &tch::Tensor) -> Result<Constant> {
+    fn of(name: &str, tensor: &Tensor) -> Result<Constant> {
         let found = TYPES.iter().find(|(kind, _)| *kind == tensor.kind());
         let data_type = found.context("ONNX has no such type")?.1;
         Ok(Constant { dims: tensor.size(), data_type, name: name.into(), raw_data: raw(tensor)? })
     }
 
-    fn tensor(&self) -> Result<tch::Tensor> {
+    fn tensor(&self) -> Result<Tensor> {
         let Some((kind, _)) = TYPES.iter().find(|(_, data_type)| *data_type == self.data_type) else {
             bail!("its numbers have a type ({}) that is not read", self.data_type);
         };

@@ -4,15 +4,15 @@
 //! JSON, `torch/export/pt2_archive/constants.py` the names of the records. The program is generated from the list of layers.
 
 use super::archive::{Archive, with_extra};
-use super::format::{Contents, Dict, Entry, Format, Weights};
+use super::format::{Contents, Dict, Entry, Format, Weights, is_parameter};
 use super::torch_save::TorchSave;
 use super::{MAX_BYTES, raw, tensor};
-use crate::model::{Layer, StateDict, blocks};
+use crate::model::{Layer, NamedLayer, StateDict};
 use crate::shape::{CLASSES, SIDE};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Cursor, Write};
 use tch::{Kind, Tensor};
 use zip::write::SimpleFileOptions;
@@ -165,20 +165,30 @@ fn contiguous(size: &[i64]) -> Vec<i64> {
     strides
 }
 
-/// Buffers of BatchNorm, in contrast to what is trained.
-fn is_parameter(key: &str) -> bool {
-    key.ends_with("weight") || key.ends_with("bias")
-}
-
 /// Parameters first, then buffers, each in the order of the state_dict.
 fn sorted(weights: &StateDict) -> Vec<&(String, Tensor)> {
     let (parameters, buffers): (Vec<_>, Vec<_>) = weights.0.iter().partition(|(key, _)| is_parameter(key));
     [parameters, buffers].concat()
 }
 
-/// The name of a weight in the program: `p_convblock1_0_weight`, or `b_...` for a buffer.
-fn argument(key: &str) -> String {
-    format!("{}_{}", if is_parameter(key) { "p" } else { "b" }, key.replace('.', "_"))
+/// The names in the program of the weights, by key, and of the layers, by path: `p_convblock1_0_weight`, or `b_...` for a
+/// buffer, and `convblock1_0`. They are names in Python, and different.
+fn names(weights: &Weights, state_dict: &[&(String, Tensor)]) -> HashMap<String, String> {
+    let tensors = state_dict.iter().map(|(key, _)| (key, if is_parameter(key) { "p_" } else { "b_" }));
+    let layers = weights.architecture.layers().iter().map(|layer| {
+        let is_number = layer.path.starts_with(|first: char| first.is_ascii_digit());
+        (&layer.path, if is_number { "_" } else { "" })
+    });
+    let mut taken: HashSet<String> = [INPUT, VIEW, LOG_SOFTMAX].map(String::from).into();
+    let mut names = HashMap::new();
+    for (path, prefix) in tensors.chain(layers) {
+        let mut name = format!("{prefix}{}", path.replace('.', "_"));
+        while !taken.insert(name.clone()) {
+            name.push('_');
+        }
+        names.insert(path.clone(), name);
+    }
+    names
 }
 
 fn sizes(size: &[i64]) -> Vec<Value> {
@@ -188,6 +198,13 @@ fn sizes(size: &[i64]) -> Vec<Value> {
 /// The size of the batch: any.
 fn batch() -> Value {
     json!({"as_expr": {"expr_str": "Symbol('s0', positive=True, integer=True)", "hint": {"as_int": 2}}})
+}
+
+/// The meta of a batch of `shape`, in float32.
+fn batch_of(shape: &[i64]) -> Result<Value> {
+    let all: Vec<Value> = std::iter::once(batch()).chain(sizes(shape)).collect();
+    let like: Vec<i64> = std::iter::once(1).chain(shape.iter().copied()).collect();
+    meta(Kind::Float, &all, &like, false)
 }
 
 /// `TensorMeta`; the strides are those of a contiguous tensor of the shape `like`.
@@ -207,114 +224,181 @@ fn meta(kind: Kind, sizes: &[Value], like: &[i64], requires_grad: bool) -> Resul
 
 /// The program: nodes, tensors and signature.
 struct Program {
+    /// See [`names`].
+    names: HashMap<String, String>,
     nodes: Vec<Value>,
     tensors: serde_json::Map<String, Value>,
-    /// The result of the last node, and its shape without the batch.
+    /// The result of the last node.
     last: String,
-    shape: Vec<i64>,
 }
 
+/// The names that are neither a weight's nor a layer's.
 const INPUT: &str = "x";
+const VIEW: &str = "view";
+const LOG_SOFTMAX: &str = "log_softmax";
+
+/// The name of an argument, and its value.
+type Argument = (&'static str, Value);
 
 impl Program {
-    /// Adds a node that maps the last result to one of `shape`.
-    fn add(&mut self, operator: &str, name: String, arguments: Vec<(&str, Value)>, shape: Vec<i64>) -> Result<()> {
-        let input = |(name, argument): (&str, Value)| json!({"name": name, "arg": argument, "kind": 1});
+    /// Adds a node that maps the last result, its argument `first`, to a batch of `shape`.
+    fn add(&mut self, operator: &str, name: &str, first: &str, rest: Vec<Argument>, shape: &[i64]) -> Result<()> {
+        // 1: a positional argument, 2: one by keyword.
+        let kind = |name: &str| if name == "approximate" { 2 } else { 1 };
+        let input = |name: &str, argument: Value| json!({"name": name, "arg": argument, "kind": kind(name)});
+        let rest = rest.into_iter().map(|(name, argument)| input(name, argument));
         self.nodes.push(json!({
             "target": format!("torch.ops.aten.{operator}"),
-            "inputs": arguments.into_iter().map(input).collect::<Vec<_>>(),
-            "outputs": [{"as_tensor": {"name": name}}],
+            "inputs": std::iter::once(input(first, named(&self.last))).chain(rest).collect::<Vec<_>>(),
+            "outputs": [named(name)],
             "metadata": {},
             "is_hop_single_tensor_return": null,
             "name": name,
         }));
-        self.shape = shape;
-        self.tensors.insert(name.clone(), self.result()?);
-        self.last = name;
+        self.tensors.insert(name.into(), batch_of(shape)?);
+        self.last = name.into();
         Ok(())
     }
 
-    /// The meta of a batch of the present shape.
-    fn result(&self) -> Result<Value> {
-        let all: Vec<Value> = std::iter::once(batch()).chain(sizes(&self.shape)).collect();
-        let like: Vec<i64> = std::iter::once(1).chain(self.shape.iter().copied()).collect();
-        meta(Kind::Float, &all, &like, false)
+    /// Adds the layer's node.
+    fn layer(&mut self, NamedLayer { path, layer, output }: &NamedLayer) -> Result<()> {
+        let Some((operator, first, arguments)) = self.call(path, layer) else { return Ok(()) };
+        let name = self.names[path].clone();
+        self.add(operator, &name, first, arguments, output)
     }
 
-    fn layer(&mut self, name: &str, layer: &Layer) -> Result<()> {
-        let own = |parameter: &str| json!({"as_tensor": {"name": argument(&format!("{name}.{parameter}"))}});
-        let square = |size: i64| json!({"as_ints": [size, size]});
-        let (last, node) = (json!({"as_tensor": {"name": self.last}}), name.replace('.', "_"));
-        let [channels, side, _] = self.shape[..] else { bail!("{name} takes images") };
-        let image = |channels: i64, side: i64| vec![channels, side, side];
-        match *layer {
-            Layer::Conv2d { outputs, kernel, padding, .. } => {
-                let mut arguments = vec![("input", last), ("weight", own("weight"))];
-                if padding > 0 {
-                    arguments.extend([
-                        ("bias", json!({"as_none": true})),
-                        ("stride", square(1)),
-                        ("padding", square(padding)),
-                    ]);
-                }
-                self.add("conv2d.default", node, arguments, image(outputs, side + 2 * padding - kernel + 1))
+    /// The ATen operator of a layer, the name of its first argument, and the others. `None` for a layer that does nothing.
+    fn call(&self, path: &str, layer: &Layer) -> Option<(&'static str, &'static str, Vec<Argument>)> {
+        let own = |parameter: &str| named(&self.names[&format!("{path}.{parameter}")]);
+        let bias = |exists: bool| if exists { own("bias") } else { none() };
+        Some(match *layer {
+            Layer::Conv2d(conv) => {
+                let optional = vec![
+                    ("bias", bias(conv.bias), none()),
+                    ("stride", ints(conv.stride), ints([1, 1])),
+                    ("padding", ints(conv.padding), ints([0, 0])),
+                    ("dilation", ints(conv.dilation), ints([1, 1])),
+                    ("groups", int(conv.groups), int(1)),
+                ];
+                ("conv2d.default", "input", with_optional(vec![("weight", own("weight"))], optional))
             }
-            Layer::ReLU => self.add("relu.default", node, vec![("self", last)], image(channels, side)),
-            Layer::BatchNorm2d { .. } => {
-                let mut arguments = vec![("input", last)];
-                arguments.extend(["weight", "bias", "running_mean", "running_var"].map(|it| (it, own(it))));
+            Layer::Linear { bias: has_bias, .. } => {
+                let optional = vec![("bias", bias(has_bias), none())];
+                ("linear.default", "input", with_optional(vec![("weight", own("weight"))], optional))
+            }
+            Layer::BatchNorm2d { eps, momentum, .. } => {
+                let mut arguments = ["weight", "bias", "running_mean", "running_var"].map(|it| (it, own(it))).to_vec();
                 arguments.extend([
-                    ("training", json!({"as_bool": false})),
-                    ("momentum", json!({"as_float": 0.1})),
-                    ("eps", json!({"as_float": 1e-5})),
-                    ("cudnn_enabled", json!({"as_bool": true})),
+                    ("training", truth(false)),
+                    ("momentum", float(momentum)),
+                    ("eps", float(eps)),
+                    ("cudnn_enabled", truth(true)),
                 ]);
-                self.add("batch_norm.default", node, arguments, image(channels, side))
+                ("batch_norm.default", "input", arguments)
             }
-            Layer::Dropout { p } => {
-                let arguments =
-                    vec![("input", last), ("p", json!({"as_float": p})), ("train", json!({"as_bool": false}))];
-                self.add("dropout.default", node, arguments, image(channels, side))
+            Layer::ReLU => ("relu.default", "self", vec![]),
+            Layer::LeakyReLU { negative_slope } => {
+                let optional = vec![("negative_slope", float(negative_slope), float(0.01))];
+                ("leaky_relu.default", "self", with_optional(vec![], optional))
             }
-            Layer::MaxPool2d { kernel } | Layer::AvgPool2d { kernel } => {
-                let kind = if matches!(layer, Layer::MaxPool2d { .. }) { "max" } else { "avg" };
-                let arguments = vec![("self", last), ("kernel_size", square(kernel)), ("stride", square(kernel))];
-                self.add(&format!("{kind}_pool2d.default"), node, arguments, image(channels, side / kernel))
+            Layer::GELU { tanh } => {
+                let arguments = if tanh { vec![("approximate", json!({"as_string": "tanh"}))] } else { vec![] };
+                ("gelu.default", "self", arguments)
             }
-        }
+            Layer::SiLU => ("silu.default", "self", vec![]),
+            Layer::Dropout { p } => ("dropout.default", "input", vec![("p", float(p)), ("train", truth(false))]),
+            Layer::Dropout2d { p } => {
+                ("feature_dropout.default", "input", vec![("p", float(p)), ("train", truth(false))])
+            }
+            Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
+                let optional = vec![
+                    ("padding", ints(padding), ints([0, 0])),
+                    ("dilation", ints(dilation), ints([1, 1])),
+                    ("ceil_mode", truth(ceil_mode), truth(false)),
+                ];
+                ("max_pool2d.default", "self", with_optional(window(kernel_size, stride), optional))
+            }
+            Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => {
+                let optional = vec![
+                    ("padding", ints(padding), ints([0, 0])),
+                    ("ceil_mode", truth(ceil_mode), truth(false)),
+                    ("count_include_pad", truth(count_include_pad), truth(true)),
+                ];
+                ("avg_pool2d.default", "self", with_optional(window(kernel_size, stride), optional))
+            }
+            Layer::AdaptiveAvgPool2d { output_size } => {
+                ("adaptive_avg_pool2d.default", "self", vec![("output_size", ints(output_size))])
+            }
+            Layer::Flatten => ("flatten.using_ints", "self", vec![("start_dim", int(1))]),
+            Layer::LogSoftmax => ("log_softmax.int", "self", vec![("dim", int(1))]),
+            Layer::Identity => return None,
+        })
     }
+}
+
+fn window(kernel_size: [i64; 2], stride: [i64; 2]) -> Vec<Argument> {
+    vec![("kernel_size", ints(kernel_size)), ("stride", ints(stride))]
+}
+
+/// `arguments`, and the `optional` ones, each with its default, up to the last that differs from it, as `torch.export` writes
+/// them.
+fn with_optional(mut arguments: Vec<Argument>, optional: Vec<(&'static str, Value, Value)>) -> Vec<Argument> {
+    let given = optional.iter().rposition(|(_, value, default)| value != default).map_or(0, |last| last + 1);
+    arguments.extend(optional.into_iter().take(given).map(|(name, value, _)| (name, value)));
+    arguments
+}
+
+fn named(name: &str) -> Value {
+    json!({"as_tensor": {"name": name}})
+}
+
+fn none() -> Value {
+    json!({"as_none": true})
+}
+
+fn truth(value: bool) -> Value {
+    json!({"as_bool": value})
+}
+
+fn int(value: i64) -> Value {
+    json!({"as_int": value})
+}
+
+fn ints(values: [i64; 2]) -> Value {
+    json!({"as_ints": values})
+}
+
+fn float(value: f64) -> Value {
+    json!({"as_float": value})
 }
 
 /// `models/model.json`.
 fn program(weights: &Weights) -> Result<Value> {
-    let side = SIDE as i64;
-    let shape = vec![1, side, side];
-    let mut program = Program { nodes: Vec::new(), tensors: serde_json::Map::new(), last: INPUT.into(), shape };
     let state_dict = sorted(&weights.state_dict);
+    let names = names(weights, &state_dict);
+    let argument = |key: &String| &names[key];
+    let mut tensors = serde_json::Map::new();
     for (key, tensor) in &state_dict {
         let meta = meta(tensor.kind(), &sizes(&tensor.size()), &tensor.size(), is_parameter(key))?;
-        program.tensors.insert(argument(key), meta);
+        tensors.insert(argument(key).clone(), meta);
     }
-    program.tensors.insert(INPUT.into(), program.result()?);
-    for block in blocks(weights.dropout) {
-        for (index, layer) in block.layers.iter().enumerate() {
-            program.layer(&format!("{}.{index}", block.name), layer)?;
-        }
+    tensors.insert(INPUT.into(), batch_of(&[1, SIDE as i64, SIDE as i64])?);
+    let mut program = Program { names: names.clone(), nodes: Vec::new(), tensors, last: INPUT.into() };
+    for layer in weights.architecture.layers() {
+        program.layer(layer)?;
     }
-    let classes = CLASSES as i64;
-    let last = json!({"as_tensor": {"name": program.last}});
-    let arguments = vec![("self", last), ("size", json!({"as_ints": [-1, classes]}))];
-    program.add("view.default", "view".into(), arguments, vec![classes])?;
-    let arguments = vec![("self", json!({"as_tensor": {"name": "view"}})), ("dim", json!({"as_int": -1}))];
-    program.add("log_softmax.int", "log_softmax".into(), arguments, vec![classes])?;
+    if !weights.architecture.ends_in_log_softmax() {
+        let classes = CLASSES as i64;
+        program.add("view.default", VIEW, "self", vec![("size", ints([-1, classes]))], &[classes])?;
+        program.add("log_softmax.int", LOG_SOFTMAX, "self", vec![("dim", int(-1))], &[classes])?;
+    }
 
-    let tensor = |name: &str| json!({"as_tensor": {"name": name}});
     let spec = |key: &String| match is_parameter(key) {
         true => json!({"parameter": {"arg": {"name": argument(key)}, "parameter_name": key}}),
         false => json!({"buffer": {"arg": {"name": argument(key)}, "buffer_name": key, "persistent": true}}),
     };
-    let inputs = state_dict.iter().map(|(key, _)| tensor(&argument(key))).chain([tensor(INPUT)]);
-    let specs = state_dict.iter().map(|(key, _)| spec(key)).chain([json!({"user_input": {"arg": tensor(INPUT)}})]);
+    let inputs = state_dict.iter().map(|(key, _)| named(argument(key))).chain([named(INPUT)]);
+    let specs = state_dict.iter().map(|(key, _)| spec(key)).chain([json!({"user_input": {"arg": named(INPUT)}})]);
     // How the arguments of a call, one tensor, and its result are laid out: a pytree as JSON within JSON.
     let leaf = json!({"type": null, "context": null, "children_spec": []});
     let positional = json!({"type": "builtins.tuple", "context": "null", "children_spec": [leaf]});
@@ -331,7 +415,7 @@ fn program(weights: &Weights) -> Result<Value> {
         "graph_module": {
             "graph": {
                 "inputs": inputs.collect::<Vec<_>>(),
-                "outputs": [tensor(&program.last)],
+                "outputs": [named(&program.last)],
                 "nodes": program.nodes,
                 "tensor_values": program.tensors,
                 "sym_int_values": {},
@@ -342,7 +426,7 @@ fn program(weights: &Weights) -> Result<Value> {
             },
             "signature": {
                 "input_specs": specs.collect::<Vec<_>>(),
-                "output_specs": [{"user_output": {"arg": tensor(&program.last)}}],
+                "output_specs": [{"user_output": {"arg": named(&program.last)}}],
             },
             "module_call_graph": [{"fqn": "", "signature": signature}],
             "metadata": {},

@@ -13,9 +13,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// The largest file that is read, in bytes: a checkpoint grows with the number of steps.
-const MAX_BYTES: u64 = 256 << 20;
-
 /// The largest header that is read, in bytes.
 const MAX_HEADER: u64 = 8 << 20;
 
@@ -70,7 +67,7 @@ pub(crate) fn write(path: &Path, tensors: &StateDict, metadata: &BTreeMap<String
 
 /// Reads what [`write()`] or Python wrote: the tensors on the CPU, sorted by name, and the metadata.
 pub(crate) fn read(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
-    let read = || parse(&read_bytes(path, MAX_BYTES)?);
+    let read = || parse(&read_bytes(path)?);
     read().with_context(|| format!("{} cannot be read as safetensors", path.display()))
 }
 

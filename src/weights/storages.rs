@@ -1,13 +1,14 @@
 //! The tensors of a pickle: views of storages, blocks of memory that lie beside the pickle in the file.
 
 use super::pickle::{Storage, TensorView};
-use super::tensor;
+use super::{MAX_BYTES, tensor};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-/// The most memory that the tensors of a file may take: views that repeat one storage can claim any size.
-const MAX_TENSOR_BYTES: u64 = 64 << 20;
+/// The most memory that a file's storages and the tensors made of them may take together: views that repeat one storage can
+/// claim any size.
+const MAX_TENSOR_BYTES: u64 = 2 * MAX_BYTES;
 
 /// Where the bytes of a storage are.
 pub(super) trait Source {

@@ -1,12 +1,13 @@
-//! TorchScript modules: what is written has the tree of the original `Net`, to run and to train further in Python.
+//! TorchScript modules: what is written has the tree of modules that PyTorch has, to run and to train further in Python.
 
 use super::archive::Archive;
 use super::archive::with_extra;
-use super::format::{Contents, Format, Weights};
+use super::format::{Contents, Format, Weights, is_parameter};
 use super::torch_save::{PICKLE, TorchSave};
 use crate::libtorch::jit::{Module, TensorKind, saved};
-use crate::model::{Block, Layer, StateDict, blocks};
-use anyhow::{Context, Result};
+use crate::model::{Architecture, Layer, NamedLayer, StateDict};
+use crate::shape::CLASSES;
+use anyhow::Result;
 use tch::Tensor;
 
 /// The record that TorchScript has and a state_dict does not.
@@ -41,40 +42,76 @@ impl Format for TorchScript {
     }
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
-        with_extra(module_file(&weights.state_dict, weights.dropout)?, PICKLE, &weights.metadata)
+        with_extra(module_file(weights)?, PICKLE, &weights.metadata)
     }
 }
 
-/// The file of `weights` as a scripted `Net` in evaluation mode, whose dropout layers zero the share `dropout` in training.
-fn module_file(weights: &StateDict, dropout: f64) -> Result<Vec<u8>> {
-    let blocks = blocks(dropout);
-    let mut modules = vec![module(None, "", "Net", net_source(&blocks))];
-    for block in &blocks {
-        // `pool1` is a bare layer in the original.
-        if let ("pool1", [layer]) = (block.name, block.layers.as_slice()) {
-            modules.push(layer_module(0, block.name, layer));
-            continue;
-        }
-        let sequential = modules.len();
-        modules.push(module(Some(0), block.name, "torch.nn.modules.container.Sequential", sequential_source(block)));
-        for (index, layer) in block.layers.iter().enumerate() {
-            let mut child = layer_module(sequential, &index.to_string(), layer);
-            for &(name, kind) in tensors(layer) {
-                let key = format!("{}.{index}.{name}", block.name);
-                child.tensors.push((name.to_string(), find(weights, &key)?, kind));
-            }
-            modules.push(child);
-        }
+/// The file of the weights as a scripted `Net` in evaluation mode.
+fn module_file(weights: &Weights) -> Result<Vec<u8>> {
+    let architecture = &weights.architecture;
+    let mut modules = vec![module(None, "", "Net", String::new())];
+    let mut body = call_all(&add_children(&mut modules, 0, architecture.layers(), 0, &weights.state_dict));
+    body += &match architecture.ends_in_log_softmax() {
+        true => "    return x\n".into(),
+        false => format!("    x = x.view([-1, {CLASSES}])\n    return torch.log_softmax(x, -1)\n"),
+    };
+    modules[0].source = forward(&body);
+    if is_original(architecture) {
+        modules.push(layer_module(0, UNUSED.0, &UNUSED.1));
     }
-    // The original has this layer too, and never calls it.
-    modules.push(layer_module(0, "dropout", &Layer::Dropout { p: 0.1 }));
     saved(&modules)
 }
 
-fn find(weights: &StateDict, key: &str) -> Result<Tensor> {
-    let found = weights.0.iter().find(|(name, _)| name == key);
-    let (_, tensor) = found.with_context(|| format!("{key} is missing"))?;
-    Ok(tensor.shallow_clone())
+/// A layer that the original has too, and never calls.
+const UNUSED: (&str, Layer) = ("dropout", Layer::Dropout { p: 0.1 });
+
+/// Whether this is the net of the original, with any dropout.
+fn is_original(architecture: &Architecture) -> bool {
+    let original = Architecture::original(0.0);
+    let alike = |(one, other): (&NamedLayer, &NamedLayer)| {
+        let is_dropout = |layer| matches!(layer, Layer::Dropout { .. });
+        one.path == other.path && (one.layer == other.layer || is_dropout(one.layer) && is_dropout(other.layer))
+    };
+    let (layers, expected) = (architecture.layers(), original.layers());
+    layers.len() == expected.len() && layers.iter().zip(expected).all(alike)
+}
+
+/// Adds the modules of `layers`, whose paths agree in the first `depth` parts, below `parent`: layers, and an `nn.Sequential`
+/// for those that share the next part too. Returns their names in `parent`.
+fn add_children(
+    modules: &mut Vec<Module>,
+    parent: usize,
+    layers: &[NamedLayer],
+    depth: usize,
+    weights: &StateDict,
+) -> Vec<String> {
+    let part = |layer: &NamedLayer, depth| layer.path.split('.').nth(depth).map(String::from);
+    let mut names = Vec::new();
+    for group in layers.chunk_by(|one, next| part(one, depth) == part(next, depth)) {
+        let name = part(&group[0], depth).unwrap_or_default();
+        if part(&group[0], depth + 1).is_none() {
+            let mut child = layer_module(parent, &name, &group[0].layer);
+            child.tensors = tensors(weights, &group[0].path);
+            modules.push(child);
+        } else {
+            let index = modules.len();
+            modules.push(module(Some(parent), &name, "torch.nn.modules.container.Sequential", String::new()));
+            let calls = call_all(&add_children(modules, index, group, depth + 1, weights));
+            modules[index].source = forward(&format!("{calls}    return x\n"));
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// The tensors of the layer with this path, in the order of its state_dict.
+fn tensors(weights: &StateDict, path: &str) -> Vec<(String, Tensor, TensorKind)> {
+    let own = |(key, tensor): &(String, Tensor)| {
+        let name = key.strip_prefix(path)?.strip_prefix('.')?;
+        let kind = if is_parameter(key) { TensorKind::Parameter } else { TensorKind::Buffer };
+        Some((name.to_string(), tensor.shallow_clone(), kind))
+    };
+    weights.0.iter().filter_map(own).collect()
 }
 
 fn module(parent: Option<usize>, name: &str, class: &str, source: String) -> Module {
@@ -82,59 +119,83 @@ fn module(parent: Option<usize>, name: &str, class: &str, source: String) -> Mod
 }
 
 fn layer_module(parent: usize, name: &str, layer: &Layer) -> Module {
-    let (class, body) = match *layer {
-        Layer::Conv2d { padding, .. } => {
-            ("conv.Conv2d", format!("torch.conv2d(x, self.weight, None, [1, 1], [{padding}, {padding}], [1, 1], 1)"))
-        }
-        Layer::ReLU => ("activation.ReLU", "torch.relu(x)".into()),
-        Layer::BatchNorm2d { .. } => (
-            "batchnorm.BatchNorm2d",
-            "torch.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, 0.1, 1e-05, \
-             True)"
-            .into(),
-        ),
-        Layer::Dropout { p } => ("dropout.Dropout", format!("torch.dropout(x, {p:?}, self.training)")),
-        Layer::MaxPool2d { kernel } => (
-            "pooling.MaxPool2d",
-            format!("torch.max_pool2d(x, [{kernel}, {kernel}], [{kernel}, {kernel}], [0, 0], [1, 1], False)"),
-        ),
-        Layer::AvgPool2d { kernel } => (
-            "pooling.AvgPool2d",
-            format!("torch.avg_pool2d(x, [{kernel}, {kernel}], [{kernel}, {kernel}], [0, 0], False, True, None)"),
-        ),
-    };
     let count = match layer {
         Layer::BatchNorm2d { .. } => "    if self.training:\n        self.num_batches_tracked.add_(1)\n",
         _ => "",
     };
-    module(Some(parent), name, &format!("torch.nn.modules.{class}"), forward(&format!("{count}    return {body}\n")))
+    let class = format!("torch.nn.modules.{}.{}", file(layer), layer.class());
+    module(Some(parent), name, &class, forward(&format!("{count}    return {}\n", call(layer))))
 }
 
-/// The layer's tensors in the order of its state_dict.
-fn tensors(layer: &Layer) -> &'static [(&'static str, TensorKind)] {
-    use TensorKind::{Buffer, Parameter};
+/// The file in `torch/nn/modules` that has the layer's class.
+fn file(layer: &Layer) -> &'static str {
     match layer {
-        Layer::Conv2d { .. } => &[("weight", Parameter)],
-        Layer::BatchNorm2d { .. } => &[
-            ("weight", Parameter),
-            ("bias", Parameter),
-            ("running_mean", Buffer),
-            ("running_var", Buffer),
-            ("num_batches_tracked", Buffer),
-        ],
-        Layer::ReLU | Layer::Dropout { .. } | Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } => &[],
+        Layer::Conv2d(_) => "conv",
+        Layer::BatchNorm2d { .. } => "batchnorm",
+        Layer::ReLU | Layer::LeakyReLU { .. } | Layer::GELU { .. } | Layer::SiLU | Layer::LogSoftmax => "activation",
+        Layer::Dropout { .. } | Layer::Dropout2d { .. } => "dropout",
+        Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } | Layer::AdaptiveAvgPool2d { .. } => "pooling",
+        Layer::Flatten => "flatten",
+        Layer::Linear { .. } | Layer::Identity => "linear",
     }
 }
 
-fn sequential_source(block: &Block) -> String {
-    let calls = (0..block.layers.len()).map(|index| format!("    x = getattr(self, \"{index}\").forward(x)\n"));
-    forward(&format!("{}    return x\n", calls.collect::<String>()))
+/// What the layer computes of `x`, in TorchScript. Rust's `{:?}` writes lists and floats as TorchScript reads them.
+fn call(layer: &Layer) -> String {
+    let truth = |value| if value { "True" } else { "False" };
+    let own_bias = |bias| if bias { "self.bias" } else { "None" };
+    match *layer {
+        Layer::Conv2d(conv) => format!(
+            "torch.conv2d(x, self.weight, {}, {:?}, {:?}, {:?}, {})",
+            own_bias(conv.bias),
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups
+        ),
+        Layer::BatchNorm2d { eps, momentum, .. } => format!(
+            "torch.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, \
+             {momentum:?}, {}, True)",
+            python_float(eps)
+        ),
+        Layer::ReLU => "torch.relu(x)".into(),
+        Layer::LeakyReLU { negative_slope } => format!("torch.leaky_relu(x, {negative_slope:?})"),
+        Layer::GELU { tanh } => format!("torch.gelu(x, approximate=\"{}\")", if tanh { "tanh" } else { "none" }),
+        Layer::SiLU => "torch.silu(x)".into(),
+        Layer::Dropout { p } => format!("torch.dropout(x, {p:?}, self.training)"),
+        Layer::Dropout2d { p } => format!("torch.feature_dropout(x, {p:?}, self.training)"),
+        Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
+            format!("torch.max_pool2d(x, {kernel_size:?}, {stride:?}, {padding:?}, {dilation:?}, {})", truth(ceil_mode))
+        }
+        Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => format!(
+            "torch.avg_pool2d(x, {kernel_size:?}, {stride:?}, {padding:?}, {}, {}, None)",
+            truth(ceil_mode),
+            truth(count_include_pad)
+        ),
+        Layer::AdaptiveAvgPool2d { output_size } => format!("torch.adaptive_avg_pool2d(x, {output_size:?})"),
+        Layer::Flatten => "torch.flatten(x, 1, -1)".into(),
+        Layer::Linear { bias, .. } => format!("torch.linear(x, self.weight, {})", own_bias(bias)),
+        Layer::Identity => "x".into(),
+        Layer::LogSoftmax => "torch.log_softmax(x, 1)".into(),
+    }
 }
 
-fn net_source(blocks: &[Block]) -> String {
-    let calls = blocks.iter().map(|block| format!("    x = self.{}.forward(x)\n", block.name));
-    let calls: String = calls.collect();
-    forward(&format!("{calls}    x = x.view([-1, 10])\n    return torch.log_softmax(x, -1)\n"))
+/// As Python's `repr` writes it: 1e-05 for 1e-5.
+fn python_float(number: f64) -> String {
+    let text = format!("{number:?}");
+    match text.split_once("e-") {
+        Some((mantissa, exponent)) => format!("{mantissa}e-{exponent:0>2}"),
+        None => text,
+    }
+}
+
+/// The children with these names, one after the other.
+fn call_all(names: &[String]) -> String {
+    let calls = names.iter().map(|name| match name.starts_with(|first: char| first.is_ascii_digit()) {
+        true => format!("    x = getattr(self, \"{name}\").forward(x)\n"),
+        false => format!("    x = self.{name}.forward(x)\n"),
+    });
+    calls.collect()
 }
 
 fn forward(body: &str) -> String {
