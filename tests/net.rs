@@ -81,7 +81,9 @@ fn weights_carry_their_net() {
     let (folder, out) = out();
     let net = file(folder.path(), MIXED);
     let options = ["--net", net.to_str().unwrap(), "--net-values", "width=6", "--dropout", "0.2"];
-    train(&out, &options).assert().success();
+    let log = train(&out, &options).assert().success().get_output().stderr.clone();
+    let kernels = "kernels: fused for conv1, conv2, conv3, conv4; libtorch's for pool, head\n";
+    assert!(String::from_utf8(log).unwrap().contains(kernels));
     fs::remove_file(&net).unwrap();
     let evaluate = |weights: &Path, kernels: &str| {
         let command = &mut tch_mnist(&["evaluate", "--data", DATA, "--limit-test", "500", "--device", "cpu"]);
