@@ -14,7 +14,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 /// The format of the file. It rises when the content changes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// The key in the file's metadata of the [`Header`] as JSON.
 const HEADER: &str = "tch-mnist-checkpoint";

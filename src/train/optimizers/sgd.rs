@@ -1,51 +1,42 @@
-//! `torch.optim.SGD(net.parameters(), lr, momentum, weight_decay=.., nesterov=..)`.
+//! `torch.optim.SGD(net.parameters(), lr, momentum, dampening, weight_decay, nesterov)`.
 
-use super::Optimizer;
-use crate::libtorch::sgd::{self, Options, Parameter};
+use super::{Optimizer, named, parameters, scalar, zeros_like};
+use crate::libtorch::parameters::Parameter;
+use crate::libtorch::sgd::{self, Options, STATE};
 use crate::model::Net;
 use crate::settings::OptimizerSettings;
 use anyhow::Result;
 use tch::Tensor;
 
-/// SGD. With `weight_decay_norm` false, BatchNorm's parameters are a parameter group of their own without weight decay.
+/// SGD.
 pub(super) struct Sgd {
-    parameters: Vec<Parameter>,
+    parameters: Vec<Parameter<2>>,
     options: Options,
 }
 
 impl Sgd {
     pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Sgd> {
-        let OptimizerSettings { momentum, weight_decay, weight_decay_norm, nesterov, .. } = *settings;
-        let parameter = |(name, tensor): (&str, &Tensor)| {
-            // The net has no biases except BatchNorm's: a parameter of one dimension is BatchNorm's.
-            let decays = weight_decay_norm || tensor.dim() > 1;
-            Ok(Parameter {
-                name: name.to_string(),
-                tensor: tensor.shallow_clone(),
-                momentum_buffer: if momentum > 0.0 { tensor.f_zeros_like()? } else { Tensor::new() },
-                weight_decay: if decays { weight_decay } else { 0.0 },
-            })
+        let OptimizerSettings { momentum, dampening, nesterov, .. } = *settings;
+        let state = |tensor: &Tensor| {
+            let counts = momentum > 0.0 && dampening > 0.0;
+            let step = if counts { scalar(0.0, tensor.device())? } else { Tensor::new() };
+            Ok([zeros_like(tensor, momentum > 0.0)?, step])
         };
-        let parameters = net.parameters().map(parameter).collect::<Result<_>>()?;
-        Ok(Sgd { parameters, options: Options { momentum, nesterov } })
+        Ok(Sgd { parameters: parameters(net, settings, state)?, options: Options { momentum, dampening, nesterov } })
     }
 }
 
 impl Optimizer for Sgd {
     fn step(&mut self, lr: f64) -> Result<()> {
-        sgd::step(&mut self.parameters, lr, self.options)
+        sgd::step(&mut self.parameters, lr, &self.options)
     }
 
     fn static_step(&mut self, lr: &Tensor) -> Result<()> {
-        sgd::static_step(&mut self.parameters, lr, self.options)
+        sgd::static_step(&mut self.parameters, lr, &self.options)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let buffers = self.parameters.iter().filter(|parameter| parameter.momentum_buffer.defined());
-        let named = |parameter: &Parameter| {
-            (format!("momentum_buffer.{}", parameter.name), parameter.momentum_buffer.shallow_clone())
-        };
-        buffers.map(named).collect()
+        named(&self.parameters, STATE)
     }
 }
 
