@@ -39,6 +39,7 @@ char *tm_adam_step(const tm_AdamParameter *parameters, int64_t count, double lr,
             const auto &[param, weight_decay, step, exp_avg, exp_avg_sq, max_exp_avg_sq] = parameters[i];
             at::Tensor grad = param->grad();
             if (!grad.defined()) continue;
+            TORCH_CHECK(step->is_cpu() && step->dim() == 0, "steps are counted on the CPU");
             const double steps = ++*step->data_ptr<float>();
             if (weight_decay != 0) {
                 if (decoupled_weight_decay) param->mul_(1 - lr * weight_decay);

@@ -2,9 +2,9 @@
 
 use super::check;
 use super::parameters::{Parameter, RawParameter, raw};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use std::ffi::c_char;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use torch_sys::C_tensor;
 
 /// What Adam keeps for a parameter, named as in `torch.optim`; the last one only with amsgrad.
@@ -33,14 +33,9 @@ unsafe extern "C" {
 
 /// `optimizer.step(); optimizer.zero_grad()` on a CPU, bit for bit as PyTorch rounds.
 pub(crate) fn step(parameters: &mut [Parameter<4>], lr: f64, options: &Options) -> Result<()> {
-    let step_of = |parameter: &Parameter<4>| (parameter.state[0].kind(), parameter.state[0].device());
-    ensure!(
-        parameters.iter().all(|it| step_of(it) == (Kind::Float, tch::Device::Cpu)),
-        "the step is counted on the CPU"
-    );
     let parameters = raw(parameters);
-    // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call. C++ writes to the
-    // memory of `step`, a float32 scalar on the CPU; of the other tensors libtorch's operations check that they fit.
+    // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call. C++ checks that
+    // `step`, to which it writes, is a float32 scalar on the CPU; libtorch's operations check that the other tensors fit.
     unsafe { check(tm_adam_step(parameters.as_ptr(), parameters.len() as i64, lr, options)) }
 }
 

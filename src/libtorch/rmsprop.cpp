@@ -65,6 +65,7 @@ char *tm_rmsprop_step(const tm_RmspropParameter *parameters, int64_t count, doub
             const auto &[param, weight_decay, step, square_avg, momentum_buffer, grad_avg] = parameters[i];
             at::Tensor grad = param->grad();
             if (!grad.defined()) continue;
+            TORCH_CHECK(step->is_cpu() && step->dim() == 0, "steps are counted on the CPU");
             ++*step->data_ptr<float>();
             if (weight_decay != 0) grad = grad.add(*param, weight_decay);
             square_avg->mul_(alpha).addcmul_(grad, grad, 1 - alpha);

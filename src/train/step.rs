@@ -245,18 +245,20 @@ mod tests {
 
     #[test]
     fn a_snapshot_undoes_everything_that_a_step_changes() {
-        let (data, settings) = (load(), settings(&[]));
-        let (mut state, stepper) = (state(&settings), Stepper::new(&data.train, &settings).unwrap());
-        let _ = stepper.eager_step(&mut state, &batch(0), 0.1).unwrap();
-        let mut inputs = stepper.static_inputs().unwrap();
-        inputs.set(&state, &batch(1), 0.1).unwrap();
-        let (before, snapshot) = (copies(&state), state.snapshot(Device::Cpu).unwrap());
-        stepper.static_step(&mut state, &inputs).unwrap();
-        let changed = copies(&state).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
-        // All of them; except, if none of the eight images was classified correctly, their count.
-        assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
-        state.restore(&snapshot).unwrap();
-        assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
+        for optimizer in ["sgd", "adam", "rmsprop"] {
+            let (data, settings) = (load(), settings(&[&format!("--optimizer={optimizer}")]));
+            let (mut state, stepper) = (state(&settings), Stepper::new(&data.train, &settings).unwrap());
+            let _ = stepper.eager_step(&mut state, &batch(0), 0.1).unwrap();
+            let mut inputs = stepper.static_inputs().unwrap();
+            inputs.set(&state, &batch(1), 0.1).unwrap();
+            let (before, snapshot) = (copies(&state), state.snapshot(Device::Cpu).unwrap());
+            stepper.static_step(&mut state, &inputs).unwrap();
+            let changed = copies(&state).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
+            // All of them; except, if none of the eight images was classified correctly, their count.
+            assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
+            state.restore(&snapshot).unwrap();
+            assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
+        }
     }
 
     #[test]
