@@ -8,6 +8,7 @@ On a CPU, with the same flags, `tch-mnist train --kernels torch` prints the same
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -47,11 +48,15 @@ def train(
     optimizer: optim.Optimizer,
     after_step: Callable[[], None],
     losses: list[tuple[float, float]],
+    max_norm: float = 0,
 ) -> dict:
-    """The original's train function: one epoch. Notes each step's learning rate and loss in `losses`."""
+    """The original's train function: one epoch. Notes each step's learning rate and loss in `losses`.
+
+    With a `max_norm` above 0, gradients are clipped to it.
+    """
     net.train()
     started = time.perf_counter()
-    correct, loss_sum = 0, 0.0
+    correct, loss_sum, norm_sum = 0, 0.0, 0.0
     lr = optimizer.param_groups[0]["lr"]
     for batch_id, (data, target) in enumerate(loader):
         data, target = data.to(device), target.to(device)
@@ -61,6 +66,7 @@ def train(
         loss.backward()
         step_lr, step_loss = optimizer.param_groups[0]["lr"], loss.item()
         losses.append((step_lr, step_loss))
+        norm_sum += nn.utils.clip_grad_norm_(net.parameters(), max_norm or math.inf).item()
         optimizer.step()
         after_step()
         loss_sum += step_loss * len(target)
@@ -73,6 +79,7 @@ def train(
         "lr": lr,
         "train_loss": loss_sum / count,
         "train_accuracy": 100 * correct / count,
+        "grad_norm": norm_sum / len(loader),
         "images_per_second": count / (time.perf_counter() - started),
     }
 
@@ -89,6 +96,29 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> dict:
             correct += (output.argmax(dim=1) == target).sum().item()
     count = len(loader.dataset)
     return {"test_loss": test_loss / count, "test_accuracy": 100 * correct / count, "correct": correct}
+
+
+# The optimizers by name: a class of torch.optim and those of the flags that it takes beside --lr and --weight-decay.
+OPTIMIZERS = {
+    "sgd": (optim.SGD, ["momentum", "dampening", "nesterov"]),
+    "adam": (optim.Adam, ["betas", "eps", "amsgrad"]),
+    "adamw": (optim.AdamW, ["betas", "eps", "amsgrad"]),
+    "rmsprop": (optim.RMSprop, ["alpha", "eps", "momentum", "centered"]),
+}
+
+# The defaults that depend on the optimizer: torch.optim's, except for the learning rate of SGD and its momentum.
+DEFAULTS = {"lr": {"adam": 0.001, "adamw": 0.001}, "momentum": {"sgd": 0.9}, "weight_decay": {"adamw": 0.01}}
+
+
+def make_optimizer(args: argparse.Namespace, net: nn.Module) -> optim.Optimizer:
+    """The optimizer that was asked for. Parameters of one dimension that do not decay are a group of their own."""
+    kind, names = OPTIMIZERS[args.optimizer]
+    groups = [{"params": list(net.parameters())}]
+    if not args.weight_decay_norm:
+        wide, flat = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in [True, False])
+        groups = [{"params": wide}, {"params": flat, "weight_decay": 0.0}]
+    own = {name: getattr(args, name) for name in names}
+    return kind(groups, lr=args.lr, weight_decay=args.weight_decay, **own)
 
 
 # The schedules that change the rate after each step; the others do so after each epoch.
@@ -109,6 +139,11 @@ def nothing() -> None:
     """Leaves the rate as it is."""
 
 
+def pair(text: str) -> tuple[float, ...]:
+    """Two numbers with a comma between them."""
+    return tuple(float(number) for number in text.split(","))
+
+
 def arguments() -> argparse.Namespace:
     """The flags, named and set by default as those of `tch-mnist train`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,10 +151,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", default="mnist", help="as tch-mnist train --help lists them")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=0.01)
-    parser.add_argument("--momentum", type=float, default=0.9)
-    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
+    parser.add_argument("--lr", type=float, help="0.001 for adam and adamw, else 0.01")
+    parser.add_argument("--momentum", type=float, help="0.9 for sgd, else 0")
+    parser.add_argument("--dampening", type=float, default=0.0)
     parser.add_argument("--nesterov", action="store_true")
+    parser.add_argument("--betas", type=pair, default=(0.9, 0.999))
+    parser.add_argument("--alpha", type=float, default=0.99)
+    parser.add_argument("--eps", type=float, default=1e-8)
+    parser.add_argument("--amsgrad", action="store_true")
+    parser.add_argument("--centered", action="store_true")
+    parser.add_argument("--weight-decay", type=float, help="0.01 for adamw, else 0")
+    parser.add_argument("--weight-decay-norm", type=lambda text: text == "true", default=True, metavar="BOOL")
+    parser.add_argument("--clip-grad-norm", type=float, default=0.0, help="0: never")
     parser.add_argument("--schedule", choices=SCHEDULES, default="step")
     parser.add_argument("--step-size", type=int, default=6)
     parser.add_argument("--gamma", type=float, default=0.1)
@@ -134,6 +178,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
     parser.add_argument("--out", type=Path, help="write model.pth and losses.csv into this folder")
     args = parser.parse_args()
+    for name, value in [("lr", 0.01), ("momentum", 0.0), ("weight_decay", 0.0)]:
+        if getattr(args, name) is None:
+            setattr(args, name, DEFAULTS[name].get(args.optimizer, value))
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     return args
@@ -166,9 +213,7 @@ def main() -> None:
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing: run scripts/setup --dataset {args.dataset}, or give --data DIR")
     train_loader, test_loader = loaders
-    optimizer = optim.SGD(
-        net.parameters(), args.lr, args.momentum, weight_decay=args.weight_decay, nesterov=args.nesterov
-    )
+    optimizer = make_optimizer(args, net)
     scheduler = SCHEDULES[args.schedule](args, optimizer, len(train_loader))
     per_step = args.schedule in PER_STEP
     after_step, after_epoch = (scheduler.step, nothing) if per_step else (nothing, scheduler.step)
@@ -179,7 +224,7 @@ def main() -> None:
         if args.log_format == "text":
             print("EPOCH:", epoch, flush=True)
         began = time.perf_counter()
-        trained = train(net, args.device, train_loader, optimizer, after_step, losses)
+        trained = train(net, args.device, train_loader, optimizer, after_step, losses, args.clip_grad_norm)
         after_epoch()
         tested = test(net, args.device, test_loader)
         if args.log_format == "text":

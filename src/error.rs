@@ -56,17 +56,17 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
         return Some(format!("{flag} takes a point before the decimals: {}, not {value}", value.replace(',', ".")));
     }
     let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {
-        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values),
+        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values, "or"),
         (ErrorKind::ValueValidation, _) => error.source()?.downcast_ref::<Expected>()?.0.clone(),
         _ => return None,
     };
     Some(format!("{flag} takes {expected}, not {value}"))
 }
 
-/// `one, two or three`
-fn either(values: &[String]) -> String {
+/// `one, two or three`, or with `and` for `or`.
+pub(crate) fn either(values: &[String], or: &str) -> String {
     match values {
-        [first @ .., second_last, last] => [first, &[format!("{second_last} or {last}")]].concat().join(", "),
+        [first @ .., second_last, last] => [first, &[format!("{second_last} {or} {last}")]].concat().join(", "),
         _ => values.join(", "),
     }
 }

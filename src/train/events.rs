@@ -64,6 +64,9 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// The share of training images that were classified correctly in this epoch's steps (augmented, with dropout), in percent.
     pub train_accuracy: f64,
+    /// The mean over the epoch's steps of the total norm of the gradients before --clip-grad-norm; older runs have none.
+    #[serde(default)]
+    pub grad_norm: Option<f64>,
     /// The test after the epoch, on the test set or on the images that are held out.
     #[serde(flatten)]
     pub measured: Measured,

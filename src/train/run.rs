@@ -212,6 +212,7 @@ impl<'a> Run<'a> {
             lr: steps[0].lr,
             train_loss: loss_sum / images as f64,
             train_accuracy: percent(i64::try_from(&self.state.correct)?, images),
+            grad_norm: Some(f64::try_from(&self.state.grad_norm)? / steps.len() as f64),
             measured: test.into(),
             seconds: time.as_secs_f64(),
             images_per_second,
@@ -302,7 +303,7 @@ impl std::fmt::Display for Diverged {
             Some(step) => format!("at epoch {epoch}, step {step}"),
             None => format!("in the test of epoch {epoch}"),
         };
-        write!(f, "the loss became {loss} {place}, with the learning rate {lr}: try a lower --lr or --momentum")
+        write!(f, "the loss became {loss} {place}, with the learning rate {lr}: try a lower --lr, or --clip-grad-norm")
     }
 }
 

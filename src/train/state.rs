@@ -25,6 +25,8 @@ pub struct State {
     pub(crate) losses: Tensor,
     /// Training images of the epoch that were classified correctly when it was their turn, an int64 scalar.
     pub(crate) correct: Tensor,
+    /// The sum over the epoch's steps of the total norm of their gradients before clipping, a float64 scalar.
+    pub(crate) grad_norm: Tensor,
     pub(crate) position: Position,
 }
 
@@ -47,6 +49,7 @@ impl State {
             average: if decay > 0.0 { Some(Average::of(&net, decay)?) } else { None },
             losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
+            grad_norm: Tensor::f_zeros([0i64; 0], (Kind::Double, device))?,
             position: Position::default(),
             net,
         })
@@ -61,6 +64,7 @@ impl State {
     pub fn end_epoch(&mut self) -> Result<()> {
         self.position = Position { epoch: self.position.epoch + 1, step: 0, shuffle: None };
         let _ = self.correct.f_zero_()?;
+        let _ = self.grad_norm.f_zero_()?;
         Ok(())
     }
 
@@ -77,6 +81,7 @@ impl State {
         tensors.extend(self.optimizer.state());
         tensors.push(("epoch.losses".into(), self.losses.shallow_clone()));
         tensors.push(("epoch.correct".into(), self.correct.shallow_clone()));
+        tensors.push(("epoch.grad_norm".into(), self.grad_norm.shallow_clone()));
         tensors
     }
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import reference
 import torch
 from compare import read_losses
 from conftest import DATA, json_lines, script, tch_mnist
@@ -58,6 +59,36 @@ def test_other_settings(tmp_path: Path, options: list) -> None:
     assert_same_bits(*both(tmp_path, *SLICE, "--threads", 2, *options))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dampening", 0.5, "--weight-decay", 0.01, "--weight-decay-norm=false"],
+        ["--clip-grad-norm", 0.5],
+        ["--optimizer", "adam"],
+        ["--optimizer", "adam", "--amsgrad", "--weight-decay", 0.01, "--betas", "0.8,0.95", "--schedule", "one-cycle"],
+        ["--optimizer", "adamw", "--clip-grad-norm", 1],
+        ["--optimizer", "adamw", "--amsgrad", "--eps", 1e-6, "--weight-decay-norm=false"],
+        ["--optimizer", "rmsprop", "--lr", 0.002, "--alpha", 0.9],
+        ["--optimizer", "rmsprop", "--momentum", 0.9, "--centered", "--weight-decay", 0.001, "--lr", 0.001],
+    ],
+)
+def test_optimizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list
+) -> None:
+    twin, program = tmp_path / "twin", tmp_path / "program"
+    # 4 steps per epoch, the last one on 16 images.
+    sizes = ["--limit-train", 400, "--limit-test", 100, "--epochs", 2, "--threads", 1, "--log-format", "json"]
+    shared = ["--data", DATA, "--device", "cpu", *sizes, *options]
+    # In this process: to start PyTorch takes longer than these runs.
+    monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *shared, "--out", twin]])
+    reference.main()
+    expected = json_lines(capsys.readouterr().out)
+    files = ["--report=false", "--tensorboard=false", "--out", program]
+    got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *files))
+    assert [line.get("grad_norm") for line in got] == [line.get("grad_norm") for line in expected]
+    assert_same_bits(twin, program)
+
+
 def test_json_lines(tmp_path: Path) -> None:
     options = ("--data", DATA, "--device", "cpu", "--log-format", "json", *SLICE, "--threads", 2)
     expected = json_lines(script("reference.py", *options))
@@ -67,7 +98,16 @@ def test_json_lines(tmp_path: Path) -> None:
         common = (ours.keys() & theirs.keys()) - measured
         assert {"event"} < common
         assert {key: ours[key] for key in common} == {key: theirs[key] for key in common}
-    assert {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "correct"} < expected[0].keys()
+    assert {
+        "epoch",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "grad_norm",
+        "test_loss",
+        "test_accuracy",
+        "correct",
+    } < expected[0].keys()
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.safetensors"])
