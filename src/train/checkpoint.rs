@@ -14,7 +14,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 /// The format of the file. It rises when the content changes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// The key in the file's metadata of the [`Header`] as JSON.
 const HEADER: &str = "tch-mnist-checkpoint";
@@ -147,10 +147,9 @@ impl Checkpoint {
         Ok((0..).zip(numbers("losses")?.into_iter().zip(numbers("lrs")?)).map(record).collect())
     }
 
-    /// Copies the weights that were measured into `net`.
+    /// Copies the weights that the run would save into `net`.
     pub(crate) fn load(&self, net: &Net) -> Result<()> {
         let keys = net.state_dict().0.into_iter().map(|(key, _)| key);
-        let entries = keys.map(|key| Ok((key.clone(), self.tensors.get(&format!("model.{key}"))?.shallow_clone())));
-        net.load_state_dict(&StateDict(entries.collect::<Result<_>>()?))
+        net.load_state_dict(&self.tensors.saved_weights(self.settings().run.keep, keys)?)
     }
 }
