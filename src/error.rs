@@ -48,11 +48,12 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
     // `--lr <X>`, `--nesterov[=<BOOL>]`
-    let flag = flag.split([' ', '[']).next().unwrap_or(flag);
-    // A list of choices has no comma in a choice.
+    let (flag, form) = flag.split_at(flag.find([' ', '[']).unwrap_or(flag.len()));
+    // A list of choices has no comma in a choice; `--milestones <N,N>` takes one.
     let is_decimal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.trim_start_matches('-');
-    if number.split_once(',').is_some_and(|(whole, part)| is_decimal(whole) && is_decimal(part)) {
+    let is_with_comma = number.split_once(',').is_some_and(|(whole, part)| is_decimal(whole) && is_decimal(part));
+    if is_with_comma && !form.contains(',') {
         return Some(format!("{flag} takes a point before the decimals: {}, not {value}", value.replace(',', ".")));
     }
     let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {

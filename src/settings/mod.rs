@@ -25,7 +25,7 @@ pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
 pub(crate) use ranges::within;
 pub(crate) use recipe::Recipe;
-pub(crate) use run::RunSettings;
+pub(crate) use run::{Keep, Monitor, RunSettings};
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
 pub(crate) use training::{Batches, TrainingSettings};
 
@@ -153,7 +153,24 @@ impl Settings {
         let matches = command().try_get_matches_from(arguments).map_err(refused)?;
         let settings = Settings::from_arg_matches(&matches).map_err(refused)?;
         settings.optimizer.check()?;
+        settings.schedule.check(settings.training.epochs)?;
+        settings.check_held_out()?;
         Ok(settings)
+    }
+
+    /// Refuses a run that would choose by the test set.
+    fn check_held_out(&self) -> Result<(), UsageError> {
+        let choice = match (&self.run, self.schedule.schedule) {
+            _ if self.data.validation > 0 => return Ok(()),
+            (run, _) if run.patience > 0 => format!("--patience {}", run.patience),
+            (run, _) if run.keep == Keep::Best => "--keep best".to_string(),
+            (_, schedule @ ScheduleKind::ReduceOnPlateau) => format!("--schedule {schedule}"),
+            _ => return Ok(()),
+        };
+        Err(UsageError(format!(
+            "{choice} goes by images that are held out of the training set, never by the test set: give --validation N, \
+             such as --validation 5000"
+        )))
     }
 
     /// Every setting under its key in `config.toml`.

@@ -53,6 +53,13 @@ pub struct History {
     pub steps: Vec<StepRecord>,
 }
 
+impl History {
+    /// The loss that was measured after each epoch.
+    pub(crate) fn losses(&self) -> Vec<f64> {
+        self.epochs.iter().map(|epoch| epoch.measured.loss).collect()
+    }
+}
+
 /// One epoch: a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -149,6 +156,8 @@ pub enum Ending {
     Done,
     /// An epoch's accuracy reached `target_accuracy`.
     TargetReached,
+    /// No epoch was better than the best one for `patience` epochs.
+    StoppedEarly,
     /// It was asked to stop; the checkpoint is written.
     Interrupted,
 }

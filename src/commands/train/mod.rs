@@ -44,7 +44,7 @@ pub(super) struct Args {
 
 /// The end of `train --help`: what a script has to know.
 pub(super) const HELP: &str = "How a run ends is the exit code, and the `status` of the last line of JSON: 0 for done, \
-    target_reached and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
+    target_reached, stopped_early and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
     interrupted. SIGUSR1 prunes a run: it stops after the current step and writes no weights. Ctrl-C and SIGTERM \
     interrupt it: the checkpoint is written, and --resume goes on from there.";
 
