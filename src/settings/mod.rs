@@ -21,7 +21,7 @@ pub(crate) use augmentation::AugmentationSettings;
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
 pub(crate) use data::{DataSettings, Source, TestImages};
 pub(crate) use optimizer::OptimizerSettings;
-pub(crate) use ranges::within;
+pub(crate) use ranges::{above, within};
 pub(crate) use recipe::Recipe;
 pub(crate) use run::RunSettings;
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
