@@ -5,6 +5,8 @@ use textplots::{Chart, LabelBuilder, LabelFormat, Plot, Shape};
 
 /// The chart is this large in braille dots, two to a column and four to a row.
 const DOTS: (u32, u32) = (144, 60);
+/// A column without a dot.
+const BLANK: char = '\u{2800}';
 const COLUMNS: f64 = DOTS.0 as f64 / 2.0;
 
 /// The losses over the logarithm of the rates, each step's as a dot and the smoothed ones as a line; below it the powers of
@@ -13,12 +15,13 @@ pub(super) fn lines(curve: &LossCurve, suggestion: Option<f64>) -> Vec<String> {
     // From 0 to 1 across.
     let (first, last) = (curve.rates[0].ln(), curve.rates[curve.rates.len() - 1].ln());
     let across = |rate: f64| (rate.ln() - first) / (last - first).max(f64::MIN_POSITIVE);
-    let at = |(rate, loss): (&f64, f64)| (across(*rate) as f32, loss as f32);
-    let raw: Vec<_> = curve.rates.iter().zip(curve.losses.iter().map(|&loss| f64::from(loss))).map(at).collect();
-    let smoothed: Vec<_> = curve.rates.iter().zip(curve.smoothed.iter().copied()).map(at).collect();
-    let finite = |points: Vec<(f32, f32)>| points.into_iter().filter(|point| point.1.is_finite()).collect::<Vec<_>>();
-    let (raw, smoothed) = (finite(raw), finite(smoothed));
-    let top = smoothed.iter().map(|point| point.1).fold(f32::MIN_POSITIVE, f32::max);
+    let top = curve.highest() as f32;
+    let over_rates = |losses: &mut dyn Iterator<Item = f64>| -> Vec<(f32, f32)> {
+        let points = curve.rates.iter().zip(losses).map(|(&rate, loss)| (across(rate) as f32, loss as f32));
+        points.filter(|point| point.1 <= top).collect()
+    };
+    let raw = over_rates(&mut curve.losses.iter().map(|&loss| loss.into()));
+    let smoothed = over_rates(&mut curve.smoothed.iter().copied());
 
     let (dots, line) = (Shape::Points(&raw), Shape::Lines(&smoothed));
     let mut chart = Chart::new_with_y_range(DOTS.0, DOTS.1, 0.0, 1.0, 0.0, top);
@@ -27,7 +30,7 @@ pub(super) fn lines(curve: &LossCurve, suggestion: Option<f64>) -> Vec<String> {
     chart.axis();
     chart.figures();
     let braille = chart.to_string();
-    let mut lines: Vec<String> = braille.lines().map(|line| line.trim_end().to_string()).collect();
+    let mut lines: Vec<String> = braille.lines().map(|line| line.trim_end_matches([' ', BLANK]).to_string()).collect();
     lines.retain(|line| !line.is_empty());
 
     let column = |rate: f64| (COLUMNS * across(rate)).round() as usize;

@@ -7,7 +7,7 @@ use serde::Serialize;
 const SMOOTHED_OVER: (f64, f64) = (0.03, 5.0);
 
 /// The test is over when the smoothed loss exceeds this multiple of its minimum.
-const ROSE_TO: f64 = 4.0;
+pub(super) const ROSE_TO: f64 = 4.0;
 
 /// The smoothed loss has fallen, or risen, if it changed by this share of what it was at the start: less is noise.
 const LEAST_CHANGE: f64 = 0.1;
@@ -131,6 +131,12 @@ impl LossCurve {
     /// The step with the lowest smoothed loss.
     pub(super) fn lowest(&self) -> Option<usize> {
         self.lowest
+    }
+
+    /// The highest smoothed loss before the last step, which may be much higher than all others.
+    pub(super) fn highest(&self) -> f64 {
+        let before = &self.smoothed[..self.smoothed.len().saturating_sub(1).max(1)];
+        before.iter().copied().fold(f64::MIN_POSITIVE, f64::max)
     }
 
     /// Whether the smoothed loss had its minimum at the end of the range, so that a higher rate might do better.

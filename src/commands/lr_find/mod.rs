@@ -19,7 +19,7 @@ use crate::report;
 use crate::run_folder;
 use crate::settings::{Layer, Settings, above, within};
 use anyhow::{Context, Result, bail};
-use curve::{End, LossCurve, Range};
+use curve::{End, LossCurve, ROSE_TO, Range};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +105,9 @@ fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Resul
     let stop = StopSignals::listen()?;
     let images = session::load_training_images(settings, backend.device, show_bar)?;
     let net = session::initial_net(settings, &backend)?;
-    let bar = Bar::start(curve.range().steps, 0, show_bar);
+    let Range { min, max, steps } = curve.range();
+    tracing::info!("{} training images, {steps} steps at learning rates from {min} to {max}", images.len());
+    let bar = Bar::start(steps, 0, show_bar);
     let watch = |rate, loss| {
         bar.set_message(format!("loss={loss} lr={}", two_digits(rate)));
         bar.step();
@@ -122,10 +124,14 @@ fn print_text(found: &Found) -> Result<()> {
     }
     let last = two_digits(curve.rates[curve.rates.len() - 1]);
     match ended {
-        End::LossRose => say(format_args!("Over at {last}: the smoothed loss was four times its minimum"))?,
+        End::LossRose => say(format_args!("Over at {last}: the smoothed loss was {ROSE_TO} times its minimum"))?,
         End::LossNotFinite => say(format_args!("Over at {last}: the loss was no longer finite"))?,
         End::AllSteps if curve.still_falls() => say("The loss still fell at the end: a higher --max may show more")?,
-        End::AllSteps => say("The loss did not rise to four times its minimum: a higher --max may show more")?,
+        End::AllSteps => {
+            say(format_args!(
+                "The smoothed loss did not rise to {ROSE_TO} times its minimum: a higher --max may show more"
+            ))?;
+        }
     }
     if let Some(lowest) = curve.lowest() {
         let (loss, rate) = (curve.smoothed[lowest], two_digits(curve.rates[lowest]));
