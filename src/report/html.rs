@@ -1,6 +1,6 @@
 //! `report.html`: a run, or several side by side, as one page that opens without a network.
 
-use super::curves::number;
+use super::chart::number;
 use crate::canvas::style::colour;
 use crate::evaluate::Findings;
 use crate::run_folder::{RunFiles, Status, best};
