@@ -37,7 +37,9 @@ def metadata(path: Path) -> dict[str, str]:
         case _ if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 records = [name for name in archive.namelist() if name.endswith("extra/tch_mnist.json")]
-                return json.loads(archive.read(records[0])) if records else {}
+                # NumPy would list a record among the arrays: there it is the archive's comment.
+                text = archive.read(records[0]) if records else archive.comment
+                return json.loads(text) if text.startswith(b"{") else {}
         case _:
             return {}
 

@@ -322,13 +322,17 @@ def save_with_text(net: nn.Module, text: str, path: Path) -> None:
             model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)], ir_version=10)
             onnx.helper.set_model_props(model, {"net": text})
             onnx.save(model, path)
+        case ".npz":
+            np.savez(path, **{key: tensor.numpy() for key, tensor in state.items()})
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.comment = json.dumps({"net": text}).encode()
         case ".pth":
             torch.save(state, path)
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr("model/extra/tch_mnist.json", json.dumps({"net": text}))
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".onnx"])
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".npz", ".onnx"])
 def test_weights_say_their_net(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"model{ending}"
     net = net_file.read(NETS["lenet5"])
@@ -444,7 +448,8 @@ def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path) -> None:
     twin, program = both(tmp_path, *SLICE, *options)
     assert_same_bits(twin, program)
     net = net_file.read(EVERYTHING, VALUES)
-    for ending in [".safetensors", ".pth", ".pt"]:
+    tch_mnist("export", "--weights", program / "model.pth", "--to", program / "model.npz")
+    for ending in [".safetensors", ".pth", ".npz", ".pt"]:
         assert str(net_of(program / f"model{ending}", {})) == str(net)
 
 
