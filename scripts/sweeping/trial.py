@@ -5,15 +5,17 @@ This module is sent to the machines of a Ray cluster as it is, so it uses nothin
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +42,8 @@ class Job:
     """One run each, one after the other."""
     keep: Path | None = None
     """The folder that the (only) run writes; without it a run writes a temporary one."""
+    count: bool = False
+    """Whether the parameters of the net are counted."""
     scratch: Path | None = None
     """Where temporary folders are made; the system's place when not given."""
 
@@ -56,6 +60,10 @@ class Result:
     epochs: int = 0
     """Epochs trained, of all seeds together."""
     seconds: float = 0.0
+    training_seconds: float = 0.0
+    """Of the epochs alone, the mean over the seeds."""
+    parameters: int | None = None
+    """How many the net has, if they were counted."""
     error: str | None = None
     """One sentence, if it failed."""
 
@@ -76,8 +84,7 @@ def start(command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
 def run(job: Job, decide: Decide, start: Start = start) -> Result:
     """Runs a job to its end. `decide` sees the first seed's epochs; the others run only if it was not pruned."""
     began = time.monotonic()
-    accuracies: list[float] = []
-    epochs = 0
+    runs: list[Result] = []
     for index, seed in enumerate(job.seeds):
         with contextlib.ExitStack() as stack:
             if job.keep is None:
@@ -87,11 +94,28 @@ def run(job: Job, decide: Decide, start: Start = start) -> Result:
                 out = job.keep
             command = [*job.command, f"--seed={seed}", f"--out={out}"]
             ended = run_once(command, decide if index == 0 else lambda *_: False, start)
-        epochs += ended.epochs
-        accuracies.append(ended.accuracy or 0.0)
+            if job.count and ended.status == "done":
+                ended = replace(ended, parameters=count_parameters(out / "model.safetensors"))
+        runs.append(ended)
         if ended.status != "done":
-            return Result(ended.status, ended.accuracy, epochs, time.monotonic() - began, ended.error)
-    return Result("done", sum(accuracies) / len(accuracies), epochs, time.monotonic() - began)
+            break
+    whole = replace(ended, epochs=sum(one.epochs for one in runs), seconds=time.monotonic() - began)
+    if ended.status != "done":
+        return whole
+    accuracy = statistics.fmean(one.accuracy for one in runs)
+    return replace(whole, accuracy=accuracy, training_seconds=statistics.fmean(one.training_seconds for one in runs))
+
+
+# The entries of a state_dict that are no parameters.
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def count_parameters(weights: Path) -> int:
+    """The number of parameters in a safetensors file, which begins with the length of a JSON with the shapes."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    header.pop("__metadata__", None)
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if not name.endswith(BUFFERS))
 
 
 def run_once(command: list[str], decide: Decide, start: Start) -> Result:
@@ -99,7 +123,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     host = socket.gethostname()
     if not os.access(command[0], os.X_OK):
         return Result("failed", error=f"the program {command[0]} does not exist on {host}")
-    accuracy, epochs, last = None, 0, {}
+    accuracy, epochs, seconds, last = None, 0, 0.0, {}
     with tempfile.TemporaryFile("w+") as stderr:
         with start(command, stderr) as process:
             for line in process.stdout:
@@ -108,6 +132,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
                     # The test's when nothing is held out, as in the report.
                     accuracy = event.get("validation_accuracy", event.get("test_accuracy"))
                     epochs = event["epoch"] + 1
+                    seconds += event["seconds"]
                     if decide(epochs, accuracy):
                         process.send_signal(signal.SIGUSR1)
                 else:
@@ -118,7 +143,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     if process.returncode == 2:
         return Result("usage", error=said)
     if status in ("done", "target_reached"):
-        return Result("done", accuracy, epochs)
+        return Result("done", accuracy, epochs, training_seconds=seconds)
     if status in ("pruned", "diverged"):
         return Result(status, accuracy, epochs)
     if process.returncode == 1:

@@ -1,0 +1,181 @@
+"""The picture of parallel coordinates: an axis for each setting, a line for each trial, coloured by its accuracy.
+
+Optuna has such a picture too, but there the names of choices run into the colour bar, and poor trials are nearly white.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from sweeping.conditions import Setting
+from sweeping.objectives import OBJECTIVES
+from sweeping.space import Space, text_of
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.collections import LineCollection  # noqa: E402
+from matplotlib.colors import LinearSegmentedColormap  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator  # noqa: E402
+
+# From orange to dark blue, without the light end of the map: all of it can be seen on white.
+COLOURS = LinearSegmentedColormap.from_list("accuracy", plt.get_cmap("plasma_r")(np.linspace(0.3, 1, 256)))
+
+# Where lines pass that lack the setting of an axis, which itself goes from 0 to 1.
+NOT_DRAWN = -0.14
+
+# Inches of a letter at the sizes that are used here, and of the least room between two axes.
+LETTER = 0.075
+GAP = 0.9
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis."""
+
+    name: str
+    position: Callable[[Setting], float]
+    """Where a value lies, from 0 to 1."""
+    ticks: list[tuple[float, str]]
+
+    @property
+    def width(self) -> float:
+        """Inches of its longest tick label."""
+        return LETTER * max(len(label) for _, label in self.ticks)
+
+
+def plot(complete: Sequence[FrozenTrial], space: Space) -> Figure:
+    """Trials with a value, the best in front of the others."""
+    trials = sorted(complete, key=lambda trial: trial.values[0])
+    scales = [scale_of(name, drawn.distribution) for name, drawn in space.ranges.items()]
+    heights = [[position(scale, trial.params.get(scale.name)) for scale in scales] for trial in trials]
+    for index, name in reversed(list(enumerate(space.objectives))):
+        column = [trial.values[index] for trial in trials]
+        scale = linear(OBJECTIVES[name].label, floor(column) if index == 0 else min(column), max(column), False)
+        if index == 0 and min(column) < floor(column):
+            scale = replace_lowest(scale, floor(column))
+        scales.append(scale)
+        for row, value in zip(heights, column, strict=True):
+            row.append(scale.position(value))
+
+    places = spread(scales)
+    figure, axes = plt.subplots(figsize=(places[-1] + scales[-1].width + 0.4, 4.5))
+    accuracies = [row[-1] for row in heights]
+    axes.add_collection(
+        LineCollection(
+            [np.column_stack([places, row]) for row in heights],
+            array=accuracies,
+            cmap=COLOURS,
+            clim=(0, 1),
+            linewidths=[1.2] * (len(trials) - 1) + [2.5],
+            alpha=0.85,
+        )
+    )
+    lacking = [any(row[index] == NOT_DRAWN for row in heights) for index in range(len(scales))]
+    for index, (scale, x) in enumerate(zip(scales, places, strict=True)):
+        draw_axis(axes, scale, x, lacking[index], right=index == len(scales) - 1)
+    axes.imshow(
+        np.linspace(0, 1, 256)[:, None],
+        extent=(places[-1], places[-1] + 0.08, 0, 1),
+        origin="lower",
+        cmap=COLOURS,
+        aspect="auto",
+    )
+    axes.set(xlim=(0, places[-1] + scales[-1].width + 0.4), ylim=(NOT_DRAWN - 0.05 if any(lacking) else -0.03, 1.03))
+    axes.set_axis_off()
+    return figure
+
+
+def draw_axis(axes: Axes, scale: Scale, x: float, lacking: bool, right: bool) -> None:
+    """A line with its name above and its ticks to the left, or to the `right`."""
+    axes.plot([x, x], [0, 1], color="black", lw=0.8, zorder=3)
+    axes.text(x, 1.06, scale.name, ha="center", fontsize=9)
+    for y, label in [*scale.ticks, *([(NOT_DRAWN, "not drawn")] if lacking else [])]:
+        axes.plot([x - 0.03, x], [y, y], color="black", lw=0.8, zorder=3)
+        axes.text(
+            x + 0.14 if right else x - 0.06,
+            y,
+            label,
+            ha="left" if right else "right",
+            va="center",
+            fontsize=8,
+            zorder=4,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def spread(scales: Sequence[Scale]) -> list[float]:
+    """Where the axes stand, in inches, so that neither names nor tick labels run into each other."""
+    places: list[float] = []
+    for index, scale in enumerate(scales):
+        if index == 0:
+            places.append(max(scale.width, LETTER * len(scale.name) / 2) + 0.2)
+            continue
+        names = LETTER * (len(scale.name) + len(scales[index - 1].name)) / 2 + 0.15
+        labels = scale.width if index < len(scales) - 1 else 0
+        places.append(places[-1] + max(GAP, names, labels + 0.4))
+    return places
+
+
+def position(scale: Scale, value: Setting | None) -> float:
+    """Where the line of a trial crosses an axis."""
+    return NOT_DRAWN if value is None else scale.position(value)
+
+
+def scale_of(name: str, distribution: BaseDistribution) -> Scale:
+    """The axis of a setting, over all that can be drawn."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = distribution.choices
+        at = [0.5] if len(choices) == 1 else [index / (len(choices) - 1) for index in range(len(choices))]
+        ticks = [(y, shorten(text_of(choice))) for y, choice in zip(at, choices, strict=True)]
+        return Scale(name, lambda value: at[choices.index(value)], ticks)
+    if getattr(distribution, "log", False):
+        return logarithmic(name, distribution.low, distribution.high)
+    return linear(name, distribution.low, distribution.high, isinstance(distribution, IntDistribution))
+
+
+def linear(name: str, low: float, high: float, whole: bool) -> Scale:
+    """An axis with ticks at round numbers, whole ones only if asked; what is below it is drawn at its end."""
+    if low == high:
+        return Scale(name, lambda _: 0.5, [(0.5, f"{low:g}")])
+    ticks = MaxNLocator(5, integer=whole, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    inside = [tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9]
+    return Scale(
+        name,
+        lambda value: max(0.0, (value - low) / (high - low)),
+        [((tick - low) / (high - low), f"{tick:.10g}") for tick in inside],
+    )
+
+
+def logarithmic(name: str, low: float, high: float) -> Scale:
+    """An axis with ticks at powers of ten, and at 2 and 5 times those if it is short."""
+    span = np.log10(high / low)
+    ticks = LogLocator(subs=(1, 2, 5) if span < 2.5 else (1,), numticks=10).tick_values(low, high)
+
+    def at(value: float) -> float:
+        return float(np.log10(value / low) / span)
+
+    return Scale(name, at, [(at(tick), f"{tick:g}") for tick in ticks if low * 0.999 <= tick <= high * 1.001])
+
+
+def floor(accuracies: Sequence[float]) -> float:
+    """The lowest accuracy that a picture shows to scale: below it are trials far from the rest."""
+    top, middle, lowest = max(accuracies), statistics.median(accuracies), min(accuracies)
+    return max(lowest, top - 4 * (top - middle)) if middle < top else lowest
+
+
+def replace_lowest(scale: Scale, lowest: float) -> Scale:
+    """The axis with a lowest tick that says that some are below it."""
+    return replace(scale, ticks=[(0.0, f"≤ {lowest:.2f}"), *(tick for tick in scale.ticks if tick[0] > 0.05)])
+
+
+def shorten(text: str, letters: int = 22) -> str:
+    """A long text without its middle."""
+    half = letters // 2
+    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
