@@ -22,10 +22,10 @@ import optuna
 from common import PROGRAM
 from optuna.trial import FrozenTrial
 from sweeping import known, objectives, pictures, results, space, study, winner
-from sweeping.conditions import Setting
 from sweeping.places import Place, Threads, cores
 from sweeping.progress import Progress
-from sweeping.space import UsageError, flags
+from sweeping.settings import Setting, flags
+from sweeping.space import UsageError
 from sweeping.study import Sweep, SweepFailed
 
 

@@ -1,6 +1,7 @@
 """The parts of `scripts/sweep.py`.
 
 space.py       what a sweep varies: the TOML file, read and checked
+settings.py    settings as flags of the program
 conditions.py  settings that are drawn only if others have certain values
 objectives.py  what a sweep looks for: accuracy, time, parameters
 known.py       known good settings that are tried first

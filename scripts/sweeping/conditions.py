@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-Setting = bool | int | float | str
+from sweeping.settings import Setting, text_of
 
 When = Mapping[str, list[Setting]]
 """Other settings, and the values of which each must have one."""
@@ -71,5 +71,7 @@ def check(name: str, other: str, values: list[Setting], values_of: Mapping[str, 
         raise ValueError(f"{name}: when names {other}, but takes only a choice, an int or a setting in [fixed]")
     for value in values:
         if not contains(known, value):
-            options = ", ".join(map(str, known))
-            raise ValueError(f"{name}: when asks for {other} = {value!r}, but {other} is only ever one of {options}")
+            options = ", ".join(map(text_of, known))
+            raise ValueError(
+                f"{name}: when asks for {other} = {text_of(value)}, but {other} is only ever one of {options}"
+            )

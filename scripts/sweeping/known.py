@@ -6,8 +6,9 @@ from pathlib import Path
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from sweeping.conditions import Setting, contains, holds
-from sweeping.space import Space, UsageError, ask_program, text_of
+from sweeping.conditions import contains, holds
+from sweeping.settings import Setting, text_of
+from sweeping.space import Space, UsageError, ask_program
 
 
 def read(path: Path, space: Space, program: Path) -> dict[str, Setting]:

@@ -1,7 +1,7 @@
 """What a sweep looks for: the highest accuracy, alone or together with less time or fewer parameters.
 
-With several objectives there is a Pareto front instead of one best trial: the trials that no other trial beats, by being
-at least as good in every objective and better in one.
+With several objectives there is a Pareto front instead of one best trial: the trials that no other trial beats, which
+would be at least as good in every objective and better in one.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ OBJECTIVES = {
 def read(names: object) -> tuple[str, ...]:
     """The objectives of a space file; raises a ValueError if they are wrong."""
     known = ", ".join(OBJECTIVES)
-    if not isinstance(names, list) or any(name not in OBJECTIVES for name in names):
+    if not isinstance(names, list) or any(name not in list(OBJECTIVES) for name in names):
         raise ValueError(f"objectives takes a list of {known}, not {names!r}")
     if names[:1] != [ACCURACY] or len(set(names)) < len(names):
         raise ValueError(f"objectives takes {ACCURACY} first and each other one at most once, not {names!r}")

@@ -12,9 +12,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from sweeping.conditions import Setting
 from sweeping.objectives import OBJECTIVES
-from sweeping.space import Space, text_of
+from sweeping.settings import Setting, text_of
+from sweeping.space import Space
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -30,9 +30,9 @@ COLOURS = LinearSegmentedColormap.from_list("accuracy", plt.get_cmap("plasma_r")
 # Where lines pass that lack the setting of an axis, which itself goes from 0 to 1.
 NOT_DRAWN = -0.14
 
-# Inches of a letter at the sizes that are used here, and of the least room between two axes.
-LETTER = 0.075
-GAP = 0.9
+# Inches: a letter of a tick label and of a name, the least room between two axes, and the least width of all of them.
+LETTER, NAME_LETTER = 0.075, 0.09
+GAP, WIDTH = 0.9, 6.0
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,13 @@ def draw_axis(axes: Axes, scale: Scale, x: float, lacking: bool, right: bool) ->
 
 def spread(scales: Sequence[Scale]) -> list[float]:
     """Where the axes stand, in inches, so that neither names nor tick labels run into each other."""
-    places: list[float] = []
-    for index, scale in enumerate(scales):
-        if index == 0:
-            places.append(max(scale.width, LETTER * len(scale.name) / 2) + 0.2)
-            continue
-        names = LETTER * (len(scale.name) + len(scales[index - 1].name)) / 2 + 0.15
-        labels = scale.width if index < len(scales) - 1 else 0
-        places.append(places[-1] + max(GAP, names, labels + 0.4))
+    places = [max(scales[0].width, NAME_LETTER * len(scales[0].name) / 2) + 0.2]
+    gap = max(GAP, WIDTH / (len(scales) - 1))
+    for index in range(1, len(scales)):
+        names = NAME_LETTER * (len(scales[index].name) + len(scales[index - 1].name)) / 2 + 0.2
+        # Those of the last axis are on its right.
+        labels = scales[index].width + 0.4 if index < len(scales) - 1 else 0
+        places.append(places[-1] + max(gap, names, labels))
     return places
 
 
@@ -154,20 +153,23 @@ def linear(name: str, low: float, high: float, whole: bool) -> Scale:
 
 
 def logarithmic(name: str, low: float, high: float) -> Scale:
-    """An axis with ticks at powers of ten, and at 2 and 5 times those if it is short."""
+    """An axis with ticks at powers of ten; closer ones if it is short."""
     span = np.log10(high / low)
     ticks = LogLocator(subs=(1, 2, 5) if span < 2.5 else (1,), numticks=10).tick_values(low, high)
 
     def at(value: float) -> float:
         return float(np.log10(value / low) / span)
 
-    return Scale(name, at, [(at(tick), f"{tick:g}") for tick in ticks if low * 0.999 <= tick <= high * 1.001])
+    inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+    if len(inside) < 2:
+        inside = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    return Scale(name, at, [(at(tick), f"{tick:g}") for tick in inside])
 
 
 def floor(accuracies: Sequence[float]) -> float:
-    """The lowest accuracy that a picture shows to scale: below it are trials far from the rest."""
-    top, middle, lowest = max(accuracies), statistics.median(accuracies), min(accuracies)
-    return max(lowest, top - 4 * (top - middle)) if middle < top else lowest
+    """The lowest accuracy that a picture shows to scale, without those that are far below the rest."""
+    top, middle = max(accuracies), statistics.median(accuracies)
+    return min(accuracy for accuracy in accuracies if accuracy >= top - 4 * (top - middle) or middle == top)
 
 
 def replace_lowest(scale: Scale, lowest: float) -> Scale:
@@ -175,7 +177,6 @@ def replace_lowest(scale: Scale, lowest: float) -> Scale:
     return replace(scale, ticks=[(0.0, f"≤ {lowest:.2f}"), *(tick for tick in scale.ticks if tick[0] > 0.05)])
 
 
-def shorten(text: str, letters: int = 22) -> str:
-    """A long text without its middle."""
-    half = letters // 2
-    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
+def shorten(text: str) -> str:
+    """A long text without its middle; more of its end stays, which tells paths apart."""
+    return text if len(text) <= 28 else f"{text[:10]}…{text[-17:]}"

@@ -75,10 +75,10 @@ def plot_importance(study: optuna.Study, names: Sequence[str]) -> Figure:
 
 def plot_accuracy(trials: Sequence[FrozenTrial]) -> Figure:
     """Validation accuracy against the time at which a trial ended, and the best so far. Diverged ones are left out."""
-    shown = [trial for trial in trials if trial.values and not trial.user_attrs.get("diverged")]
-    shown.sort(key=lambda trial: trial.datetime_complete)
     began = min(trial.datetime_start for trial in trials)
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    measured = [trial for trial in trials if trial.values and not trial.user_attrs.get("diverged")]
+    shown = sorted(without_poor(axes, measured), key=lambda trial: trial.datetime_complete)
     best: list[tuple[float, float]] = []
     for state, label, marker in [(TrialState.COMPLETE, "complete", "o"), (TrialState.PRUNED, "pruned", "x")]:
         points = [(minutes(trial, began), trial.values[0]) for trial in shown if trial.state == state]
@@ -91,8 +91,7 @@ def plot_accuracy(trials: Sequence[FrozenTrial]) -> Figure:
         best.append((minutes(shown[-1], began), best[-1][1]))
         axes.step(*zip(*best, strict=True), where="post", label="best so far")
     axes.set(xlabel="minutes since the sweep began", ylabel=ACCURACY)
-    leave_out_poor(axes, [trial.values[0] for trial in shown])
-    axes.legend(loc="lower right")
+    axes.legend()
     return figure
 
 
@@ -101,37 +100,37 @@ def plot_front(complete: Sequence[FrozenTrial], front: Sequence[FrozenTrial], sp
     others = space.objectives[1:]
     figure, panels = plt.subplots(1, len(others), figsize=(7 * len(others), 5), squeeze=False, layout="constrained")
     numbers = {trial.number for trial in front}
-    beaten = [trial for trial in complete if trial.number not in numbers]
     for index, (axes, name) in enumerate(zip(panels[0], others, strict=True), 1):
-        for group, label, style in [
-            (beaten, "beaten in all objectives", {"color": "0.6", "s": 25}),
-            (front, "Pareto front", {"color": "C3", "s": 45, "zorder": 3}),
-        ]:
-            axes.scatter([t.values[index] for t in group], [t.values[0] for t in group], label=label, **style)
+        shown = without_poor(axes, complete)
+        shown.sort(key=lambda trial: trial.values[0])
+        rest = [(trial.values[index], trial.values[0]) for trial in shown if trial.number not in numbers]
+        marked = [trial for trial in shown if trial.number in numbers]
+        points = [(trial.values[index], trial.values[0]) for trial in marked]
+        if rest:
+            axes.scatter(*zip(*rest, strict=True), label="other trials", color="0.6", s=25)
+        axes.scatter(*zip(*points, strict=True), label="Pareto front", color="C3", s=45, zorder=3)
         if len(others) == 1:
-            # The front is sorted by accuracy. Between two of its trials the poorer one is the best at that price.
-            axes.step([t.values[1] for t in front], [t.values[0] for t in front], where="pre", color="C3", lw=1)
-        for trial in front:
-            at = trial.values[index], trial.values[0]
-            axes.annotate(str(trial.number), at, xytext=(5, -10), textcoords="offset points", fontsize=8)
+            # Who has the time for one trial of the front but not for the next one gets the accuracy of the first.
+            axes.step(*zip(*points, strict=True), where="post", color="C3", lw=1)
+        for trial, point in zip(marked, points, strict=True):
+            axes.annotate(str(trial.number), point, xytext=(5, -10), textcoords="offset points", fontsize=8)
         axes.set(xlabel=OBJECTIVES[name].label, ylabel=ACCURACY)
         if name == "parameters":
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.xaxis.set_major_formatter("{x:,.0f}")
-        leave_out_poor(axes, [trial.values[0] for trial in complete])
-        axes.legend(loc="lower right")
+        axes.legend()
     return figure
 
 
-def leave_out_poor(axes: Axes, accuracies: Sequence[float]) -> None:
-    """Cuts off what is far below the rest, so that differences among the good ones can be seen, and says so."""
-    lowest = parallel.floor(accuracies)
-    poor = sum(accuracy < lowest for accuracy in accuracies)
-    if poor:
-        top = max(accuracies)
-        axes.set_ylim(lowest - 0.05 * (top - lowest), top + 0.05 * (top - lowest))
-        trials = "trial" if poor == 1 else "trials"
-        axes.text(0.01, 0.01, f"{poor} {trials} below {lowest:.2f} % not shown", transform=axes.transAxes, fontsize=8)
+def without_poor(axes: Axes, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that are not far below the rest, so that differences among these can be seen; the picture says so."""
+    lowest = parallel.floor([trial.values[0] for trial in trials])
+    shown = [trial for trial in trials if trial.values[0] >= lowest]
+    if len(shown) < len(trials):
+        axes.set_title(
+            f"not shown: {len(trials) - len(shown)} of {len(trials)} trials, below {lowest:.2f} %", fontsize=9
+        )
+    return shown
 
 
 def minutes(trial: FrozenTrial, began: datetime) -> float:

@@ -11,9 +11,9 @@ import tomli_w
 from optuna.trial import FrozenTrial
 
 from sweeping import objectives
-from sweeping.conditions import Setting
 from sweeping.objectives import OBJECTIVES
-from sweeping.space import Space, text_of
+from sweeping.settings import Setting, text_of
+from sweeping.space import Space
 from sweeping.study import status
 
 

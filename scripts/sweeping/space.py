@@ -30,7 +30,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial
 
 from sweeping import conditions, objectives
-from sweeping.conditions import Setting, When, holds
+from sweeping.conditions import When, holds
+from sweeping.settings import Setting, flags
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -266,18 +267,6 @@ def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Setting:
     if isinstance(distribution, IntDistribution):
         return trial.suggest_int(name, low, high, step=step)
     return trial.suggest_float(name, low, high, step=step, log=distribution.log)
-
-
-def text_of(value: object) -> str:
-    """A setting as it stands in a flag."""
-    if isinstance(value, list):
-        return ",".join(map(text_of, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def flags(settings: Mapping[str, Setting]) -> list[str]:
-    """Settings as flags of `tch-mnist train`."""
-    return [f"--{name.replace('_', '-')}={text_of(value)}" for name, value in settings.items()]
 
 
 def check(space: Space, program: Path) -> dict[str, Setting]:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sweeping.conditions import Setting
 from sweeping.places import Epoch, Place
 from sweeping.results import replacing
-from sweeping.space import flags
+from sweeping.settings import Setting, flags
 from sweeping.study import RETRIES, SweepFailed
 from sweeping.trial import Job
 
