@@ -3,6 +3,7 @@
 Optuna has such a picture too, but there the names of choices run into the colour bar, and poor trials are nearly white.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -154,16 +155,14 @@ def linear(name: str, low: float, high: float, whole: bool) -> Scale:
 
 def logarithmic(name: str, low: float, high: float) -> Scale:
     """An axis with ticks at powers of ten; closer ones if it is short."""
-    span = np.log10(high / low)
-    ticks = LogLocator(subs=(1, 2, 5) if span < 2.5 else (1,), numticks=10).tick_values(low, high)
+    span = math.log10(high / low)
+    locator = LogLocator(subs=(1, 2, 5) if span < 2.5 else (1,), numticks=10) if span >= 1 else MaxNLocator(5)
 
     def at(value: float) -> float:
-        return float(np.log10(value / low) / span)
+        return math.log10(value / low) / span
 
-    inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-    if len(inside) < 2:
-        inside = [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
-    return Scale(name, at, [(at(tick), f"{tick:g}") for tick in inside])
+    ticks = [tick for tick in locator.tick_values(low, high) if low * 0.999 <= tick <= high * 1.001]
+    return Scale(name, at, [(at(tick), f"{tick:g}") for tick in ticks])
 
 
 def floor(accuracies: Sequence[float]) -> float:

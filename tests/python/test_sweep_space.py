@@ -159,7 +159,6 @@ def test_known_settings_are_what_a_run_with_that_config_would_have(tmp_path: Pat
     [
         ("schedule = 'constant'", "schedule is constant, but [space] of quick.toml draws one of step, cosine"),
         ("step_size = 7", "step_size is 7, but [space] of quick.toml draws 1 to 3"),
-        ("schedule = 'zigzag'", "--schedule takes step, "),
         ("shedule = 'step'", "shedule is not a setting"),
         ("schedule", "--config"),
         (None, "is not a file"),
