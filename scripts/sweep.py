@@ -208,8 +208,7 @@ def sweep(args: argparse.Namespace) -> int:
         study.make_pruner(pruner, max(space.ends_of(drawn_epochs)) if drawn_epochs else defaults["epochs"]),
     )
     trials = min(args.trials, len(points)) if points else args.trials
-    study.enqueue(opened, points, trials)
-    known.enqueue(opened, tried_first)
+    study.enqueue(opened, study.spread(points, trials) or tried_first)
 
     place, threads = place_of(args)
     # Ray installs its own.

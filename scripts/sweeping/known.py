@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from sweeping.conditions import contains, holds
@@ -54,9 +53,3 @@ def describe(distribution: BaseDistribution) -> str:
         return f"one of {', '.join(map(text_of, distribution.choices))}"
     steps = f" in steps of {distribution.step}" if distribution.step not in (None, 1) else ""
     return f"{distribution.low} to {distribution.high}{steps}"
-
-
-def enqueue(study: optuna.Study, points: list[dict[str, Setting]]) -> None:
-    """Puts settings into the storage as the next ones to try, unless they are there."""
-    for point in points:
-        study.enqueue_trial(point, skip_if_exists=True)

@@ -13,7 +13,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from sweeping.objectives import OBJECTIVES
+from sweeping.objectives import ACCURACY, OBJECTIVES
 from sweeping.settings import Setting, text_of
 from sweeping.space import Space
 
@@ -56,15 +56,11 @@ def plot(complete: Sequence[FrozenTrial], space: Space) -> Figure:
     trials = sorted(complete, key=lambda trial: trial.values[0])
     scales = [scale_of(name, drawn.distribution) for name, drawn in space.ranges.items()]
     heights = [[position(scale, trial.params.get(scale.name)) for scale in scales] for trial in trials]
+    # The accuracy comes last.
     for index, name in reversed(list(enumerate(space.objectives))):
-        column = [trial.values[index] for trial in trials]
-        scale = linear(OBJECTIVES[name].label, floor(column) if index == 0 else min(column), max(column), False)
-        if index == 0 and min(column) < floor(column):
-            scale = replace_lowest(scale, floor(column))
-        scales.append(scale)
-        for row, value in zip(heights, column, strict=True):
-            row.append(scale.position(value))
-
+        scales.append(scale_of_values(name, [trial.values[index] for trial in trials]))
+        for row, trial in zip(heights, trials, strict=True):
+            row.append(scales[-1].position(trial.values[index]))
     places = spread(scales)
     figure, axes = plt.subplots(figsize=(places[-1] + scales[-1].width + 0.4, 4.5))
     accuracies = [row[-1] for row in heights]
@@ -140,6 +136,18 @@ def scale_of(name: str, distribution: BaseDistribution) -> Scale:
     return linear(name, distribution.low, distribution.high, isinstance(distribution, IntDistribution))
 
 
+def scale_of_values(name: str, values: Sequence[float]) -> Scale:
+    """The axis of an objective; that of the accuracy has a lowest tick for all that are far below the rest."""
+    label = OBJECTIVES[name].label
+    if name != ACCURACY:
+        return linear(label, min(values), max(values), False)
+    lowest = floor(values)
+    scale = linear(label, lowest, max(values), False)
+    if lowest == min(values):
+        return scale
+    return replace(scale, ticks=[(0.0, f"≤ {lowest:.2f}"), *(tick for tick in scale.ticks if tick[0] > 0.05)])
+
+
 def linear(name: str, low: float, high: float, whole: bool) -> Scale:
     """An axis with ticks at round numbers, whole ones only if asked; what is below it is drawn at its end."""
     if low == high:
@@ -169,11 +177,6 @@ def floor(accuracies: Sequence[float]) -> float:
     """The lowest accuracy that a picture shows to scale, without those that are far below the rest."""
     top, middle = max(accuracies), statistics.median(accuracies)
     return min(accuracy for accuracy in accuracies if accuracy >= top - 4 * (top - middle) or middle == top)
-
-
-def replace_lowest(scale: Scale, lowest: float) -> Scale:
-    """The axis with a lowest tick that says that some are below it."""
-    return replace(scale, ticks=[(0.0, f"≤ {lowest:.2f}"), *(tick for tick in scale.ticks if tick[0] > 0.05)])
 
 
 def shorten(text: str) -> str:

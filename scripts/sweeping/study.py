@@ -96,14 +96,19 @@ def open_study(storage: BaseStorage, name: str, space: Space, sampler: BaseSampl
     return study
 
 
-def enqueue(study: optuna.Study, points: list[dict], trials: int) -> None:
-    """Puts the grid's points into the storage that are not there yet, in an order that spreads them."""
-    points = random.Random(0).sample(points, len(points))[:trials]
+def spread(points: list[dict], trials: int) -> list[dict]:
+    """That many of the grid's points, in an order that spreads them; always the same ones."""
+    return random.Random(0).sample(points, len(points))[:trials]
+
+
+def enqueue(study: optuna.Study, points: list[dict]) -> None:
+    """Puts settings into the storage as the next ones to try, unless they are there already."""
     trials_so_far = study.get_trials(deepcopy=False)
     known = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials_so_far]
     for point in points:
         if point not in known:
             study.enqueue_trial(point)
+            known.append(point)
 
 
 def is_finished(trial: FrozenTrial) -> bool:

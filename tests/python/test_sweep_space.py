@@ -145,7 +145,7 @@ def test_known_settings_are_what_a_run_with_that_config_would_have(tmp_path: Pat
 
     opened = optuna.create_study()
     for _ in range(2):
-        known.enqueue(opened, [expected])
+        study.enqueue(opened, [expected, expected])
         trial = opened.ask()
         searched.draw(trial)
     assert [(trial.params == expected, "fixed_params" in trial.system_attrs) for trial in opened.trials] == [

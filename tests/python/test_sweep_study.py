@@ -211,7 +211,8 @@ def test_the_time_left_is_that_of_the_trials_so_far() -> None:
     ]
 
 
-def test_progress_in_a_log(capsys: pytest.CaptureFixture) -> None:
+def test_progress_in_a_log(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "time_left", lambda elapsed, done, left, *_: 240.0 * left if left else None)
     outcomes = [Result("done", 90.0, 1), Result("failed", error="no disk"), Result("done", 80.0, 1), Result("diverged")]
     sweep = sweep_of(Fake(lambda job, _: outcomes[job.number]), 4)
     sweep.place.jobs = 1
@@ -219,9 +220,9 @@ def test_progress_in_a_log(capsys: pytest.CaptureFixture) -> None:
     sweep.run()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "trial 0: done, 90.00 %; 1 of 4, best 90.00 % (trial 0), about 0 s left",
+        "trial 0: done, 90.00 %; 1 of 4, best 90.00 % (trial 0), about 12 min left",
         "trial 1 failed: no disk",
-        "trial 1: failed; 2 of 4, best 90.00 % (trial 0), about 0 s left",
-        "trial 2: done, 80.00 %; 3 of 4, best 90.00 % (trial 0), about 0 s left",
+        "trial 1: failed; 2 of 4, best 90.00 % (trial 0), about 8 min left",
+        "trial 2: done, 80.00 %; 3 of 4, best 90.00 % (trial 0), about 4 min left",
         "trial 3: diverged, 0.00 %; 4 of 4, best 90.00 % (trial 0)",
     ]
