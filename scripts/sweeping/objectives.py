@@ -50,20 +50,16 @@ def directions(names: Sequence[str]) -> list[str]:
     return [OBJECTIVES[name].direction for name in names]
 
 
-def values(names: Sequence[str], result: Result) -> list[float]:
-    """The values of a trial that was trained to its end."""
-    return [OBJECTIVES[name].value(result) for name in names]
-
-
-def tell_diverged(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Ends a trial that diverged as the worst, so that the sampler learns from it."""
-    trial.set_user_attr("diverged", True)
-    if len(study.directions) == 1:
-        study.tell(trial, 0.0)
-    else:
-        # Whatever its accuracy, its few seconds could bring it into the front. To the sampler a pruned trial without
-        # values is worse than all trials with values.
-        study.tell(trial, state=TrialState.PRUNED)
+def outcome(names: Sequence[str], result: Result) -> tuple[list[float] | None, TrialState]:
+    """What Optuna is told of a trial that was trained, pruned, or diverged: its values and its state."""
+    if result.status == "done":
+        return [OBJECTIVES[name].value(result) for name in names], TrialState.COMPLETE
+    if result.status == "diverged" and len(names) == 1:
+        # The worst value, so that the sampler learns from it.
+        return [0.0], TrialState.COMPLETE
+    # A diverged trial has no values when there are several objectives: its few seconds could bring it into the front. To
+    # the sampler a pruned trial without values is worse than all trials with values.
+    return None, TrialState.PRUNED
 
 
 def accuracy(trial: FrozenTrial) -> float | None:

@@ -229,12 +229,9 @@ class Sweep:
             self._fail(trial.number, result.error)
             return
         self._failures = 0
-        if result.status == "pruned":
-            self.study.tell(trial, state=TrialState.PRUNED)
-        elif result.status == "diverged":
-            objectives.tell_diverged(self.study, trial)
-        else:
-            self.study.tell(trial, objectives.values(self.space.objectives, result))
+        if result.status == "diverged":
+            trial.set_user_attr("diverged", True)
+        self.study.tell(trial, *objectives.outcome(self.space.objectives, result))
         self.ended(self.study.get_trials(deepcopy=False)[trial.number])
 
     def _fail(self, number: int, error: str) -> None:

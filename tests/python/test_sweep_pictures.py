@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from sweeping import objectives, parallel, pictures, space, study
+from sweeping.trial import Result
 
 ONE = 'lr = { type = "log-float", low = 0.003, high = 0.3 }\n'
 CONDITIONAL = (
@@ -47,7 +48,8 @@ def studied(
         searched.draw(trial)
         accuracy = 11.35 if number == 20 else 98 - abs(math.log10(trial.params["lr"] / 0.05))
         if number % 10 == 3:
-            objectives.tell_diverged(opened, trial)
+            trial.set_user_attr("diverged", True)
+            opened.tell(trial, *objectives.outcome(searched.objectives, Result("diverged")))
         elif number % 10 == 5 and len(searched.objectives) == 1:
             trial.report(accuracy - 3, 1)
             opened.tell(trial, state=TrialState.PRUNED)
