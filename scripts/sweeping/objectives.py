@@ -57,8 +57,8 @@ def outcome(names: Sequence[str], result: Result) -> tuple[list[float] | None, T
     if result.status == "diverged" and len(names) == 1:
         # The worst value, so that the sampler learns from it.
         return [0.0], TrialState.COMPLETE
-    # A diverged trial has no values when there are several objectives: its few seconds could bring it into the front. To
-    # the sampler a pruned trial without values is worse than all trials with values.
+    # With several objectives a diverged trial has no values, for its few seconds could bring it into the front. To the
+    # sampler a pruned trial without values is worse than all trials with values.
     return None, TrialState.PRUNED
 
 
