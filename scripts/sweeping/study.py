@@ -7,6 +7,7 @@ is failed, and a new trial with its settings takes its place.
 
 import random
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
 
+from sweeping import objectives
 from sweeping.places import Ended, Epoch, Place
 from sweeping.space import Space, UsageError, flags
 from sweeping.trial import Job
@@ -53,10 +55,15 @@ def open_storage(where: str) -> BaseStorage:
     raise AssertionError("the last attempt returns or raises")
 
 
-def make_sampler(name: str) -> BaseSampler:
-    """`grid` enqueues its points instead, and draws nothing."""
-    # Running trials count as poor ones, so that the next one is not drawn next to them.
-    return TPESampler(constant_liar=True) if name == "tpe" else RandomSampler()
+def make_sampler(name: str, conditional: bool = False) -> BaseSampler:
+    """`grid` enqueues its points instead, and draws nothing. `conditional`: not all trials draw the same settings."""
+    if name != "tpe":
+        return RandomSampler()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Running trials count as poor ones, so that the next one is not drawn next to them. With groups, settings with
+        # the same condition are drawn together from what is known of all of them; without, each is drawn on its own.
+        return TPESampler(constant_liar=True, multivariate=True if conditional else None, group=conditional)
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
@@ -71,7 +78,12 @@ def make_pruner(name: str, epochs: int) -> BasePruner:
 def open_study(storage: BaseStorage, name: str, space: Space, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
     """The study of that name, a new one or one to go on with."""
     study = optuna.create_study(
-        study_name=name, storage=storage, sampler=sampler, pruner=pruner, direction="maximize", load_if_exists=True
+        study_name=name,
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner,
+        directions=objectives.directions(space.objectives),
+        load_if_exists=True,
     )
     began_with = study.user_attrs.get("space")
     if began_with is None:
@@ -84,14 +96,19 @@ def open_study(storage: BaseStorage, name: str, space: Space, sampler: BaseSampl
     return study
 
 
-def enqueue(study: optuna.Study, points: list[dict], trials: int) -> None:
-    """Puts the grid's points into the storage that are not there yet, in an order that spreads them."""
-    points = random.Random(0).sample(points, len(points))[:trials]
+def spread(points: list[dict], trials: int) -> list[dict]:
+    """That many of the grid's points, in an order that spreads them; always the same ones."""
+    return random.Random(0).sample(points, len(points))[:trials]
+
+
+def enqueue(study: optuna.Study, points: list[dict]) -> None:
+    """Puts settings into the storage as the next ones to try, unless they are there already."""
     trials_so_far = study.get_trials(deepcopy=False)
     known = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials_so_far]
     for point in points:
         if point not in known:
             study.enqueue_trial(point)
+            known.append(point)
 
 
 def is_finished(trial: FrozenTrial) -> bool:
@@ -99,6 +116,13 @@ def is_finished(trial: FrozenTrial) -> bool:
     if trial.state == TrialState.FAIL:
         return "error" in trial.user_attrs
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def status(trial: FrozenTrial) -> str:
+    """What became of a trial that ended: done, pruned, diverged or failed."""
+    if trial.user_attrs.get("diverged"):
+        return "diverged"
+    return {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[trial.state]
 
 
 @dataclass
@@ -172,7 +196,8 @@ class Sweep:
         return finished >= self.trials or (running == 0 and not self._wanted())
 
     def _start(self) -> None:
-        trial = self.study.ask(self.space.distributions)
+        trial = self.study.ask()
+        self.space.draw(trial)
         trial.set_user_attr("owner", self.owner)
         trial.set_user_attr("heartbeat", time.time())
         self._running[trial.number] = trial
@@ -180,6 +205,10 @@ class Sweep:
         self.place.start(Job(trial.number, command, self.seeds, scratch=self.scratch))
 
     def _epoch(self, message: Epoch) -> None:
+        if len(self.space.objectives) > 1:
+            # Optuna takes no reports then, and prunes nothing.
+            self.place.answer(message, False)
+            return
         trial = self._running[message.number]
         known = self.study.get_trials(deepcopy=False)[message.number].intermediate_values
         # A job that Ray started again on another machine reports its epochs again.
@@ -192,23 +221,16 @@ class Sweep:
         if result.status == "lost":
             self._again(trial.number, lost=True)
             return
-        if result.status == "usage":
-            self.study.tell(trial, state=TrialState.FAIL)
-            raise UsageError(f"tch-mnist train refuses the settings of a trial: {result.error}")
         trial.set_user_attr("seconds", result.seconds)
         trial.set_user_attr("epochs", result.epochs)
-        if result.status == "failed":
+        # `usage`: the ends of all ranges were checked, but not every combination of values.
+        if result.status in ("failed", "usage"):
             self._fail(trial.number, result.error)
             return
         self._failures = 0
-        if result.status == "pruned":
-            self.study.tell(trial, state=TrialState.PRUNED)
-        elif result.status == "diverged":
-            # The worst value, so that the sampler learns from it.
+        if result.status == "diverged":
             trial.set_user_attr("diverged", True)
-            self.study.tell(trial, 0.0)
-        else:
-            self.study.tell(trial, result.accuracy)
+        self.study.tell(trial, *objectives.outcome(self.space.objectives, result))
         self.ended(self.study.get_trials(deepcopy=False)[trial.number])
 
     def _fail(self, number: int, error: str) -> None:
@@ -256,11 +278,10 @@ class Sweep:
 def summary(trials: Iterable[FrozenTrial], epochs_of: Callable[[FrozenTrial], int]) -> str:
     """`24 trials: 15 complete, 1 of them diverged, 9 pruned, 0 failed; 51 of 72 epochs trained`"""
     trials = list(trials)
-    states = Counter(trial.state for trial in trials)
+    ended = Counter(map(status, trials))
     trained = sum(trial.user_attrs.get("epochs", 0) for trial in trials)
-    diverged = sum(trial.user_attrs.get("diverged", False) for trial in trials)
     return (
-        f"{len(trials)} trials: {states[TrialState.COMPLETE]} complete ({diverged} of them diverged), "
-        f"{states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed; "
+        f"{len(trials)} trials: {ended['done'] + ended['diverged']} complete ({ended['diverged']} of them diverged), "
+        f"{ended['pruned']} pruned, {ended['failed']} failed; "
         f"{trained} of {sum(map(epochs_of, trials))} epochs trained"
     )

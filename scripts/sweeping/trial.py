@@ -8,12 +8,13 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -57,6 +58,10 @@ class Result:
     epochs: int = 0
     """Epochs trained, of all seeds together."""
     seconds: float = 0.0
+    training_seconds: float = 0.0
+    """Of the epochs alone, the mean over the seeds."""
+    parameters: int | None = None
+    """How many the net has, if it was trained to its end."""
     error: str | None = None
     """One sentence, if it failed."""
 
@@ -77,8 +82,7 @@ def start(command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
 def run(job: Job, decide: Decide, start: Start = start) -> Result:
     """Runs a job to its end. `decide` sees the first seed's epochs; the others run only if it was not pruned."""
     began = time.monotonic()
-    accuracies: list[float] = []
-    epochs = 0
+    runs: list[Result] = []
     for index, seed in enumerate(job.seeds):
         with contextlib.ExitStack() as stack:
             if job.keep is None:
@@ -88,11 +92,14 @@ def run(job: Job, decide: Decide, start: Start = start) -> Result:
                 out = job.keep
             command = [*job.command, f"--seed={seed}", f"--out={out}"]
             ended = run_once(command, decide if index == 0 else lambda *_: False, start)
-        epochs += ended.epochs
-        accuracies.append(ended.accuracy or 0.0)
+        runs.append(ended)
         if ended.status != "done":
-            return Result(ended.status, ended.accuracy, epochs, time.monotonic() - began, ended.error)
-    return Result("done", sum(accuracies) / len(accuracies), epochs, time.monotonic() - began)
+            break
+    whole = replace(ended, epochs=sum(one.epochs for one in runs), seconds=time.monotonic() - began)
+    if ended.status != "done":
+        return whole
+    accuracy = statistics.fmean(one.accuracy for one in runs)
+    return replace(whole, accuracy=accuracy, training_seconds=statistics.fmean(one.training_seconds for one in runs))
 
 
 def run_once(command: list[str], decide: Decide, start: Start) -> Result:
@@ -100,7 +107,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     host = socket.gethostname()
     if not os.access(command[0], os.X_OK):
         return Result("failed", error=f"the program {command[0]} does not exist on {host}")
-    accuracy, epochs, last = None, 0, {}
+    accuracy, epochs, seconds, last = None, 0, 0.0, {}
     with tempfile.TemporaryFile("w+") as stderr:
         with start(command, stderr) as process:
             for line in process.stdout:
@@ -108,6 +115,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
                 if event["event"] == "epoch":
                     accuracy = accuracy_of(event)
                     epochs = event["epoch"] + 1
+                    seconds += event["seconds"]
                     if decide(epochs, accuracy):
                         process.send_signal(signal.SIGUSR1)
                 else:
@@ -118,7 +126,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     if process.returncode == 2:
         return Result("usage", error=said)
     if status in ("done", "target_reached", "stopped_early"):
-        return Result("done", accuracy_of(last), epochs)
+        return Result("done", accuracy_of(last), epochs, training_seconds=seconds, parameters=last["parameters"])
     if status in ("pruned", "diverged"):
         return Result(status, accuracy, epochs)
     if process.returncode == 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sweeping.places import Epoch, Place
 from sweeping.results import replacing
-from sweeping.space import Setting, flags
+from sweeping.settings import Setting, flags
 from sweeping.study import RETRIES, SweepFailed
 from sweeping.trial import Job
 

@@ -237,9 +237,9 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
     net
 }
 
-/// The net of `settings` with the weights of `--init` if they are given: what a new run starts from.
-pub(super) fn initial_net(settings: &Settings, backend: &Backend) -> Result<Net> {
-    let net = draw_net(settings, &settings.training.net.architecture()?, backend);
+/// The same with the weights of `--init` if they are given: what a new run starts from.
+pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Result<Net> {
+    let net = draw_net(settings, architecture, backend);
     let TrainingSettings { init, key, .. } = &settings.training;
     if let Some(init) = init {
         weights::load(init, key.as_deref(), &net).context("--init was refused")?;
