@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial
 from sweeping import results, space, study, winner
 from sweeping.places import Place, Threads, cores
 from sweeping.space import UsageError, flags
-from sweeping.study import Sweep, SweepFailed
+from sweeping.storage import SweepFailed, open_storage
+from sweeping.study import Sweep
 from tqdm import tqdm
 
 
@@ -174,7 +175,7 @@ def sweep(args: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn_epochs = searched.distributions.get("epochs")
     opened = study.open_study(
-        study.open_storage(args.storage or str(journal)),
+        open_storage(args.storage or str(journal), stop.asked),
         args.study or searched.name,
         searched,
         study.make_sampler(args.sampler),

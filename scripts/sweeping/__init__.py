@@ -5,6 +5,8 @@ trial.py     one trial: runs of `tch-mnist train`, their JSON lines, how they en
 places.py    where trials run: threads of this machine
 cluster.py   where trials run: tasks on a Ray cluster
 study.py     the sweep on Optuna: what is asked, told, pruned, and run again
+claims.py    which trials count, when several processes share a study
+storage.py   where a study is kept; a database that goes away for a while
 results.py   sweep.csv, best.toml and the pictures
 winner.py    the winner and the defaults over several seeds, on the test images
 """

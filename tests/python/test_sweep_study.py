@@ -10,8 +10,9 @@ import pytest
 import sweep as sweep_script
 from optuna.trial import TrialState
 from sweeping import space, study
+from sweeping.claims import is_finished
 from sweeping.places import Ended, Epoch
-from sweeping.study import Sweep, SweepFailed, is_finished
+from sweeping.study import Sweep, SweepFailed
 from sweeping.trial import Job, Result
 
 RANGES = {"lr": space.read_range({"type": "float", "low": 0.0, "high": 1.0})}
