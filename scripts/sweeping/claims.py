@@ -9,7 +9,7 @@ needed; one with given settings stands for these; and one that replaces a trial 
 """
 
 import json
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
@@ -28,15 +28,6 @@ def is_finished(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def stands_for(trial: FrozenTrial) -> Hashable:
-    """What only the first trial is needed for."""
-    if REPLACES in trial.system_attrs:
-        return REPLACES, trial.system_attrs[REPLACES]
-    if "fixed_params" in trial.system_attrs:
-        return json.dumps(trial.system_attrs["fixed_params"], sort_keys=True)
-    return trial.number
-
-
 @dataclass
 class Claims:
     """What is needed of a study."""
@@ -50,26 +41,34 @@ class Claims:
     def of(cls, trials: Iterable[FrozenTrial], total: int) -> "Claims":
         """`trials` are all trials of a study by number, `total` is --trials."""
         needed: dict[int, FrozenTrial] = {}
-        known: set[Hashable] = set()
+        known: set[int | str] = set()
         new = total
+        # Read often, and thousands of trials long: Optuna's properties are asked once.
         for trial in trials:
-            thing = stands_for(trial)
-            replaces = REPLACES in trial.system_attrs
-            if SURPLUS in trial.user_attrs or thing in known or (new == 0 and not replaces):
+            attrs = trial.system_attrs
+            replaces = REPLACES in attrs
+            if (new == 0 and not replaces) or SURPLUS in trial.user_attrs:
                 continue
-            known.add(thing)
+            if replaces or "fixed_params" in attrs:
+                thing = attrs[REPLACES] if replaces else json.dumps(attrs["fixed_params"], sort_keys=True)
+                if thing in known:
+                    continue
+                known.add(thing)
             needed[trial.number] = trial
             new -= not replaces
         return cls(needed, new)
 
     def lost(self) -> list[FrozenTrial]:
         """The trials that ended without a result, and that no other one replaces yet."""
-        replaced = {trial.system_attrs.get(REPLACES) for trial in self.needed.values()}
-        return [
-            trial
+        gone = {
+            number: trial
             for number, trial in self.needed.items()
-            if trial.state == TrialState.FAIL and not is_finished(trial) and number not in replaced
-        ]
+            if trial.state == TrialState.FAIL and not is_finished(trial)
+        }
+        if gone:
+            for trial in self.needed.values():
+                gone.pop(trial.system_attrs.get(REPLACES), None)
+        return list(gone.values())
 
     def startable(self) -> bool:
         """Whether a trial waits to be run, or is yet to be made."""

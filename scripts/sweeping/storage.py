@@ -42,8 +42,7 @@ def open_storage(where: str, stopped: Callable[[], bool]) -> BaseStorage:
     shown = f"--storage {url.render_as_string(hide_password=True)}"
     for attempt in range(5):
         try:
-            # A connection is tried before it is used: the server may have been started again since.
-            return patient(get_storage(RDBStorage(where, {"pool_pre_ping": True})), stopped)
+            return patient(get_storage(RDBStorage(where)), stopped)
         except ImportError as error:
             driver = url.get_driver_name()
             raise UsageError(f"{shown} needs a driver: pip install '{PACKAGES.get(driver, driver)}'") from error
@@ -67,11 +66,11 @@ def patient(storage: BaseStorage, stopped: Callable[[], bool]) -> BaseStorage:
         @functools.wraps(call)
         def wait(*args: object, **kwargs: object) -> object:
             nonlocal given_up
-            began = None
+            began, told = None, False
             while True:
                 try:
                     result = call(*args, **kwargs)
-                    if began is not None:
+                    if told:
                         print("the database is back", file=sys.stderr, flush=True)
                     return result
                 except StorageInternalError as error:
@@ -79,12 +78,15 @@ def patient(storage: BaseStorage, stopped: Callable[[], bool]) -> BaseStorage:
                     if not isinstance(error.__cause__, AWAY):
                         raise SweepFailed(why) from error
                     if began is None:
+                        # An old connection, perhaps: the server was started again since.
                         began = time.monotonic()
-                        if not given_up:
-                            print(f"{why}: trying again for {PATIENCE} s", file=sys.stderr, flush=True)
+                        continue
                     given_up |= stopped() or time.monotonic() - began > PATIENCE
                     if given_up:
                         raise SweepFailed(f"{why}; the same command goes on with the sweep") from error
+                    if not told:
+                        print(f"{why}: trying again for {PATIENCE} s", file=sys.stderr, flush=True)
+                        told = True
                     time.sleep(1)
 
         return wait

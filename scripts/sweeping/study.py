@@ -100,6 +100,8 @@ class Sweep:
     ended: Callable[[FrozenTrial], None]
     """Called with every trial that counts."""
     _running: dict[int, Trial] = field(default_factory=dict)
+    _epochs: dict[int, int] = field(default_factory=dict)
+    """How many epochs of a running trial are known."""
     _failures: int = 0
 
     def run(self) -> None:
@@ -169,14 +171,15 @@ class Sweep:
 
     def _epoch(self, message: Epoch) -> None:
         trial = self._running[message.number]
-        known = self._trial(message.number).intermediate_values
         # A job that Ray started again on another machine reports its epochs again.
-        if message.epochs not in known:
+        if message.epochs > self._epochs.get(message.number, 0):
+            self._epochs[message.number] = message.epochs
             trial.report(message.accuracy, message.epochs)
         self.place.answer(message, trial.should_prune())
 
     def _end(self, message: Ended) -> None:
         trial, result = self._running.pop(message.number), message.result
+        self._epochs.pop(message.number, None)
         if result.status == "lost":
             self._lose(trial.number, losses=1)
             self._replace()
@@ -191,19 +194,19 @@ class Sweep:
             return
         self._failures = 0
         if result.status == "pruned":
-            self._tell(trial.number, state=TrialState.PRUNED)
+            ended = self._tell(trial.number, state=TrialState.PRUNED)
         elif result.status == "diverged":
             # The worst value, so that the sampler learns from it.
             trial.set_user_attr("diverged", True)
-            self._tell(trial.number, 0.0)
+            ended = self._tell(trial.number, 0.0)
         else:
-            self._tell(trial.number, result.accuracy)
-        self.ended(self._trial(trial.number))
+            ended = self._tell(trial.number, result.accuracy)
+        self.ended(ended)
 
-    def _tell(self, number: int, value: float | None = None, state: TrialState | None = None) -> None:
+    def _tell(self, number: int, value: float | None = None, state: TrialState | None = None) -> FrozenTrial:
         """Ends a trial; an `UpdateFinishedTrialError` says that it had ended."""
         try:
-            self.study.tell(number, value, state)
+            return self.study.tell(number, value, state)
         except ValueError as error:
             if self._trial(number).state.is_finished():
                 raise UpdateFinishedTrialError from error
@@ -212,8 +215,7 @@ class Sweep:
     def _fail(self, number: int, error: str) -> None:
         """Fails a trial for good."""
         self._set(number, "error", error)
-        self._tell(number, state=TrialState.FAIL)
-        self.ended(self._trial(number))
+        self.ended(self._tell(number, state=TrialState.FAIL))
         self._failures += 1
         if self._failures == FAILURES:
             raise SweepFailed(f"{FAILURES} trials failed in a row, the last one because of: {error}")
