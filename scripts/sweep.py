@@ -26,7 +26,8 @@ from sweeping.places import Place, Threads, cores
 from sweeping.progress import Progress
 from sweeping.settings import Setting, flags
 from sweeping.space import UsageError
-from sweeping.study import Sweep, SweepFailed
+from sweeping.storage import SweepFailed, open_storage
+from sweeping.study import Sweep
 
 
 class Parser(argparse.ArgumentParser):
@@ -201,7 +202,7 @@ def sweep(args: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn_epochs = searched.distributions.get("epochs")
     opened = study.open_study(
-        study.open_storage(args.storage or str(journal)),
+        open_storage(args.storage or str(journal), stop.asked),
         args.study or searched.name,
         searched,
         study.make_sampler(args.sampler, searched.conditional and len(searched.objectives) == 1),

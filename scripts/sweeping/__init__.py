@@ -9,6 +9,8 @@ trial.py       one trial: runs of `tch-mnist train`, their JSON lines, how they 
 places.py      where trials run: threads of this machine
 cluster.py     where trials run: tasks on a Ray cluster
 study.py       the sweep on Optuna: what is asked, told, pruned, and run again
+claims.py      which trials count, when several processes share a study
+storage.py     where a study is kept; a database that goes away for a while
 progress.py    how far it is, and the time left
 results.py     sweep.csv and best.toml
 pictures.py    the pictures

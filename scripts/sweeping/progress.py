@@ -8,7 +8,8 @@ from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from sweeping import objectives
-from sweeping.study import is_finished, status
+from sweeping.claims import is_finished
+from sweeping.study import status
 
 
 class Progress:

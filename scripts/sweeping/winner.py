@@ -15,7 +15,8 @@ from pathlib import Path
 from sweeping.places import Epoch, Place
 from sweeping.results import replacing
 from sweeping.settings import Setting, flags
-from sweeping.study import RETRIES, SweepFailed
+from sweeping.storage import SweepFailed
+from sweeping.study import RETRIES
 from sweeping.trial import Job
 
 Settings = Mapping[str, Setting]

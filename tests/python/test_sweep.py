@@ -26,7 +26,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sweeping import space
-from sweeping.study import is_finished
+from sweeping.claims import is_finished
 from sweeping.trial import run_once, start
 
 FIXED = {"epochs": 2, "limit_train": 640, "limit_test": 256, "device": "cpu"}

@@ -10,9 +10,10 @@ import optuna
 import pytest
 import sweep as sweep_script
 from optuna.trial import TrialState
-from sweeping import objectives, progress, results, space, study
+from sweeping import claims, objectives, progress, results, space, study
+from sweeping.claims import is_finished
 from sweeping.places import Ended, Epoch
-from sweeping.study import Sweep, SweepFailed, is_finished
+from sweeping.study import Sweep, SweepFailed
 from sweeping.trial import Job, Result
 
 RANGES = {"lr": space.read_range({"type": "float", "low": 0.0, "high": 1.0})}
@@ -226,3 +227,57 @@ def test_progress_in_a_log(capsys: pytest.CaptureFixture, monkeypatch: pytest.Mo
         "trial 2: done, 80.00 %; 3 of 4, best 90.00 % (trial 0), about 4 min left",
         "trial 3: diverged, 0.00 %; 4 of 4, best 90.00 % (trial 0)",
     ]
+
+
+def started(sweep: Sweep, **attrs: object) -> optuna.Trial:
+    """A trial that another process has begun."""
+    trial = sweep.study.ask(SPACE.distributions)
+    for name, value in {"owner": "other", "heartbeat": time.time(), **attrs}.items():
+        trial.set_user_attr(name, value)
+    return trial
+
+
+def test_a_trial_that_others_have_made_meanwhile_is_not_run() -> None:
+    place = Fake(lambda *_: Result("done", 90.0, 1))
+    sweep = sweep_of(place, 3)
+    others = [started(sweep) for _ in range(3)]
+    # What a process does that saw two of them.
+    sweep._start()
+    assert not place.tried
+    for trial in others:
+        sweep.study.tell(trial.number, 80.0)
+    sweep.run()
+    assert [trial.value for trial in sweep.finished()] == [80.0] * 3
+    # Given again with more trials, it runs those.
+    sweep.trials = 5
+    sweep.run()
+    assert [trial.value for trial in sweep.finished()] == [80.0] * 3 + [90.0] * 2
+
+
+def test_a_dead_trial_is_replaced_once_whoever_notices() -> None:
+    place = Fake(lambda *_: Result("done", 90.0, 1))
+    sweep = sweep_of(place, 2)
+    dead = started(sweep, heartbeat=0.0)
+    sweep.reclaim()
+    # A second process that noticed at the same time, and a third that was killed between the two steps.
+    again = {"state": TrialState.WAITING, "system_attrs": {claims.REPLACES: dead.number}}
+    sweep.study.add_trial(optuna.create_trial(**again, params=dead.params, distributions=SPACE.distributions))
+    half_done = started(sweep, heartbeat=0.0)
+    sweep.study.tell(half_done.number, state=TrialState.FAIL)
+    sweep.run()
+    assert len(sweep.finished()) == 2
+    assert list(place.tried.values()) == [1] * 2
+
+
+def test_a_trial_that_was_taken_for_dead_is_not_told_twice() -> None:
+    place = Fake(lambda *_: Result("done", 90.0, 1))
+    sweep = sweep_of(place, 1)
+    sweep._start()
+    # No heartbeat came through for some minutes, and another process runs the trial again.
+    sweep.study.tell(0, state=TrialState.FAIL)
+    sweep._replace()
+    sweep.run()
+    first, again = sweep.study.trials
+    assert (first.state, again.value) == (TrialState.FAIL, 90.0)
+    assert first.params == again.params
+    assert place.answers[0] == [True]
