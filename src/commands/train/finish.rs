@@ -89,7 +89,7 @@ impl Finish<'_> {
         Done {
             status,
             epochs: epochs.len(),
-            parameters: self.run.measured_net().architecture().parameters(),
+            parameters: self.run.saved_net().architecture().parameters(),
             part: self.data.measured().part,
             saved: self.kept().map(|record| record.measured.clone()),
             kept_epoch: self.kept().filter(|_| self.settings.run.keep == Keep::Best).map(|record| record.epoch),
