@@ -19,7 +19,7 @@ fn main() -> Result<()> {
 
     // The weights of `torch.manual_seed(seed); Net()`. On a GPU, Kernels::Fused means libtorch's kernels.
     tch::manual_seed(settings.training.seed);
-    let net = Net::new(device, settings.training.net.dropout, Kernels::Fused);
+    let net = Net::new(device, &settings.training.net.architecture()?, Kernels::Fused);
 
     // The state is what a step changes: the net, the optimizer's buffers, the position in the epoch.
     let steps = (data.train.len() + batch_size - 1) / batch_size;

@@ -72,10 +72,10 @@ pub(crate) fn percent(part: i64, whole: i64) -> f64 {
 ///
 /// ```
 /// # use tch::{Device, Kind, Tensor};
-/// # use tch_mnist::{Data, Dataset, Kernels, Net, evaluate};
+/// # use tch_mnist::{Architecture, Data, Dataset, Kernels, Net, evaluate};
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
 /// let data = Data::load(folder.as_ref(), Dataset::Mnist, Device::Cpu, 1, 100)?;
-/// let net = Net::new(Device::Cpu, 0.0, Kernels::Fused);
+/// let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Fused);
 /// let all = [Tensor::arange(100, (Kind::Int64, Device::Cpu))];
 /// let evaluation = evaluate(&net, data.measured(), &all, || true)?.unwrap();
 /// assert_eq!(evaluation.total, 100);

@@ -49,7 +49,7 @@ pub mod weights;
 pub use commands::main;
 pub use data::{Data, Dataset, Part, Split};
 pub use evaluate::{Evaluation, evaluate};
-pub use model::{Block, Kernels, Layer, Net, StateDict, blocks};
+pub use model::{Architecture, Conv2d, Kernels, Layer, NamedLayer, Net, StateDict};
 pub use settings::Settings;
 pub use train::{
     Ending, EpochRecord, Event, History, Measured, Observer, Run, Schedule, Shuffle, State, StaticInputs, StepRecord,

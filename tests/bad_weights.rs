@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
-use tch_mnist::{Kernels, Net, StateDict, weights};
+use tch_mnist::{Architecture, Kernels, Net, StateDict, weights};
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -19,8 +19,8 @@ const FORMATS: [&str; 7] = ["pt", "pth", "safetensors", "onnx", "pt2", "npz", "l
 fn good(format: &str) -> (TempDir, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(format!("model.{}", if format == "legacy" { "pth" } else { format }));
-    let net = Net::new(Device::Cpu, 0.05, Kernels::Torch);
-    weights::write(&path, &net.state_dict(), 0.05, &BTreeMap::new()).unwrap();
+    let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch);
+    weights::write(&path, &net.state_dict(), net.architecture(), &BTreeMap::new()).unwrap();
     if format == "legacy" {
         let program = "import sys, torch; torch.save(torch.load(sys.argv[1], weights_only=True), sys.argv[1], \
                        _use_new_zipfile_serialization=False)";
@@ -148,7 +148,7 @@ fn cut_short() {
 #[test]
 fn another_net() {
     let (folder, _) = good("pth");
-    let net = Net::new(Device::Cpu, 0.05, Kernels::Torch);
+    let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch);
     let path = folder.path().join("other.safetensors");
     let changed = |change: &dyn Fn(&mut Entries)| {
         let mut entries = net.state_dict().0;
@@ -290,7 +290,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<StateDict> {
 }
 
 fn read_file(path: &Path) -> anyhow::Result<StateDict> {
-    weights::read(path, None, &Net::new(Device::Cpu, 0.05, Kernels::Torch).state_dict())
+    weights::read(path, None, &Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch).state_dict())
 }
 
 /// Pieces of pickles: every opcode that is read, known names, references.

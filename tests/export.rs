@@ -6,7 +6,7 @@ use common::{failure, names, stdout, tch_mnist};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, Kind, Tensor};
-use tch_mnist::{Kernels, Net, StateDict, weights};
+use tch_mnist::{Architecture, Kernels, Net, StateDict, weights};
 
 const FORMATS: [&str; 6] = ["pt", "pth", "safetensors", "onnx", "pt2", "npz"];
 
@@ -15,7 +15,7 @@ const FILES: [&str; 6] = ["model.npz", "model.onnx", "model.pt", "model.pt2", "m
 
 /// A net that has seen a batch, so that its running statistics are not those of a new net.
 fn net() -> Net {
-    let net = Net::new(Device::Cpu, 0.05, Kernels::Torch);
+    let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch);
     let _ = tch::no_grad(|| net.forward_t(&Tensor::randn([16, 1, 28, 28], (Kind::Float, Device::Cpu)), true));
     net
 }
@@ -25,7 +25,7 @@ fn files(net: &Net, folder: &Path) -> Vec<PathBuf> {
     let metadata = BTreeMap::from([("config".to_string(), "epochs = 15\n".to_string())]);
     let write = |format: &&str| {
         let path = folder.join(format!("model.{format}"));
-        weights::write(&path, &net.state_dict(), 0.05, &metadata).unwrap();
+        weights::write(&path, &net.state_dict(), net.architecture(), &metadata).unwrap();
         path
     };
     FORMATS.iter().map(write).collect()

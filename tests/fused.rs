@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 use tch_mnist::libtorch::fused::{self, ConvBlock};
-use tch_mnist::{Kernels, Layer, Net, blocks};
+use tch_mnist::{Architecture, Conv2d, Kernels, Layer, Net};
 
 /// The generator's seed and the number of threads belong to the whole process: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -211,7 +211,7 @@ fn every_instruction_set_and_the_reference_compute_the_same() {
 /// Everything that a training step and an evaluation of `count` images leave: outputs, gradients, running statistics.
 fn results(count: i64) -> Vec<(String, Tensor)> {
     tch::manual_seed(3);
-    let net = Net::new(Device::Cpu, 0.05, Kernels::Fused);
+    let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Fused);
     let (images, labels) = mnist(500, count);
     let trained = net.forward_t(&images, true);
     trained.nll_loss(&labels).backward();
@@ -252,17 +252,18 @@ fn reference_net(x: &Tensor, parameters: &[Tensor]) -> Tensor {
     let mut parameters = parameters.iter();
     let mut next = || parameters.next().unwrap();
     let mut x = x.to_kind(Kind::Double);
-    for layer in blocks(0.).into_iter().flat_map(|block| block.layers) {
-        x = match layer {
-            Layer::Conv2d { padding, .. } => x.conv2d::<Tensor>(next(), None, [1, 1], [padding, padding], [1, 1], 1),
+    for named in Architecture::original(0.).layers() {
+        x = match named.layer {
+            Layer::Conv2d(Conv2d { padding, .. }) => x.conv2d::<Tensor>(next(), None, [1, 1], padding, [1, 1], 1),
             Layer::ReLU => x.relu(),
             Layer::BatchNorm2d { .. } => {
                 let (gamma, beta) = (next(), next());
                 x.batch_norm(Some(gamma), Some(beta), None, None, true, 0.1, 1e-5, false)
             }
             Layer::Dropout { .. } => x,
-            Layer::MaxPool2d { kernel } => x.max_pool2d([kernel, kernel], [kernel, kernel], [0, 0], [1, 1], false),
+            Layer::MaxPool2d { kernel_size, stride, .. } => x.max_pool2d(kernel_size, stride, [0, 0], [1, 1], false),
             Layer::AvgPool2d { .. } => x.mean_dim([2i64, 3].as_slice(), true, None),
+            other => unreachable!("the original has no {other:?}"),
         };
     }
     x.view([-1, 10]).log_softmax(-1, Kind::Double)
@@ -273,7 +274,7 @@ fn the_whole_net_is_within_1e_4_of_float64() {
     let _alone = alone();
     for batch in 0..4 {
         tch::manual_seed(batch);
-        let net = Net::new(Device::Cpu, 0., Kernels::Fused);
+        let net = Net::new(Device::Cpu, &Architecture::original(0.), Kernels::Fused);
         let (images, labels) = mnist(batch * 8, 8);
         let double = |t: &Tensor| t.detach().to_kind(Kind::Double).set_requires_grad(true);
         let twins: Vec<Tensor> = net.parameters().map(|(_, parameter)| double(parameter)).collect();
@@ -317,7 +318,7 @@ fn training_reaches_the_loss_of_torch() {
     tch::set_num_threads(1);
     let last = |kernels| {
         tch::manual_seed(1);
-        let net = Net::new(Device::Cpu, 0.05, kernels);
+        let net = Net::new(Device::Cpu, &Architecture::original(0.05), kernels);
         let losses = train(&net, &images, &labels, 32, 200);
         (losses[0], losses[150..].iter().sum::<f64>() / 50.)
     };
@@ -336,7 +337,7 @@ fn threads_change_no_bit_and_the_seed_decides() {
     let run = |threads: i32, seed: i64| {
         tch::set_num_threads(threads);
         tch::manual_seed(1);
-        let net = Net::new(Device::Cpu, 0.05, Kernels::Fused);
+        let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Fused);
         tch::manual_seed(seed);
         let losses = train(&net, &images, &labels, 100, 3);
         let evaluated = tch::no_grad(|| net.forward_t(&images, false));
@@ -357,9 +358,9 @@ fn evaluation_equals_torch() {
     let _alone = alone();
     let (images, labels) = mnist(0, 1000);
     tch::manual_seed(1);
-    let fused = Net::new(Device::Cpu, 0.05, Kernels::Fused);
+    let fused = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Fused);
     train(&fused, &images, &labels, 100, 10);
-    let torch = Net::new(Device::Cpu, 0.05, Kernels::Torch);
+    let torch = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch);
     torch.load_state_dict(&fused.state_dict()).unwrap();
     for batch in [1, 3, 96, 128, 1000] {
         let some = images.narrow(0, 0, batch);
@@ -415,7 +416,7 @@ fn a_net_that_diverged_shows_it() {
     let _alone = alone();
     let (images, labels) = mnist(0, 8);
     tch::manual_seed(1);
-    let net = Net::new(Device::Cpu, 0.05, Kernels::Fused);
+    let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Fused);
     let first = net.parameters().next().unwrap().1.shallow_clone();
     let _ = tch::no_grad(|| first.detach().view([-1]).narrow(0, 0, 1).fill_(f64::NAN));
     assert!(net.forward_t(&images, true).nll_loss(&labels).double_value(&[]).is_nan());

@@ -74,7 +74,7 @@ enum Steps {
 fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) -> Vec<(String, Tensor)> {
     let device = data.train.labels.device();
     tch::manual_seed(settings.training.seed);
-    let net = Net::new(device, settings.training.net.dropout, kernels);
+    let net = Net::new(device, &settings.training.net.architecture().unwrap(), kernels);
     let mut state = State::new(net, settings, 10).unwrap();
     let mut stepper = Stepper::new(&data.train, settings).unwrap();
     let schedule = Schedule::new(settings, 10);

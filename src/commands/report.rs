@@ -67,8 +67,7 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
         settings.data.source.data = data.clone();
     }
     let backend = Backend::of(&mut settings.compute)?;
-    let net = backend.net(settings.training.net.dropout);
-    run.load_weights(&net)?;
+    let net = run.net(|architecture| backend.net(architecture))?;
     let data = session::load_data(&settings, backend.device)?;
     if let Some(environment) = &run.environment {
         data.same_files(&environment.data, &settings.data.source.data, "the run was trained")?;

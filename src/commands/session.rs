@@ -3,9 +3,9 @@
 use crate::data::{self, Data, Need};
 use crate::error::{UsageError, sentence};
 use crate::libtorch::{allocator, cuda, precision};
-use crate::model::{Kernels, Net};
+use crate::model::{Architecture, Kernels, Net};
 use crate::predict::{Familiarity, Knowledge, Predictor};
-use crate::settings::{Compute, DataSettings, DeviceChoice, KernelsChoice, Precision, Settings, Source};
+use crate::settings::{Compute, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings, Source};
 use crate::weights;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -21,11 +21,21 @@ pub(super) struct WeightsFile {
     /// Which weights, if the file holds several sets
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
+    #[command(flatten)]
+    net: NetOfWeights,
 }
 
 impl WeightsFile {
-    pub(super) fn load(&self, net: &Net) -> Result<()> {
-        weights::load(&self.weights, self.key.as_deref(), net)
+    /// The net with its weights. `dropout` is what it has in training if the file does not say that.
+    pub(super) fn load(&self, backend: &Backend, dropout: f64) -> Result<Net> {
+        let (file, key) = (&self.weights, self.key.as_deref());
+        let architecture = match self.net.architecture()? {
+            Some(architecture) => architecture,
+            None => weights::architecture(file, key, dropout)?,
+        };
+        let net = backend.net(&architecture);
+        weights::load(file, key, &net)?;
+        Ok(net)
     }
 
     /// What the file says about the classes, and whether it names them.
@@ -49,8 +59,7 @@ impl Inference {
     /// The net with its weights, and where it is. Nothing is trained, so nothing is dropped.
     pub(super) fn net(&mut self) -> Result<(Backend, Net)> {
         let backend = Backend::of(&mut self.compute)?;
-        let net = backend.net(0.0);
-        self.file.load(&net)?;
+        let net = self.file.load(&backend, 0.0)?;
         Ok((backend, net))
     }
 }
@@ -154,9 +163,12 @@ impl Backend {
         Ok(backend)
     }
 
+    /// On the CPU, with libtorch's kernels: to draw a net or to copy its weights.
+    pub(super) const PLAIN: Backend = Backend { device: Device::Cpu, kernels: Kernels::Torch };
+
     /// A net with new weights.
-    pub(super) fn net(&self, dropout: f64) -> Net {
-        Net::new(self.device, dropout, self.kernels)
+    pub(super) fn net(&self, architecture: &Architecture) -> Net {
+        Net::new(self.device, architecture, self.kernels)
     }
 
     /// The device and why it was chosen when `asked` was asked for.
@@ -196,10 +208,17 @@ fn need(settings: &Settings) -> Need {
 
 /// Seeds libtorch and draws the net of `settings`. The data are loaded before: what loading took is returned to the system,
 /// what the steps will free is kept.
-pub(super) fn draw_net(settings: &Settings, backend: &Backend) -> Net {
+pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Net {
     allocator::keep_freed_memory();
     tch::manual_seed(settings.training.seed);
-    backend.net(settings.training.net.dropout)
+    let net = backend.net(architecture);
+    if backend.kernels == Kernels::Fused {
+        let (fused, all) = (net.fused_layers(), architecture.layers().len());
+        if fused < all {
+            tracing::info!("kernels: fused for {fused} of {all} layers, libtorch's for the rest");
+        }
+    }
+    net
 }
 
 /// The device that `choice` names.

@@ -1,16 +1,20 @@
 //! `tch-mnist summary`: the layers as a table, the receptive fields, and what a recipe makes of the settings.
 
 use super::Outcome;
-use crate::model::{Kernels, Net, receptive_fields, table};
+use crate::model::{receptive_fields, table};
 use crate::observe::say;
-use crate::settings::{Recipe, Settings};
+use crate::settings::{NetSettings, Recipe};
 use anyhow::Result;
 use clap::ValueEnum;
-use tch::Device;
 
 /// The flags of `summary`.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    net: NetSettings,
+    /// Print the net as a net file instead, its placeholders filled
+    #[arg(long, conflicts_with = "recipe")]
+    print: bool,
     /// Also list the settings that this recipe makes, beside the original's
     #[arg(long, value_enum, value_name = "NAME")]
     recipe: Option<Recipe>,
@@ -18,9 +22,13 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: Args) -> Result<Outcome> {
-    let net = Net::new(Device::Cpu, Settings::default().training.net.dropout, Kernels::Torch);
-    say(table(&net))?;
-    say(format!("\n{}", receptive_fields(&net)))?;
+    let architecture = args.net.architecture()?;
+    if args.print {
+        say(architecture.to_string().trim_end())?;
+        return Ok(Outcome::Done);
+    }
+    say(table(&architecture))?;
+    say(format!("\n{}", receptive_fields(&architecture)))?;
     if let Some(recipe) = args.recipe {
         say(format!("\n{}", settings(recipe)))?;
     }

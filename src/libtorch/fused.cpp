@@ -96,6 +96,17 @@ struct Sums {
 // The rows mean, scale and shift of a batch [N + 1, H, W, pad], or their gradients: behind the images.
 float *affine_of(const Tensor &x) { return x.data_ptr<float>() + (x.size(0) - 1) * x.stride(0); }
 
+// Writes the gradients of mean, scale and shift behind those of the images, from the sums of dy and dy * (x - mean).
+void write_affine_gradient(const Tensor &dx, const float *affine, int channels, int pad, const double *sum,
+                           const double *product) {
+    for (int c = 0; c < channels; ++c) {
+        float *daffine = affine_of(dx) + c;
+        daffine[0] = float(-sum[c] * affine[pad + c]);
+        daffine[pad] = float(product[c]);
+        daffine[2 * pad] = float(sum[c]);
+    }
+}
+
 // A convolution of a batch x with weight [out, in, kernel, kernel]. For a weight of one input channel, x is the images
 // [N, 1, H, W]; otherwise it is the output of a block in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
 struct Convolution {
@@ -225,14 +236,8 @@ struct Convolution {
         return {unpacked(total.data()), dx};
     }
 
-    // Writes the gradients of mean, scale and shift behind those of the images, from the sums of dy and dy * (x - mean).
     void write_affine_gradient(const Tensor &dx, const double *sum, const double *product) const {
-        for (int c = 0; c < g.in_c; ++c) {
-            float *daffine = affine_of(dx) + c;
-            daffine[0] = float(-sum[c] * affine[g.in_pad + c]);
-            daffine[g.in_pad] = float(product[c]);
-            daffine[2 * g.in_pad] = float(sum[c]);
-        }
+        ::write_affine_gradient(dx, affine, g.in_c, g.in_pad, sum, product);
     }
 };
 
@@ -457,6 +462,44 @@ struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution
     }
 };
 
+// BatchNorm and dropout of a block's output, where the next layer is not fused: [N + 1, H, W, pad] to [N, H, W, pad].
+struct Normalise : torch::autograd::Function<Normalise> {
+    static Tensor forward(AutogradContext *context, const Tensor &x) {
+        TORCH_CHECK(x.dim() == 4 && x.size(0) > 1 && x.scalar_type() == at::kFloat && x.is_cpu() && x.is_contiguous() &&
+                        x.size(3) % GROUP == 0,
+                    "the output of a fused block in training was expected");
+        const int pad = int(x.size(3));
+        const int64_t images = x.size(0) - 1, pixels = x.size(1) * x.size(2), floats = x.stride(0);
+        const Tensor y = at::empty({images, x.size(1), x.size(2), pad}, at::kFloat);
+        over_slices(images, 0, [&](int64_t, int64_t from, int64_t to, float *) {
+            for (int64_t image = from; image < to; ++image)
+                kernels().normalise(x.data_ptr<float>() + image * floats, pixels, pad, affine_of(x),
+                                    y.data_ptr<float>() + image * floats);
+        });
+        context->save_for_backward({x});
+        return y;
+    }
+
+    static variable_list backward(AutogradContext *context, variable_list gradients) {
+        const Tensor x = context->get_saved_variables()[0], dy = gradients[0].contiguous(), dx = at::empty_like(x);
+        const int pad = int(x.size(3));
+        const int64_t images = x.size(0) - 1, pixels = x.size(1) * x.size(2), floats = x.stride(0);
+        Sums sums(2 * pad);
+        over_slices(images, 0, [&](int64_t slice, int64_t from, int64_t to, float *) {
+            double *sum = sums.of(slice), *product = sum + pad;
+            for (int64_t image = from; image < to; ++image) {
+                float *out = dx.data_ptr<float>() + image * floats;
+                std::copy_n(dy.data_ptr<float>() + image * floats, floats, out);
+                kernels().normalise_gradient(out, x.data_ptr<float>() + image * floats, pixels, pad, affine_of(x), sum,
+                                             product);
+            }
+        });
+        const std::vector<double> total = sums.total();
+        write_affine_gradient(dx, affine_of(x), pad, pad, total.data(), total.data() + pad);
+        return {dx};
+    }
+};
+
 } // namespace
 
 extern "C" {
@@ -481,6 +524,11 @@ char *tm_fused_convolution_max_pool(const Tensor *x, const Tensor *weight, bool 
 // Average-pool of the whole image + 1x1 convolution, to [N, out].
 char *tm_fused_average_pool_convolution(const Tensor *x, const Tensor *weight, bool plain, Tensor **out) {
     return guarded([&] { *out = new Tensor(AveragePoolConvolution::apply(*x, *weight, plain)); });
+}
+
+// BatchNorm and dropout of the result of tm_fused_block in training. The result is plain.
+char *tm_fused_normalise(const Tensor *x, Tensor **out) {
+    return guarded([&] { *out = new Tensor(Normalise::apply(*x)); });
 }
 
 // The key that the next fused dropout would draw from the default generator.

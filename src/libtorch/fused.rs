@@ -1,8 +1,8 @@
 //! A block of the net as one operation on the CPU; `docs/kernels.md` explains why and how.
 //!
-//! Only fused blocks can read each other's output: images [N, H, W, C] with C padded to a multiple of 16. A [`ConvBlock`]
-//! in training returns [N + 1, H, W, C], with BatchNorm's numbers in the place of one more image. The first block takes
-//! [N, 1, H, W]; the last returns [N, C].
+//! Fused blocks read each other's output: images [N, H, W, C] with C padded to a multiple of 16. A [`ConvBlock`]
+//! in training returns [N + 1, H, W, C], with BatchNorm's numbers in the place of one more image; [`normalise`] applies them. The first block takes
+//! [N, 1, H, W]; [`average_pool_convolution`] returns [N, C].
 
 use super::{check, new_tensor};
 use anyhow::Result;
@@ -38,6 +38,7 @@ unsafe extern "C" {
         plain: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn tm_fused_normalise(x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn tm_dropout_key(out: *mut u64) -> *mut c_char;
     fn tm_dropout_mask(key: u64, p: f64, n: i64, out: *mut *mut C_tensor) -> *mut c_char;
     fn tm_fused_instruction_set() -> *const c_char;
@@ -64,7 +65,7 @@ pub struct ConvBlock {
     pub padding: i64,
     /// The probability of dropout; 0 for none.
     pub dropout: f64,
-    /// Whether the block before this one is not a [`ConvBlock`].
+    /// Whether the input has no BatchNorm that is still to be applied: it is not the output of a [`ConvBlock`] in training.
     pub plain: bool,
 }
 
@@ -101,17 +102,23 @@ impl ModuleT for ConvBlock {
     }
 }
 
-/// `Conv2d(kernel_size=1, bias=False) -> MaxPool2d(2, 2)` after a [`ConvBlock`], with `weight` [out, in, 1, 1].
-pub fn convolution_max_pool(x: &Tensor, weight: &Tensor, train: bool) -> Result<Tensor> {
+/// `Conv2d(kernel_size=1, bias=False) -> MaxPool2d(2, 2)`, with `weight` [out, in, 1, 1]. `plain` as in [`ConvBlock`].
+pub fn convolution_max_pool(x: &Tensor, weight: &Tensor, plain: bool) -> Result<Tensor> {
     // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
-    unsafe { new_tensor(|out| tm_fused_convolution_max_pool(x.as_ptr(), weight.as_ptr(), !train, out)) }
+    unsafe { new_tensor(|out| tm_fused_convolution_max_pool(x.as_ptr(), weight.as_ptr(), plain, out)) }
 }
 
-/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`, after a [`ConvBlock`] without dropout:
-/// [N, out] with `weight` [out, in, 1, 1].
-pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, train: bool) -> Result<Tensor> {
+/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`: [N, out] with `weight` [out, in, 1, 1]. If `x` is
+/// the output of a [`ConvBlock`], that one has no dropout.
+pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, plain: bool) -> Result<Tensor> {
     // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
-    unsafe { new_tensor(|out| tm_fused_average_pool_convolution(x.as_ptr(), weight.as_ptr(), !train, out)) }
+    unsafe { new_tensor(|out| tm_fused_average_pool_convolution(x.as_ptr(), weight.as_ptr(), plain, out)) }
+}
+
+/// The output of a [`ConvBlock`] in training, [N + 1, H, W, C], with BatchNorm and dropout applied: [N, H, W, C].
+pub fn normalise(x: &Tensor) -> Result<Tensor> {
+    // SAFETY: `x` outlives the call; it stores a tensor made with `new` when it returns null.
+    unsafe { new_tensor(|out| tm_fused_normalise(x.as_ptr(), out)) }
 }
 
 /// Draws a key for dropout, as a training forward does.

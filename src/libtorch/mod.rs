@@ -4,6 +4,7 @@
 //! catches every C++ exception, and returns its text, or null on success.
 
 pub(crate) mod about;
+pub(crate) mod activation;
 pub(crate) mod allocator;
 pub(crate) mod cuda;
 pub(crate) mod ema;

@@ -1,8 +1,16 @@
 //! A net as data: its layers in the order in which they run, under the names that PyTorch gives them.
 
 use super::layers::Layer;
+use super::names;
 use crate::shape::{CLASSES, SIDE};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
+
+/// The most layers that a net can have.
+const MOST_LAYERS: usize = 1000;
+
+/// The most parameters that a net can have, and the most numbers that its layers can make of one image: 40 MB each.
+const MOST_NUMBERS: i64 = 10_000_000;
 
 /// The layers of a net that maps images [N, 1, 28, 28] to log-probabilities [N, 10], each of which takes what the one
 /// before it gives.
@@ -29,15 +37,11 @@ impl Architecture {
     ///
     /// One sentence that names the first layer that does not fit the one before it.
     pub fn of(layers: impl IntoIterator<Item = (String, Layer)>) -> Result<Architecture> {
-        let mut shape = vec![1, SIDE as i64, SIDE as i64];
-        let mut named = Vec::new();
+        let mut builder = Builder::default();
         for (path, layer) in layers {
-            shape = layer.output(&shape).with_context(|| format!("{path}, {}", layer.class()))?;
-            named.push(NamedLayer { path, layer, output: shape.clone() });
+            builder.push(path, layer)?;
         }
-        let outputs: i64 = shape.iter().product();
-        ensure!(outputs == CLASSES as i64, "the net has {outputs} outputs, not {CLASSES}");
-        Ok(Architecture { layers: named })
+        builder.finish()
     }
 
     /// The layers in the order in which they run.
@@ -56,4 +60,104 @@ impl NamedLayer {
     pub(crate) fn member(&self) -> &str {
         self.path.split('.').next().unwrap_or(&self.path)
     }
+}
+
+/// An [`Architecture`] in the making. Each layer is checked when it is added.
+#[derive(Default)]
+pub(super) struct Builder {
+    layers: Vec<NamedLayer>,
+    /// The paths of the layers, and of the containers that they are in.
+    paths: BTreeSet<String>,
+    parameters: i64,
+    activations: i64,
+}
+
+impl Builder {
+    /// The shape of the next layer's input, without the batch.
+    pub(super) fn shape(&self) -> Vec<i64> {
+        self.layers.last().map_or(vec![1, SIDE as i64, SIDE as i64], |last| last.output.clone())
+    }
+
+    /// Adds a layer to the end, if it fits there.
+    pub(super) fn push(&mut self, path: String, layer: Layer) -> Result<()> {
+        ensure!(self.layers.len() < MOST_LAYERS, "{path}: a net has at most {MOST_LAYERS} layers");
+        let place = || format!("{path}, {layer}");
+        self.claim(&path).with_context(place)?;
+        let output = self.checked(layer).with_context(place)?;
+        self.layers.push(NamedLayer { path, layer, output });
+        Ok(())
+    }
+
+    /// The output of `layer` after the layers so far.
+    fn checked(&mut self, layer: Layer) -> Result<Vec<i64>> {
+        if let Some(NamedLayer { path, layer: Layer::LogSoftmax, .. }) = self.layers.last() {
+            bail!("it comes after {path}, a LogSoftmax: that must be the last layer");
+        }
+        layer.check()?;
+        let output = layer.output(&self.shape())?;
+        self.parameters = self.parameters.saturating_add(layer.parameters());
+        self.activations = self.activations.saturating_add(product(&output));
+        ensure!(self.parameters <= MOST_NUMBERS, "a net has at most {MOST_NUMBERS} parameters: make it smaller");
+        ensure!(
+            self.activations <= MOST_NUMBERS,
+            "the layers make at most {MOST_NUMBERS} numbers of an image: make it smaller, or its input"
+        );
+        Ok(output)
+    }
+
+    /// Refuses a path that cannot be a key of the state_dict, or that would put the layers of a container apart.
+    fn claim(&mut self, path: &str) -> Result<()> {
+        names::check(path)?;
+        ensure!(!self.paths.contains(path), "the net already has a member {path}");
+        let last = self.layers.last().map(|last| last.path.clone()).unwrap_or_default();
+        for (end, _) in path.match_indices('.') {
+            let (container, inside) = (&path[..end], &path[..=end]);
+            let is_new = self.paths.insert(container.to_string());
+            ensure!(last != *container, "{container} is a layer and cannot contain another");
+            ensure!(is_new || last.starts_with(inside), "the net already has a member {container}");
+        }
+        self.paths.insert(path.to_string());
+        Ok(())
+    }
+
+    /// The net, if it ends in ten numbers.
+    pub(super) fn finish(self) -> Result<Architecture> {
+        let logits = self.layers.iter().rfind(|named| named.layer != Layer::LogSoftmax);
+        let Some(NamedLayer { path, layer, output }) = logits else { bail!("the net has no layers") };
+        if !matches!(**output, [CLASSES_I64] | [CLASSES_I64, 1, 1]) {
+            let end = ending(*layer, output);
+            bail!("{path}, {layer}: the net ends in {} instead of {CLASSES} numbers: {end}", shape_text(output));
+        }
+        Ok(Architecture { layers: self.layers })
+    }
+}
+
+const CLASSES_I64: i64 = CLASSES as i64;
+
+/// What makes ten numbers of a net that ends in `layer` with this output.
+fn ending(layer: Layer, output: &[i64]) -> String {
+    match (layer, output) {
+        (Layer::Linear { in_features, bias, .. }, _) => {
+            format!("write {}", Layer::Linear { in_features, out_features: CLASSES_I64, bias })
+        }
+        (Layer::Conv2d(conv), [_, 1, 1]) if CLASSES_I64 % conv.groups == 0 => {
+            format!("write {}", Layer::Conv2d(super::layers::Conv2d { out_channels: CLASSES_I64, ..conv }))
+        }
+        (_, [CLASSES_I64, ..]) => "put AdaptiveAvgPool2d(1) at the end".to_string(),
+        (_, [features]) => format!("put Linear({features}, {CLASSES}) at the end"),
+        _ => format!("put Flatten(), Linear({}, {CLASSES}) at the end", product(output)),
+    }
+}
+
+/// `16 x 4 x 4`, or `160 features`.
+fn shape_text(shape: &[i64]) -> String {
+    match shape {
+        [features] => format!("{features} features"),
+        _ => shape.iter().map(i64::to_string).collect::<Vec<_>>().join(" x "),
+    }
+}
+
+/// The number of numbers in a tensor of this shape.
+pub(super) fn product(shape: &[i64]) -> i64 {
+    shape.iter().fold(1, |product: i64, &size| product.saturating_mul(size))
 }

@@ -1,12 +1,20 @@
-//! The net: its layers, its weights by name, its summary.
+//! The net: its layers as data, its weights by name, its summary.
 
+mod architecture;
 mod fused;
 mod layers;
+mod modules;
+mod names;
 mod net;
+mod net_file;
+mod nets;
+mod stages;
 mod state_dict;
+mod step;
 mod summary;
 
-pub use layers::Layer;
-pub use net::{Block, Kernels, Net, blocks};
+pub use architecture::{Architecture, NamedLayer};
+pub use layers::{Conv2d, Layer};
+pub use net::{Kernels, Net};
 pub use state_dict::StateDict;
 pub(crate) use summary::{receptive_fields, table};

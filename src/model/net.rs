@@ -1,57 +1,23 @@
-//! The net: the original's class `Net`, layer by layer and name by name.
-//!
-//! [`blocks`] is the architecture. Everything that needs it reads it there: the net below, `summary`, the weights
-//! formats that contain layers.
+//! A net: its layers with their weights, ready to run.
 
-use super::fused;
-use super::layers::Layer;
+use super::architecture::Architecture;
+use super::fused::{self, Layout, Unit};
+use super::modules::Module;
 use super::state_dict::{Entry, StateDict};
+use super::step::Step;
 use crate::libtorch::generator;
 use crate::shape::CLASSES;
 use anyhow::{Result, ensure};
 use std::fmt::{self, Display};
-use tch::nn::{self, ModuleT, SequentialT};
 use tch::{Device, Kind, Tensor};
-
-/// A named member of `Net`: an `nn.Sequential` of layers, except `pool1`, which is a bare layer in the original.
-#[derive(Clone, Debug)]
-pub struct Block {
-    /// The member's name, such as `convblock1`.
-    pub name: &'static str,
-    /// Its layers; a state_dict key is `name.index.parameter`.
-    pub layers: Vec<Layer>,
-}
-
-/// The blocks in the order of `Net.forward`, with `dropout` after each BatchNorm except the last (the original: 0.05).
-///
-/// The number after each block is the width and height of its output for 28x28 images.
-pub fn blocks(dropout: f64) -> Vec<Block> {
-    use Layer::{AvgPool2d, BatchNorm2d, Dropout, MaxPool2d, ReLU};
-    let conv = |inputs, outputs, kernel| Layer::Conv2d { inputs, outputs, kernel, padding: 0 };
-    let padded = |inputs, outputs, kernel| Layer::Conv2d { inputs, outputs, kernel, padding: 1 };
-    let norm = |channels| BatchNorm2d { channels };
-    let drop = Dropout { p: dropout };
-    let block = |name, layers: &[Layer]| Block { name, layers: layers.to_vec() };
-    vec![
-        block("convblock1", &[conv(1, 16, 3), ReLU, norm(16), drop]), // 26
-        block("convblock2", &[conv(16, 32, 3), ReLU, norm(32), drop]), // 24
-        block("convblock3", &[conv(32, 10, 1)]),                      // 24
-        block("pool1", &[MaxPool2d { kernel: 2 }]),                   // 12
-        block("convblock4", &[conv(10, 16, 3), ReLU, norm(16), drop]), // 10
-        block("convblock5", &[conv(16, 12, 3), ReLU, norm(12), drop]), //  8
-        block("convblock6", &[conv(12, 12, 3), ReLU, norm(12), drop]), //  6
-        block("convblock7", &[padded(12, 14, 3), ReLU, norm(14)]),    //  6
-        block("gap", &[AvgPool2d { kernel: 6 }]),                     //  1
-        block("convblock8", &[conv(14, 10, 1)]),                      //  1
-    ]
-}
 
 /// What computes the layers. Names and weights are the same for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernels {
     /// libtorch's, layer by layer: the same bits as PyTorch.
     Torch,
-    /// This program's, one operation per block. On the CPU only; on a GPU this is [`Kernels::Torch`].
+    /// This program's, several layers in one operation, wherever a part of the net fits them, and libtorch's for the rest.
+    /// On the CPU only; on a GPU this is [`Kernels::Torch`].
     Fused,
 }
 
@@ -71,24 +37,23 @@ impl Display for Kernels {
     }
 }
 
-/// The original's `Net`: maps images [N, 1, 28, 28] to log-probabilities [N, 10].
+/// A net: maps images [N, 1, 28, 28] to log-probabilities [N, 10].
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
-/// use tch_mnist::{Kernels, Net};
+/// use tch_mnist::{Architecture, Kernels, Net};
 ///
 /// tch::manual_seed(1);
-/// let net = Net::new(Device::Cpu, 0.05, Kernels::Torch);
+/// let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch);
 /// assert_eq!(net.parameters().map(|(_, tensor)| tensor.numel()).sum::<usize>(), 11_392);
 /// let images = Tensor::zeros([2, 1, 28, 28], (Kind::Float, Device::Cpu));
 /// assert_eq!(net.forward_t(&images, false).size(), [2, 10]);
 /// ```
 pub struct Net {
     device: Device,
-    dropout: f64,
+    architecture: Architecture,
     kernels: Kernels,
-    /// The blocks of [`blocks`] as tch builds them.
-    sequentials: Vec<SequentialT>,
+    steps: Vec<Step>,
     /// The tensors of the state_dict, in its order.
     entries: Vec<Entry>,
 }
@@ -96,23 +61,25 @@ pub struct Net {
 impl Net {
     /// Builds the net on `device`, its weights drawn from libtorch's default generator as PyTorch's constructors draw
     /// them: `tch::manual_seed(seed)` before it gives the weights of `torch.manual_seed(seed); Net()`.
-    pub fn new(device: Device, dropout: f64, kernels: Kernels) -> Net {
-        let fuse = kernels.fuse_on(device);
-        let store = nn::VarStore::new(Device::Cpu);
+    pub fn new(device: Device, architecture: &Architecture, kernels: Kernels) -> Net {
+        let layers = architecture.layers();
+        let modules: Vec<Module> = layers.iter().map(|named| Module::new(named.layer, device)).collect();
         let mut entries = Vec::new();
-        let mut sequentials = Vec::new();
-        let mut previous = Vec::new();
-        for block in blocks(dropout) {
-            let first = entries.len();
-            let mut sequential = nn::seq_t();
-            for (index, layer) in block.layers.iter().enumerate() {
-                let path = store.root() / block.name / index;
-                sequential = layer.build(sequential, &path, device, &mut entries);
+        for (named, module) in layers.iter().zip(&modules) {
+            for (name, tensor) in module.named_tensors() {
+                entries.push(Entry { key: format!("{}.{name}", named.path), tensor: tensor.shallow_clone() });
             }
-            sequentials.push(if fuse { fused::block(&block.layers, &previous, &entries[first..]) } else { sequential });
-            previous = block.layers;
         }
-        Net { device, dropout, kernels, sequentials, entries }
+        let units = match kernels.fuse_on(device) {
+            true => fused::units(layers),
+            false => (0..layers.len()).map(Unit::layer).collect(),
+        };
+        let mut steps: Vec<Step> = Vec::new();
+        for unit in units {
+            let input = steps.last().map_or(Layout::Torch, Step::output);
+            steps.push(Step::new(&unit, input, layers, &modules[unit.layers.clone()]));
+        }
+        Net { device, architecture: architecture.clone(), kernels, steps, entries }
     }
 
     /// The device of its tensors.
@@ -120,10 +87,20 @@ impl Net {
         self.device
     }
 
+    /// Its layers.
+    pub(crate) fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// How many of its layers run on the fused kernels.
+    pub(crate) fn fused_layers(&self) -> usize {
+        self.steps.iter().map(Step::fused_layers).sum()
+    }
+
     /// Another net with the same weights. It draws no random numbers.
     pub(crate) fn copy(&self) -> Result<Net> {
         let state = generator::state(Device::Cpu)?;
-        let copy = Net::new(self.device, self.dropout, self.kernels);
+        let copy = Net::new(self.device, &self.architecture, self.kernels);
         generator::set_state(Device::Cpu, &state)?;
         copy.load_state_dict(&self.state_dict())?;
         Ok(copy)
@@ -132,45 +109,32 @@ impl Net {
     /// The log-probabilities [N, 10] of normalised images [N, 1, 28, 28]. `train` switches BatchNorm and dropout, as
     /// `net.train()` and `net.eval()` do.
     pub fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
-        let logits = self.sequentials.iter().fold(images.shallow_clone(), |x, block| block.forward_t(&x, train));
-        log_softmax(&logits)
+        let output = self.steps.iter().fold(images.shallow_clone(), |x, step| step.forward_t(&x, train));
+        let layout = self.steps.last().map_or(Layout::Torch, Step::output);
+        self.log_softmax(&fused::unpacked(&output, layout, train))
     }
 
-    /// The output [N, C, H, W] of each block in evaluation mode, by its name. On the fused kernels a pool is part of the 1x1
-    /// convolution next to it.
-    pub(crate) fn forward_blocks(&self, images: &Tensor) -> Vec<(&'static str, Tensor)> {
-        let (mut x, mut channels, mut outputs) = (images.shallow_clone(), 1, Vec::new());
-        for (block, sequential) in blocks(self.dropout).iter().zip(&self.sequentials) {
-            x = sequential.forward_t(&x, false);
-            if let Some(Layer::Conv2d { outputs, .. }) = block.layers.first() {
-                channels = *outputs;
-            }
-            let output =
-                if self.kernels.fuse_on(self.device) { fused::unpacked(&x, channels) } else { x.shallow_clone() };
-            outputs.push((block.name, output));
+    /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of layers that
+    /// it went through. On libtorch's kernels a unit is one layer.
+    pub(crate) fn forward_units(&self, images: &Tensor) -> Vec<(usize, Tensor)> {
+        let mut x = images.shallow_clone();
+        let mut outputs = Vec::new();
+        for step in &self.steps {
+            x = step.forward_t(&x, false);
+            outputs.push((step.end(), fused::unpacked(&x, step.output(), false)));
         }
         outputs
     }
 
-    /// The log-probabilities [N, 10] that follow from the outputs of [`Net::forward_blocks`].
-    pub(crate) fn log_probabilities(&self, outputs: &[(&'static str, Tensor)]) -> Tensor {
-        log_softmax(&outputs[outputs.len() - 1].1)
+    /// The log-probabilities [N, 10] that follow from the outputs of [`Net::forward_units`].
+    pub(crate) fn log_probabilities(&self, outputs: &[(usize, Tensor)]) -> Tensor {
+        self.log_softmax(&outputs[outputs.len() - 1].1)
     }
 
-    /// The output of each layer of [`blocks`] for `images`, in order.
-    pub(super) fn forward_all(&self, images: &Tensor) -> Vec<Tensor> {
-        let mut outputs = vec![images.shallow_clone()];
-        for block in &self.sequentials {
-            outputs.extend(block.forward_all_t(&outputs[outputs.len() - 1], false, None));
-        }
-        outputs.split_off(1)
-    }
-
-    /// The number of parameters of the layer with this index in the block.
-    pub(super) fn parameters_of(&self, block: &Block, index: usize) -> i64 {
-        let prefix = format!("{}.{index}.", block.name);
-        let own = self.parameters().filter(|(key, _)| key.starts_with(&prefix));
-        own.map(|(_, tensor)| tensor.numel() as i64).sum()
+    /// The end of `Net.forward`: `x.view(-1, 10)` and `F.log_softmax(x, dim=-1)`, unless the net has a layer for it.
+    fn log_softmax(&self, x: &Tensor) -> Tensor {
+        let logits = x.reshape([-1, CLASSES as i64]);
+        if self.architecture.ends_in_log_softmax() { logits } else { logits.log_softmax(-1, Kind::Float) }
     }
 
     /// The trainable tensors and their keys, in the order of PyTorch's `parameters()`.
@@ -198,7 +162,7 @@ impl Net {
         Ok(bool::try_from(Tensor::f_stack(&finite.collect::<Result<Vec<_>>>()?, 0)?.f_all()?)?)
     }
 
-    /// Parameters and buffers as PyTorch's `state_dict()`: 38 keys in its order. The tensors share this net's memory.
+    /// Parameters and buffers as PyTorch's `state_dict()`, in its order. The tensors share this net's memory.
     pub fn state_dict(&self) -> StateDict {
         let named = |entry: &Entry| (entry.key.clone(), entry.tensor.detach());
         StateDict(self.entries.iter().map(named).collect())
@@ -227,37 +191,5 @@ impl Net {
             }
             Ok(())
         })
-    }
-}
-
-/// The end of `Net.forward`: log-probabilities [N, 10] of logits [N, 10, 1, 1].
-fn log_softmax(logits: &Tensor) -> Tensor {
-    logits.view([-1, CLASSES as i64]).log_softmax(-1, Kind::Float)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_outputs_of_the_blocks_are_the_same_on_both_kernels() {
-        tch::manual_seed(3);
-        let torch = Net::new(Device::Cpu, 0.0, Kernels::Torch);
-        let fused = Net::new(Device::Cpu, 0.0, Kernels::Fused);
-        fused.load_state_dict(&torch.state_dict()).unwrap();
-        let images = Tensor::randn([5, 1, 28, 28], (Kind::Float, Device::Cpu));
-        let _no_grad = tch::no_grad_guard();
-        let (torch_outputs, fused_outputs) = (torch.forward_blocks(&images), fused.forward_blocks(&images));
-        for ((name, one), (_, other)) in torch_outputs.iter().zip(&fused_outputs) {
-            // The fused pools are part of their neighbours.
-            if one.size() == other.size() {
-                assert!(one.allclose(other, 1e-4, 1e-4, false), "{name}");
-            } else {
-                assert!(["convblock3", "gap", "convblock8"].contains(name), "{name}: {:?}", other.size());
-            }
-        }
-        let logs = [torch.log_probabilities(&torch_outputs), fused.log_probabilities(&fused_outputs)];
-        assert!(logs[0].equal(&torch.forward_t(&images, false)));
-        assert!(logs[1].equal(&fused.forward_t(&images, false)));
     }
 }

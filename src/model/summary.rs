@@ -1,48 +1,39 @@
 //! The table of `torchsummary.summary(model, input_size=(1, 28, 28))`, and each block's receptive field.
 
-use super::net::{Net, blocks};
+use super::architecture::Architecture;
+use super::layers::Layer;
 use crate::shape::SIDE;
-use tch::{Kind, Tensor};
 
 /// Bytes of a float32.
 const FLOAT: f64 = 4.0;
 /// torchsummary's MB.
 const MB: f64 = 1024.0 * 1024.0;
 
-/// The table for `net`, which must compute on libtorch's kernels, as its layers are run one by one: a row per layer with
-/// its output shape and parameters, the totals, the sizes in memory.
-pub(crate) fn table(net: &Net) -> String {
-    let image = image(net);
-    let outputs = tch::no_grad(|| net.forward_all(&image));
+/// The table for the net: a row per layer with its output shape and parameters, the totals, the sizes in memory.
+pub(crate) fn table(architecture: &Architecture) -> String {
     let heavy = "=".repeat(64);
     let light = "-".repeat(64);
     let mut lines =
         vec![light.clone(), format!("{:>20}  {:>25} {:>15}", "Layer (type)", "Output Shape", "Param #"), heavy.clone()];
-    let mut activations = 0;
-    let mut parameters = 0;
-    let mut number = 0;
-    for block in blocks(0.0) {
-        for (index, layer) in block.layers.iter().enumerate() {
-            let (output, own) = (&outputs[number], net.parameters_of(&block, index));
-            number += 1;
-            let shape = output.size();
-            let shape = format!("[-1, {}, {}, {}]", shape[1], shape[2], shape[3]);
-            let name = format!("{}-{number}", layer.class());
-            lines.push(format!("{name:>20}  {shape:>25} {:>15}", thousands(own)));
-            activations += output.numel() as i64;
-            parameters += own;
-        }
+    let (mut activations, mut parameters) = (0, 0);
+    for (number, named) in (1..).zip(architecture.layers()) {
+        let own = named.layer.parameters();
+        let shape: Vec<String> = named.output.iter().map(ToString::to_string).collect();
+        let shape = format!("[-1, {}]", shape.join(", "));
+        let name = format!("{}-{number}", named.layer.class());
+        lines.push(format!("{name:>20}  {shape:>25} {:>15}", thousands(own)));
+        activations += named.output.iter().product::<i64>();
+        parameters += own;
     }
-    let trainable: i64 = net.parameters().map(|(_, tensor)| tensor.numel() as i64).sum();
-    let input_mb = image.numel() as f64 * FLOAT / MB;
+    let input_mb = (SIDE * SIDE) as f64 * FLOAT / MB;
     // torchsummary counts every output twice: once forward, once for its gradient.
     let activations_mb = 2.0 * activations as f64 * FLOAT / MB;
     let parameters_mb = parameters as f64 * FLOAT / MB;
     lines.extend([
         heavy,
         format!("Total params: {}", thousands(parameters)),
-        format!("Trainable params: {}", thousands(trainable)),
-        format!("Non-trainable params: {}", thousands(parameters - trainable)),
+        format!("Trainable params: {}", thousands(parameters)),
+        "Non-trainable params: 0".to_string(),
         light.clone(),
         format!("Input size (MB): {input_mb:.2}"),
         format!("Forward/backward pass size (MB): {activations_mb:.2}"),
@@ -53,29 +44,41 @@ pub(crate) fn table(net: &Net) -> String {
     lines.join("\n")
 }
 
-/// A row per block: its name, its output's width and height, and its receptive field, the width of the part of the image
-/// that one number of its output depends on.
-pub(crate) fn receptive_fields(net: &Net) -> String {
-    let outputs = tch::no_grad(|| net.forward_all(&image(net)));
-    let mut lines = vec![format!("{:>20}  {:>12} {:>16}", "Block", "Output size", "Receptive field")];
-    // The distance in the image between two neighbours of the output so far, and the width that one of them sees.
-    let (mut jump, mut field) = (1, 1);
-    let mut layers = 0;
-    for block in blocks(0.0) {
-        for layer in &block.layers {
-            let (width, step) = layer.window();
-            field += (width - 1) * jump;
-            jump *= step;
+/// A row per member of the net: its name, the size of its output, and its receptive field, the part of the image that one
+/// number of its output depends on. A size is one number if height and width are equal.
+pub(crate) fn receptive_fields(architecture: &Architecture) -> String {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    let side = SIDE as i64;
+    let mut input = vec![1, side, side];
+    // The distance in the image between two neighbours of the output so far, and the size of what one of them sees.
+    let (mut jump, mut field) = ([1, 1], [1, 1]);
+    for named in architecture.layers() {
+        if let Some((span, step)) = named.layer.window(&input) {
+            for axis in [0, 1] {
+                field[axis] += (span[axis] - 1) * jump[axis];
+                jump[axis] *= step[axis];
+            }
         }
-        layers += block.layers.len();
-        let side = outputs[layers - 1].size()[2];
-        lines.push(format!("{:>20}  {side:>12} {field:>16}", block.name));
+        if matches!(named.layer, Layer::Linear { .. }) {
+            field = [side, side];
+        }
+        let output = match named.output[..] {
+            [_, height, width] => [height, width],
+            _ => [1, 1],
+        };
+        let columns = format!("{:>12} {:>16}", size(output), size(field));
+        rows.pop_if(|(member, _)| *member == named.member());
+        rows.push((named.member(), columns));
+        input.clone_from(&named.output);
     }
+    let mut lines = vec![format!("{:>20}  {:>12} {:>16}", "Block", "Output size", "Receptive field")];
+    lines.extend(rows.into_iter().map(|(member, columns)| format!("{member:>20}  {columns}")));
     lines.join("\n")
 }
 
-fn image(net: &Net) -> Tensor {
-    Tensor::zeros([1, 1, SIDE as i64, SIDE as i64], (Kind::Float, net.device()))
+/// `6` for [6, 6], `6x4` for [6, 4].
+fn size([height, width]: [i64; 2]) -> String {
+    if height == width { height.to_string() } else { format!("{height}x{width}") }
 }
 
 /// `11392` as `11,392`.
@@ -94,12 +97,10 @@ fn thousands(number: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kernels;
-    use tch::Device;
 
     #[test]
     fn receptive_fields_follow_the_usual_recurrence() {
-        let text = receptive_fields(&Net::new(Device::Cpu, 0.0, Kernels::Torch));
+        let text = receptive_fields(&Architecture::original(0.0));
         let fields: Vec<&str> = text.lines().skip(1).map(|line| line.split_whitespace().last().unwrap()).collect();
         assert_eq!(fields, ["3", "5", "5", "6", "10", "14", "18", "22", "32", "32"]);
     }

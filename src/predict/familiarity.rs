@@ -2,21 +2,25 @@
 //!
 //! The highest probability does not tell: a letter A is a 4 with 99.9 %. The score here is the squared Mahalanobis distance of
 //! the net's features to the nearest class, with one covariance for all classes (Lee et al. 2018,
-//! <https://arxiv.org/abs/1807.03888>). The features are the mean and the standard deviation of each channel after two blocks,
-//! and the channel means that the last layer gets. `docs/digits.md` has what was measured.
+//! <https://arxiv.org/abs/1807.03888>). The features are the mean and the standard deviation of each channel after two stages of
+//! the net, and the channel means that the last layer gets. `docs/digits.md` has what was measured.
 
 use crate::data::Split;
-use crate::model::Net;
+use crate::model::{Architecture, Net};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// The blocks whose channels count by mean and deviation, and the one whose channels count by mean alone. Earlier blocks would
-/// mark other people's handwriting too.
-const BLOCKS: [&str; 2] = ["convblock4", "convblock6"];
-const LAST: &str = "convblock7";
+/// The stages whose channels count by mean and deviation, and the one whose channels count by mean alone, from the end of the
+/// net; its last stage are the logits. In the original they are convblock4, 6 and 7. Earlier stages would mark other people's
+/// handwriting too.
+const STAGES: [usize; 2] = [5, 3];
+const LAST: usize = 2;
+
+/// A net whose stages have more features than this is judged by fewer stages, or not at all.
+const MOST_FEATURES: i64 = 256;
 
 /// Training images that are looked at, at most, evenly over the file: it may be sorted by class.
 const IMAGES: i64 = 30_000;
@@ -56,10 +60,10 @@ struct Matrix {
 }
 
 impl Familiarity {
-    /// Measures it on the images of `train`; `None` if they are too few.
+    /// Measures it on the images of `train`; `None` if they are too few or the net has too many features.
     pub(crate) fn measure(net: &Net, train: &Split) -> Result<Option<Familiarity>> {
         let count = train.len().min(IMAGES);
-        if count < FEWEST {
+        if count < FEWEST || places(net.architecture()).is_empty() {
             return Ok(None);
         }
         let spread = (0..count).map(|k| (k, k * train.len() / count));
@@ -102,9 +106,9 @@ impl Familiarity {
         Ok(Vec::try_from(self.scores_of(&features_of(net, split, &all)?)?)?)
     }
 
-    /// Whether each of the images with these outputs of the net's blocks looks like none of the classes.
-    pub(super) fn unsure(&self, outputs: &[(&'static str, Tensor)]) -> Result<Vec<bool>> {
-        let scores = Vec::<f64>::try_from(self.scores_of(&features(outputs)?)?)?;
+    /// Whether each of the images with these outputs of the units of `net` looks like none of the classes.
+    pub(super) fn unsure(&self, net: &Architecture, outputs: &[(usize, Tensor)]) -> Result<Vec<bool>> {
+        let scores = Vec::<f64>::try_from(self.scores_of(&features(net, outputs)?)?)?;
         Ok(scores.into_iter().map(|score| score > self.threshold).collect())
     }
 
@@ -165,21 +169,40 @@ impl Matrix {
 fn features_of(net: &Net, split: &Split, indices: &Tensor) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let indices = indices.f_to_device(split.labels.device())?.f_split(BATCH, 0)?;
-    let batches = indices.iter().map(|indices| features(&net.forward_blocks(&split.batch(indices)?.0)));
+    let architecture = net.architecture();
+    let batches = indices.iter().map(|indices| features(architecture, &net.forward_units(&split.batch(indices)?.0)));
     Ok(Tensor::f_cat(&batches.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// The features [N, F] of images with these outputs of the net's blocks, double on the CPU.
-fn features(outputs: &[(&'static str, Tensor)]) -> Result<Tensor> {
-    let output = |name: &str| outputs.iter().find(|(block, _)| *block == name).map(|(_, output)| output);
-    let mut parts = Vec::new();
-    for name in BLOCKS {
-        let output = output(name).context("the net has this block")?;
-        parts.push(output.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?);
-        parts.push(output.f_std_dim([2i64, 3].as_slice(), true, false)?);
+/// Where the features of a net are read: the number of layers before each place, and whether deviations count.
+fn places(net: &Architecture) -> Vec<(usize, bool)> {
+    let stages = net.stages();
+    let end = |from_end: usize| stages.len().checked_sub(from_end).map(|index| stages[index]);
+    let is_image = |end: usize| net.layers()[end - 1].output.len() == 3;
+    let with_deviations = STAGES.into_iter().filter_map(end).map(|end| (end, is_image(end)));
+    let mut places: Vec<_> = with_deviations.chain(end(LAST).map(|end| (end, false))).collect();
+    let size = |(end, deviations): &(usize, bool)| net.layers()[end - 1].output[0] * if *deviations { 2 } else { 1 };
+    while places.iter().map(size).sum::<i64>() > MOST_FEATURES {
+        places.remove(0);
     }
-    let last = output(LAST).context("the net has this block")?;
-    parts.push(last.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?);
+    places
+}
+
+/// The features [N, F] of images with these outputs of the units of `net`, double on the CPU.
+fn features(net: &Architecture, outputs: &[(usize, Tensor)]) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    for (end, deviations) in places(net) {
+        let (_, output) = outputs.iter().find(|(done, _)| *done == end).context("a stage ends with a unit")?;
+        if output.dim() == 2 {
+            parts.push(output.shallow_clone());
+            continue;
+        }
+        parts.push(output.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?);
+        if deviations {
+            parts.push(output.f_std_dim([2i64, 3].as_slice(), true, false)?);
+        }
+    }
+    ensure!(!parts.is_empty(), "what the weights file says about familiar images is for another net");
     Ok(Tensor::f_cat(&parts, 1)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?)
 }
 

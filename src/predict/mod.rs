@@ -67,9 +67,9 @@ pub(crate) struct Prediction {
     pub(crate) unsure: Option<bool>,
 }
 
-/// The outputs of one block for one image, each from 0 for the lowest to 255 for the highest.
+/// The outputs of one member of the net for one image, each from 0 for the lowest to 255 for the highest.
 pub(crate) struct Maps {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) channels: i64,
     pub(crate) height: i64,
     pub(crate) width: i64,
@@ -84,19 +84,28 @@ impl Predictor {
             return Ok(Vec::new());
         }
         let _no_grad = tch::no_grad_guard();
-        let outputs = self.net.forward_blocks(&images(digits)?.f_to_device(self.device)?);
-        let unsure = self.knowledge.familiarity.as_ref().map(|it| it.unsure(&outputs)).transpose()?;
+        let outputs = self.net.forward_units(&images(digits)?.f_to_device(self.device)?);
+        let familiarity = self.knowledge.familiarity.as_ref();
+        let unsure = familiarity.map(|it| it.unsure(self.net.architecture(), &outputs)).transpose()?;
         let output = self.net.log_probabilities(&outputs).f_exp()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let numbers = Vec::<f64>::try_from(output.f_reshape([-1])?)?;
         let rows = numbers.chunks(numbers.len() / digits.len()).enumerate();
         rows.map(|(k, row)| Prediction::of(row, unsure.as_ref().map(|unsure| unsure[k]))).collect()
     }
 
-    /// The outputs of each block for `digit`.
+    /// The outputs of each member of the net for `digit`. If several members are computed in one go, they have the output of the
+    /// last one.
     pub(crate) fn maps(&self, digit: &Digit) -> Result<Vec<Maps>> {
         let _no_grad = tch::no_grad_guard();
-        let outputs = self.net.forward_blocks(&images(&[*digit])?.f_to_device(self.device)?);
-        outputs.into_iter().map(|(name, output)| Maps::of(name, &output)).collect()
+        let outputs = self.net.forward_units(&images(&[*digit])?.f_to_device(self.device)?);
+        let layers = self.net.architecture().layers();
+        let mut maps = Vec::new();
+        for members in layers.iter().zip(1..).collect::<Vec<_>>().chunk_by(|(a, _), (b, _)| a.member() == b.member()) {
+            let (named, end) = members[members.len() - 1];
+            let (_, output) = outputs.iter().find(|(done, _)| *done >= end).context("every layer has an output")?;
+            maps.push(Maps::of(named.member(), output)?);
+        }
+        Ok(maps)
     }
 }
 
@@ -124,8 +133,8 @@ impl Prediction {
 }
 
 impl Maps {
-    /// Of a block's output [1, C, H, W], or [1, C].
-    fn of(name: &'static str, output: &Tensor) -> Result<Maps> {
+    /// Of an output [1, C, H, W] or [1, features].
+    fn of(name: &str, output: &Tensor) -> Result<Maps> {
         let (channels, height, width) = match output.size()[..] {
             [_, channels, height, width] => (channels, height, width),
             [_, channels] => (channels, 1, 1),
@@ -136,6 +145,6 @@ impl Maps {
         let bytes =
             output.f_sub(&low)?.f_mul_scalar(255.0 / range)?.f_round()?.f_clamp(0, 255)?.f_to_kind(Kind::Uint8)?;
         let bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
-        Ok(Maps { name, channels, height, width, bytes })
+        Ok(Maps { name: name.to_string(), channels, height, width, bytes })
     }
 }

@@ -145,7 +145,7 @@ struct Details<'a> {
 
 #[derive(Serialize)]
 struct Layer {
-    name: &'static str,
+    name: String,
     channels: i64,
     height: i64,
     width: i64,

@@ -20,7 +20,7 @@ pub(crate) use metrics::{DONE, Done, EPOCH, Status, best, line};
 use crate::data::Part;
 use crate::error::UsageError;
 use crate::files::{folder_of, write_atomically};
-use crate::model::Net;
+use crate::model::{Architecture, Net};
 use crate::predict::Knowledge;
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, EpochRecord, StepRecord};
@@ -189,8 +189,7 @@ impl RunFolder {
             metadata.insert("correct".into(), measured.correct.to_string());
         }
         for ending in WEIGHTS {
-            let dropout = settings.training.net.dropout;
-            weights::write(&self.weights(ending), &net.state_dict(), dropout, &metadata)?;
+            weights::write(&self.weights(ending), &net.state_dict(), net.architecture(), &metadata)?;
         }
         Ok(())
     }
@@ -247,14 +246,20 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Loads the weights that the run ended with, or those of its last checkpoint if it has not ended.
-    pub(crate) fn load_weights(&self, net: &Net) -> Result<()> {
+    /// The net with the weights that the run ended with, or those of its last checkpoint if it has not ended. `draw` makes a net
+    /// of an architecture.
+    pub(crate) fn net(&self, draw: impl Fn(&Architecture) -> Net) -> Result<Net> {
         let model = self.folder.weights(WEIGHTS_TO_READ);
         // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.
-        match self.done.as_ref().is_some_and(|done| done.status.is_finished()) && model.exists() {
-            true => weights::load(&model, None, net),
-            false => Checkpoint::read(&self.folder.checkpoint())?.load(net),
+        if self.done.as_ref().is_some_and(|done| done.status.is_finished()) && model.exists() {
+            let net = draw(&weights::architecture(&model, None, self.settings.training.net.dropout)?);
+            weights::load(&model, None, &net)?;
+            return Ok(net);
         }
+        let checkpoint = Checkpoint::read(&self.folder.checkpoint())?;
+        let net = draw(&checkpoint.architecture()?);
+        checkpoint.load(&net)?;
+        Ok(net)
     }
 
     /// What the epochs were measured on: the test set, or the images that were held out.

@@ -10,6 +10,7 @@
 mod augmentation;
 mod compute;
 mod data;
+mod net;
 mod optimizer;
 mod ranges;
 mod recipe;
@@ -20,12 +21,13 @@ mod training;
 pub(crate) use augmentation::AugmentationSettings;
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
 pub(crate) use data::{DataSettings, Source, TestImages};
+pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::OptimizerSettings;
 pub(crate) use ranges::within;
 pub(crate) use recipe::Recipe;
 pub(crate) use run::RunSettings;
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
-pub(crate) use training::{Batches, NetSettings, TrainingSettings};
+pub(crate) use training::{Batches, TrainingSettings};
 
 use crate::error::{UsageError, usage_sentence};
 use anyhow::{Context, Result, anyhow, bail, ensure};

@@ -44,12 +44,14 @@ ema_decay = 0.99
 ";
 
 impl Recipe {
-    /// Its settings. Every recipe sets everything that shapes the training, except the seed: what it does not mention is the
-    /// original's.
+    /// Its settings. Every recipe sets everything that shapes the training, except the net and the seed: what it does not
+    /// mention is the original's.
     pub(crate) fn settings(self) -> Layer {
         let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
         let mut table = table_of(&training);
-        table.remove("seed");
+        for key in ["seed", "net", "net_values"] {
+            table.remove(key);
+        }
         table.extend(table_of(&optimizer).into_iter().chain(table_of(&schedule)).chain(table_of(&augmentation)));
         for text in match self {
             Recipe::Original => &[][..],

@@ -1,7 +1,7 @@
 //! The training itself: how long, on how many images at a time, towards which loss, from which weights.
 
-use super::Role;
 use super::ranges::within;
+use super::{NetSettings, Role};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -45,12 +45,4 @@ pub struct Batches {
     /// Images per batch, in training and in the test
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = within("a whole number", 1..=MOST))]
     pub batch_size: i64,
-}
-
-/// The part of the net that is not fixed.
-#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
-pub struct NetSettings {
-    /// The share of activations that the dropout layers zero in training
-    #[arg(long, value_name = "X", default_value_t = 0.05, value_parser = within("a share", 0.0..1.0))]
-    pub dropout: f64,
 }

@@ -64,12 +64,12 @@ impl Average {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kernels;
+    use crate::model::{Architecture, Kernels};
     use tch::Device;
 
     #[test]
     fn an_average_is_the_sum_that_its_definition_makes() {
-        let net = Net::new(Device::Cpu, 0.0, Kernels::Torch);
+        let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
         let mut average = Average::of(&net, 0.5).unwrap();
         let (name, weight) = net.state_dict().0.swap_remove(0);
         let (running, tracked) = (net.state_dict().0[3].1.shallow_clone(), net.state_dict().0[5].1.shallow_clone());
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_average_begins_as_the_net() {
-        let net = Net::new(Device::Cpu, 0.0, Kernels::Torch);
+        let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
         for ((name, one), (_, other)) in
             net.state_dict().0.into_iter().zip(Average::of(&net, 0.5).unwrap().net().state_dict().0)
         {

@@ -4,7 +4,7 @@ use super::events::{EpochRecord, History, StepRecord};
 use super::state::{Position, Snapshot, State};
 use crate::data::Data;
 use crate::files::write_atomically;
-use crate::model::{Net, StateDict};
+use crate::model::{Architecture, Net, StateDict};
 use crate::settings::Settings;
 use crate::weights::safetensors;
 use anyhow::{Context, Result, bail, ensure};
@@ -14,7 +14,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 /// The format of the file. It rises when the content changes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// The key in the file's metadata of the [`Header`] as JSON.
 const HEADER: &str = "tch-mnist-checkpoint";
@@ -34,6 +34,8 @@ struct Header {
     format: u32,
     /// The settings of the run. The schedule follows from them and the position.
     config: Settings,
+    /// The layers, in the text of a net file: the one that the settings name may have changed.
+    net: String,
     /// The SHA-256 of the four data files.
     checksums: BTreeMap<String, String>,
     position: Position,
@@ -57,6 +59,7 @@ impl Checkpoint {
         let header = Header {
             format: FORMAT,
             config: settings.clone(),
+            net: state.net.architecture().to_string(),
             checksums: data.checksums.clone(),
             position: state.position.clone(),
             epochs: history.epochs.clone(),
@@ -97,6 +100,11 @@ impl Checkpoint {
     /// The settings of the run.
     pub(crate) fn settings(&self) -> &Settings {
         &self.header.config
+    }
+
+    /// The net of the run.
+    pub(crate) fn architecture(&self) -> Result<Architecture> {
+        Architecture::parse(&self.header.net, &BTreeMap::new()).context("the checkpoint's net is damaged")
     }
 
     /// Makes `state` what it was, libtorch's generators included; returns the epochs and steps so far.

@@ -27,7 +27,7 @@ const READ_LOSS_EVERY: Duration = Duration::from_millis(200);
 /// let settings = Settings::from_flags(["--epochs=1"])?;
 /// let data = Data::load("data".as_ref(), Dataset::Mnist, Device::Cpu, 0, 0)?;
 /// tch::manual_seed(settings.training.seed);
-/// let net = Net::new(Device::Cpu, settings.training.net.dropout, Kernels::Fused);
+/// let net = Net::new(Device::Cpu, &settings.training.net.architecture()?, Kernels::Fused);
 /// let mut run = Run::new(&settings, &data, net)?;
 /// let mut nobody: Vec<&mut dyn Observer> = Vec::new();
 /// run.train("checkpoint.safetensors".as_ref(), &mut nobody, &|| false)?;

@@ -210,7 +210,7 @@ fn update(state: &mut State, loss: &Tensor, correct: &Tensor, lr: f64) -> Result
 mod tests {
     use super::*;
     use crate::data::{Data, Dataset};
-    use crate::model::Kernels;
+    use crate::model::{Architecture, Kernels};
 
     fn load() -> Data {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
@@ -223,7 +223,7 @@ mod tests {
 
     /// Without dropout, so that nothing depends on a generator that tests share.
     fn state(settings: &Settings) -> State {
-        State::new(Net::new(Device::Cpu, 0.0, Kernels::Torch), settings, 3).unwrap()
+        State::new(Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch), settings, 3).unwrap()
     }
 
     fn batch(number: i64) -> Tensor {

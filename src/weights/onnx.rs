@@ -85,8 +85,8 @@ fn graph(weights: &Weights) -> Result<Graph> {
         last = nodes.last().map_or(last, |node: &Node| node.name.clone());
         shape = &layer.output;
     }
+    nodes.push(Node::new(FLATTEN, "Flatten", &[&last], vec![Attribute::int("axis", 1)]));
     if !weights.architecture.ends_in_log_softmax() {
-        nodes.push(Node::new(FLATTEN, "Flatten", &[&last], vec![Attribute::int("axis", 1)]));
         nodes.push(Node::new(LOG_SOFTMAX, "LogSoftmax", &[FLATTEN], vec![Attribute::int("axis", -1)]));
     }
     if let Some(node) = nodes.last_mut() {

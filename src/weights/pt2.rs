@@ -387,9 +387,9 @@ fn program(weights: &Weights) -> Result<Value> {
     for layer in weights.architecture.layers() {
         program.layer(layer)?;
     }
+    let classes = CLASSES as i64;
+    program.add("view.default", VIEW, "self", vec![("size", ints([-1, classes]))], &[classes])?;
     if !weights.architecture.ends_in_log_softmax() {
-        let classes = CLASSES as i64;
-        program.add("view.default", VIEW, "self", vec![("size", ints([-1, classes]))], &[classes])?;
         program.add("log_softmax.int", LOG_SOFTMAX, "self", vec![("dim", int(-1))], &[classes])?;
     }
 

@@ -51,10 +51,8 @@ fn module_file(weights: &Weights) -> Result<Vec<u8>> {
     let architecture = &weights.architecture;
     let mut modules = vec![module(None, "", "Net", String::new())];
     let mut body = call_all(&add_children(&mut modules, 0, architecture.layers(), 0, &weights.state_dict));
-    body += &match architecture.ends_in_log_softmax() {
-        true => "    return x\n".into(),
-        false => format!("    x = x.view([-1, {CLASSES}])\n    return torch.log_softmax(x, -1)\n"),
-    };
+    body += &format!("    x = x.view([-1, {CLASSES}])\n");
+    body += if architecture.ends_in_log_softmax() { "    return x\n" } else { "    return torch.log_softmax(x, -1)\n" };
     modules[0].source = forward(&body);
     if is_original(architecture) {
         modules.push(layer_module(0, UNUSED.0, &UNUSED.1));

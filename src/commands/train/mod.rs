@@ -128,7 +128,11 @@ fn start<'a>(
     backend: &Backend,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Run<'a>> {
-    let net = session::draw_net(settings, backend);
+    let architecture = match checkpoint {
+        Some(checkpoint) => checkpoint.architecture()?,
+        None => settings.training.net.architecture()?,
+    };
+    let net = session::draw_net(settings, &architecture, backend);
     if let Some(checkpoint) = checkpoint {
         return Run::resume(settings, data, net, checkpoint);
     }

@@ -52,14 +52,14 @@ impl Optimizer for Sgd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kernels;
+    use crate::model::{Architecture, Kernels};
     use crate::settings::Settings;
     use tch::{Device, Kind};
 
     #[test]
     fn weight_decay_leaves_batch_norm_alone_if_asked_to() {
         for weight_decay_norm in [true, false] {
-            let net = Net::new(Device::Cpu, 0.0, Kernels::Torch);
+            let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
             let norm = format!("--weight-decay-norm={weight_decay_norm}");
             let settings = Settings::from_flags(["--momentum=0.9", "--weight-decay=0.5", &norm]).unwrap();
             let mut sgd = Sgd::new(&net, &settings.optimizer).unwrap();

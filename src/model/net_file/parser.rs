@@ -1,0 +1,316 @@
+//! A net file as a tree of modules, by recursive descent.
+
+use super::tokens::{Kind, Token, tokens};
+use super::value::Value;
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A member of a module.
+pub(super) struct Item<'a> {
+    name: Name<'a>,
+    pub(super) module: Module<'a>,
+}
+
+enum Name<'a> {
+    Text(&'a str),
+    /// A layer of an `nn.Sequential`.
+    Index(usize),
+    /// Equal modules, which print shows in one line: `(1-3): 3 x ReLU()`.
+    Range(usize, usize),
+}
+
+impl Item<'_> {
+    pub(super) fn names(&self) -> Box<dyn Iterator<Item = String> + '_> {
+        match self.name {
+            Name::Text(name) => Box::new(std::iter::once(name.to_string())),
+            Name::Index(index) => Box::new(std::iter::once(index.to_string())),
+            Name::Range(first, last) => Box::new((first..=last).map(|index| index.to_string())),
+        }
+    }
+}
+
+pub(super) enum Module<'a> {
+    /// An `nn.Sequential`, or a class whose members run in order.
+    Container(Vec<Item<'a>>),
+    Layer(Call<'a>),
+}
+
+/// A class and its arguments.
+pub(super) struct Call<'a> {
+    pub(super) line: usize,
+    pub(super) class: &'a str,
+    pub(super) positional: Vec<Value>,
+    pub(super) keywords: Vec<(&'a str, Value)>,
+}
+
+/// The members of the net in `text`.
+///
+/// # Errors
+///
+/// One sentence, with the line for all that has one.
+pub(super) fn members<'a>(text: &'a str, values: &BTreeMap<String, String>) -> Result<Vec<Item<'a>>> {
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, values, placeholders: BTreeSet::new() };
+    let members = parser.net()?;
+    ensure!(!members.is_empty(), "the net has no layers: write a line such as conv1: Conv2d(1, 16, 3), ReLU()");
+    parser.check_values()?;
+    Ok(members)
+}
+
+/// The placeholder that the program has a value for, whether a net uses it or not.
+const ALWAYS_GIVEN: &str = "dropout";
+
+struct Parser<'a, 'v> {
+    tokens: Vec<Token<'a>>,
+    next: usize,
+    values: &'v BTreeMap<String, String>,
+    /// The placeholders so far.
+    placeholders: BTreeSet<&'a str>,
+}
+
+impl<'a> Parser<'a, '_> {
+    /// A printed net, or a member per line.
+    fn net(&mut self) -> Result<Vec<Item<'a>>> {
+        self.skip_ends();
+        if let [Kind::Word(class), Kind::Mark('(')] = self.ahead() {
+            let line = self.line();
+            let Module::Container(items) = self.module()? else { return Err(without_name(line, class)) };
+            self.skip_ends();
+            ensure!(self.is_done(), "line {}: the net is already complete: take this away", self.line());
+            return Ok(items);
+        }
+        let mut members = Vec::new();
+        while !self.is_done() {
+            members.push(self.member()?);
+            if self.kind() != Kind::End {
+                return Err(self.unexpected("a comma or the end of the line"));
+            }
+            self.skip_ends();
+        }
+        Ok(members)
+    }
+
+    /// `name: Layer(..), Layer(..)`, or an item as print shows it.
+    fn member(&mut self) -> Result<Item<'a>> {
+        if self.is_at_item() {
+            return self.printed_item();
+        }
+        let line = self.line();
+        let name = self.word("a line such as pool1: MaxPool2d(2)")?;
+        if self.kind() == Kind::Mark('(') {
+            return Err(without_name(line, name));
+        }
+        self.expect(':')?;
+        let mut modules = vec![self.module()?];
+        while self.eat(',') {
+            modules.push(self.module()?);
+        }
+        let module = if modules.len() == 1 { modules.remove(0) } else { sequential(modules) };
+        Ok(Item { name: Name::Text(name), module })
+    }
+
+    /// `(name): module`, or `(1-3): 3 x module`.
+    fn printed_item(&mut self) -> Result<Item<'a>> {
+        let line = self.line();
+        self.expect('(')?;
+        let text = self.word("a name")?;
+        self.expect(')')?;
+        self.expect(':')?;
+        let range = text.split_once('-').map(|(first, last)| (first.parse(), last.parse()));
+        let name = match range {
+            Some((Ok(first), Ok(last))) => {
+                ensure!(first < last, "line {line}: {text} are no members: the first number must be the lower one");
+                self.word("the number of members, such as 3 x ReLU()")?;
+                ensure!(self.word("x")? == "x", "line {line}: {text} are several members: write 3 x ReLU()");
+                Name::Range(first, last)
+            }
+            _ => Name::Text(text),
+        };
+        Ok(Item { name, module: self.module()? })
+    }
+
+    /// `Layer(arguments)`, `Sequential(modules)`, or any class with the items that print shows.
+    fn module(&mut self) -> Result<Module<'a>> {
+        let line = self.line();
+        let written = self.word("a layer, such as ReLU()")?;
+        let class = written.strip_prefix("torch.").unwrap_or(written);
+        let class = class.strip_prefix("nn.").unwrap_or(class);
+        ensure!(self.eat('('), "line {line}: {class} needs its brackets: write {class}()");
+        let module = if self.is_at_item() {
+            let mut items = Vec::new();
+            while self.is_at_item() {
+                items.push(self.printed_item()?);
+            }
+            Module::Container(items)
+        } else if class == "Sequential" {
+            ensure!(self.kind() != Kind::Mark(')'), "line {line}: Sequential() is empty: write Identity()");
+            let mut modules = Vec::new();
+            while self.kind() != Kind::Mark(')') {
+                modules.push(self.module()?);
+                if !self.eat(',') {
+                    break;
+                }
+            }
+            sequential(modules)
+        } else {
+            Module::Layer(self.arguments(line, class)?)
+        };
+        self.expect(')')?;
+        Ok(module)
+    }
+
+    /// The values and the named values of a call, up to its `)`.
+    fn arguments(&mut self, line: usize, class: &'a str) -> Result<Call<'a>> {
+        let mut call = Call { line, class, positional: Vec::new(), keywords: Vec::new() };
+        while self.kind() != Kind::Mark(')') {
+            let line = self.line();
+            match self.ahead() {
+                [Kind::Word(name), Kind::Mark('=')] => {
+                    self.next += 2;
+                    let is_new = call.keywords.iter().all(|(other, _)| *other != name);
+                    ensure!(is_new, "line {line}: {class} gets {name} twice");
+                    call.keywords.push((name, self.value()?));
+                }
+                [Kind::Word(inner), Kind::Mark('(')] => bail!(
+                    "line {line}: {class} takes no layer such as {inner}: Sequential does, or a class with named members as print(net) shows it"
+                ),
+                _ => {
+                    let value = self.value()?;
+                    if let Some((name, _)) = call.keywords.last() {
+                        bail!(
+                            "line {line}: {value} comes after {name}=, as which argument? Values without a name come first"
+                        );
+                    }
+                    call.positional.push(value);
+                }
+            }
+            if !self.eat(',') {
+                break;
+            }
+        }
+        if self.kind() != Kind::Mark(')') {
+            return Err(self.unexpected("a comma or )"));
+        }
+        Ok(call)
+    }
+
+    fn value(&mut self) -> Result<Value> {
+        let line = self.line();
+        match self.kind() {
+            Kind::Word(word) => {
+                self.next += 1;
+                Ok(Value::of_word(word))
+            }
+            Kind::Text(text) => {
+                self.next += 1;
+                Ok(Value::Text(text.to_string()))
+            }
+            Kind::Placeholder(name) => {
+                self.next += 1;
+                self.placeholders.insert(name);
+                self.filled(name).map_err(|error| anyhow!("line {line}: {error}"))
+            }
+            Kind::Mark('(') => self.tuple(')'),
+            Kind::Mark('[') => self.tuple(']'),
+            _ => Err(self.unexpected("a value")),
+        }
+    }
+
+    /// `(3, 3)` or `[3, 3]`. Brackets around one value without a comma are only brackets.
+    fn tuple(&mut self, end: char) -> Result<Value> {
+        self.next += 1;
+        let mut values = Vec::new();
+        let mut is_tuple = end == ']';
+        while self.kind() != Kind::Mark(end) {
+            values.push(self.value()?);
+            if !self.eat(',') {
+                break;
+            }
+            is_tuple = true;
+        }
+        self.expect(end)?;
+        Ok(if values.len() == 1 && !is_tuple { values.remove(0) } else { Value::Tuple(values) })
+    }
+
+    /// The value of the placeholder `{name}`.
+    fn filled(&self, name: &str) -> Result<Value> {
+        let text = self.values.get(name).with_context(|| format!("the placeholder {{{name}}} has no value"))?;
+        let alone = |text: &str| -> Result<Value> {
+            let values = BTreeMap::new();
+            let mut parser = Parser { tokens: tokens(text)?, next: 0, values: &values, placeholders: BTreeSet::new() };
+            let value = parser.value()?;
+            parser.skip_ends();
+            ensure!(parser.is_done());
+            Ok(value)
+        };
+        alone(text).map_err(|_| {
+            anyhow!("the value of {{{name}}} is {text:?}, where one such as 16, 0.05 or (3, 3) is expected")
+        })
+    }
+
+    /// Refuses values for which there is no placeholder.
+    fn check_values(&self) -> Result<()> {
+        let is_unused = |name: &&String| *name != ALWAYS_GIVEN && !self.placeholders.contains(name.as_str());
+        if let Some(name) = self.values.keys().find(is_unused) {
+            let known: Vec<String> = self.placeholders.iter().map(|name| format!("{{{name}}}")).collect();
+            let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+            bail!("there is a value for {name}, but the net has no placeholder {{{name}}}; it has {known}");
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.next >= self.tokens.len()
+    }
+
+    /// The next token; the end of the line after the last one.
+    fn kind(&self) -> Kind<'a> {
+        self.ahead::<1>()[0]
+    }
+
+    fn ahead<const N: usize>(&self) -> [Kind<'a>; N] {
+        std::array::from_fn(|index| self.tokens.get(self.next + index).map_or(Kind::End, |token| token.kind))
+    }
+
+    fn line(&self) -> usize {
+        self.tokens.get(self.next).or(self.tokens.last()).map_or(1, |token| token.line)
+    }
+
+    fn is_at_item(&self) -> bool {
+        matches!(self.ahead(), [Kind::Mark('('), Kind::Word(_), Kind::Mark(')'), Kind::Mark(':')])
+    }
+
+    fn skip_ends(&mut self) {
+        while !self.is_done() && self.kind() == Kind::End {
+            self.next += 1;
+        }
+    }
+
+    fn eat(&mut self, mark: char) -> bool {
+        let is_next = self.kind() == Kind::Mark(mark);
+        self.next += usize::from(is_next);
+        is_next
+    }
+
+    fn expect(&mut self, mark: char) -> Result<()> {
+        if self.eat(mark) { Ok(()) } else { Err(self.unexpected(&format!("{mark:?}"))) }
+    }
+
+    fn word(&mut self, expected: &str) -> Result<&'a str> {
+        let Kind::Word(word) = self.kind() else { return Err(self.unexpected(expected)) };
+        self.next += 1;
+        Ok(word)
+    }
+
+    fn unexpected(&self, expected: &str) -> Error {
+        anyhow!("line {}: expected {expected}, found {}", self.line(), self.kind())
+    }
+}
+
+fn sequential(modules: Vec<Module>) -> Module {
+    let item = |(index, module)| Item { name: Name::Index(index), module };
+    Module::Container(modules.into_iter().enumerate().map(item).collect())
+}
+
+fn without_name(line: usize, class: &str) -> Error {
+    anyhow!("line {line}: {class} has no name: write a name before it, such as layer1: {class}(...)")
+}
