@@ -7,7 +7,7 @@ use crate::model::{Architecture, Kernels, Net};
 use crate::predict::{Familiarity, Knowledge, Predictor};
 use crate::settings::{Compute, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings, Source};
 use crate::weights;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
 use tch::{Cuda, Device};
@@ -29,12 +29,15 @@ impl WeightsFile {
     /// The net with its weights. `dropout` is what it has in training if the file does not say that.
     pub(super) fn load(&self, backend: &Backend, dropout: f64) -> Result<Net> {
         let (file, key) = (&self.weights, self.key.as_deref());
-        let architecture = match self.net.architecture()? {
-            Some(architecture) => architecture,
+        let known = match self.net.architecture()? {
             None => weights::architecture(file, key, dropout)?,
+            given => given,
         };
-        let net = backend.net(&architecture);
-        weights::load(file, key, &net)?;
+        let net = backend.net(known.as_ref().unwrap_or(&Architecture::original(dropout)));
+        weights::load(file, key, &net).map_err(|error| match known {
+            Some(_) => error,
+            None => anyhow!("{}; if they are the weights of another net, give its layers by --net FILE", sentence(&error)),
+        })?;
         Ok(net)
     }
 

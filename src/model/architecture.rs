@@ -1,6 +1,6 @@
 //! A net as data: its layers in the order in which they run, under the names that PyTorch gives them.
 
-use super::layers::Layer;
+use super::layers::{Conv2d, Layer};
 use super::names;
 use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result, bail, ensure};
@@ -97,10 +97,13 @@ impl Builder {
         let output = layer.output(&self.shape())?;
         self.parameters = self.parameters.saturating_add(layer.parameters());
         self.activations = self.activations.saturating_add(product(&output));
-        ensure!(self.parameters <= MOST_NUMBERS, "a net has at most {MOST_NUMBERS} parameters: make it smaller");
+        ensure!(
+            self.parameters <= MOST_NUMBERS,
+            "with it the net has more than 10 million parameters: make it smaller"
+        );
         ensure!(
             self.activations <= MOST_NUMBERS,
-            "the layers make at most {MOST_NUMBERS} numbers of an image: make it smaller, or its input"
+            "with it the outputs of all layers have more than 10 million numbers per image: make it smaller"
         );
         Ok(output)
     }
@@ -122,30 +125,37 @@ impl Builder {
 
     /// The net, if it ends in ten numbers.
     pub(super) fn finish(self) -> Result<Architecture> {
-        let logits = self.layers.iter().rfind(|named| named.layer != Layer::LogSoftmax);
-        let Some(NamedLayer { path, layer, output }) = logits else { bail!("the net has no layers") };
-        if !matches!(**output, [CLASSES_I64] | [CLASSES_I64, 1, 1]) {
-            let end = ending(*layer, output);
-            bail!("{path}, {layer}: the net ends in {} instead of {CLASSES} numbers: {end}", shape_text(output));
-        }
+        let Some(NamedLayer { path, layer, output }) = self.layers.last() else { bail!("the net has no layers") };
+        ensure!(
+            matches!(output[..], [TEN] | [TEN, 1, 1]),
+            "{path}, {layer}: the net ends in {} instead of {TEN} features: {}",
+            shape_text(output),
+            ending(&self.layers)
+        );
         Ok(Architecture { layers: self.layers })
     }
 }
 
-const CLASSES_I64: i64 = CLASSES as i64;
+const TEN: i64 = CLASSES as i64;
 
-/// What makes ten numbers of a net that ends in `layer` with this output.
-fn ending(layer: Layer, output: &[i64]) -> String {
-    match (layer, output) {
+/// What makes ten numbers of the output of `layers`.
+fn ending(layers: &[NamedLayer]) -> String {
+    let (before, place) = match layers {
+        [before @ .., NamedLayer { layer: Layer::LogSoftmax, .. }] => (before, "before it"),
+        _ => (layers, "at the end"),
+    };
+    let Some(NamedLayer { layer, output, .. }) = before.last() else { return format!("put layers {place}") };
+    match (*layer, &output[..]) {
         (Layer::Linear { in_features, bias, .. }, _) => {
-            format!("write {}", Layer::Linear { in_features, out_features: CLASSES_I64, bias })
+            format!("write {}", Layer::Linear { in_features, out_features: TEN, bias })
         }
-        (Layer::Conv2d(conv), [_, 1, 1]) if CLASSES_I64 % conv.groups == 0 => {
-            format!("write {}", Layer::Conv2d(super::layers::Conv2d { out_channels: CLASSES_I64, ..conv }))
+        (Layer::Conv2d(conv), [_, 1, 1]) if TEN % conv.groups == 0 => {
+            format!("write {}", Layer::Conv2d(Conv2d { out_channels: TEN, ..conv }))
         }
-        (_, [CLASSES_I64, ..]) => "put AdaptiveAvgPool2d(1) at the end".to_string(),
-        (_, [features]) => format!("put Linear({features}, {CLASSES}) at the end"),
-        _ => format!("put Flatten(), Linear({}, {CLASSES}) at the end", product(output)),
+        (_, [TEN, ..]) => format!("put AdaptiveAvgPool2d(1) {place}"),
+        (_, [features]) => format!("put Linear({features}, {TEN}) {place}"),
+        (_, output) if product(output) == TEN => format!("put Flatten() {place}"),
+        (_, output) => format!("put Flatten(), Linear({}, {TEN}) {place}", product(output)),
     }
 }
 

@@ -96,7 +96,7 @@ impl Layer {
                 Ok(())
             }
             Layer::Dropout { p } | Layer::Dropout2d { p } => {
-                ensure!((0. ..1.).contains(&p), "p is {p}: it must be from 0 to below 1");
+                ensure!((0. ..1.).contains(&p), "p is {p}: it must be at least 0 and less than 1");
                 Ok(())
             }
             Layer::MaxPool2d { kernel_size, stride, padding, dilation, .. } => {
@@ -220,8 +220,7 @@ impl Conv2d {
         sizes("dilation", &self.dilation, 1)?;
         sizes("groups", &[self.groups], 1)?;
         for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
-            let groups = self.groups;
-            ensure!(channels % groups == 0, "{name}, {channels}, must be divisible by groups, {groups}");
+            ensure!(channels % self.groups == 0, "groups is {}: it must divide {name}, {channels}", self.groups);
         }
         Ok(())
     }
@@ -285,7 +284,8 @@ fn windows(
     let mut output = [0; 2];
     for axis in [0, 1] {
         let padded = size[axis] + 2 * padding[axis];
-        let room = padded - (dilation[axis] * (kernel_size[axis] - 1) + 1);
+        let extra = if ceil_mode { stride[axis] - 1 } else { 0 };
+        let room = padded - (dilation[axis] * (kernel_size[axis] - 1) + 1) + extra;
         ensure!(
             room >= 0,
             "its kernel of {} does not fit into {}: kernel_size can be at most {} there",
@@ -293,8 +293,7 @@ fn windows(
             side_text(axis, size[axis], padding[axis], dilation[axis]),
             (padded - 1) / dilation[axis] + 1
         );
-        let extra = if ceil_mode { stride[axis] - 1 } else { 0 };
-        output[axis] = (room + extra) / stride[axis] + 1;
+        output[axis] = room / stride[axis] + 1;
         // PyTorch drops a last window that would begin in the padding on the far side.
         if ceil_mode && (output[axis] - 1) * stride[axis] >= size[axis] + padding[axis] {
             output[axis] -= 1;

@@ -252,7 +252,9 @@ impl RunFiles {
         let model = self.folder.weights(WEIGHTS_TO_READ);
         // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.
         if self.done.as_ref().is_some_and(|done| done.status.is_finished()) && model.exists() {
-            let net = draw(&weights::architecture(&model, None, self.settings.training.net.dropout)?);
+            let dropout = self.settings.training.net.dropout;
+            let known = weights::architecture(&model, None, dropout)?;
+            let net = draw(&known.unwrap_or_else(|| Architecture::original(dropout)));
             weights::load(&model, None, &net)?;
             return Ok(net);
         }

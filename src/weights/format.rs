@@ -29,7 +29,7 @@ pub(super) trait Format: Sync {
 pub(super) struct Weights {
     /// The net's tensors on the CPU, in the order of its state_dict.
     pub(super) state_dict: StateDict,
-    /// The net, for formats that contain layers.
+    /// The net's layers, for formats that contain them.
     pub(super) architecture: Architecture,
     /// How the weights came about, for formats that have room for it.
     pub(super) metadata: BTreeMap<String, String>,

@@ -66,20 +66,19 @@ pub(crate) const FAMILIARITY: &str = "familiarity";
 /// The key of the metadata with the net's layers, in the text of a net file.
 pub(crate) const NET: &str = "net";
 
-/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own that it
-/// has the weights of; if it has those of none, the original. `key` as in [`load`].
-pub(crate) fn architecture(path: &Path, key: Option<&str>, dropout: f64) -> Result<Architecture> {
+/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own, with
+/// `dropout`, that it has the weights of. `None` if it has those of none. `key` as in [`load`].
+pub(crate) fn architecture(path: &Path, key: Option<&str>, dropout: f64) -> Result<Option<Architecture>> {
     let contents = contents(path)?;
     if let Some(text) = contents.metadata.get(NET) {
         let parsed = Architecture::parse(text, &BTreeMap::new());
-        return parsed.with_context(|| format!("the net that {} describes is refused", path.display()));
+        return parsed.map(Some).with_context(|| format!("the net that {} describes is refused", path.display()));
     }
     let fits = |net: &Architecture| {
         let expected = Net::new(Device::Cpu, net, Kernels::Torch).state_dict();
         select::select(&contents, &expected, key).is_ok()
     };
-    let own = Architecture::own_names().map(|name| Architecture::own(name, dropout));
-    Ok(own.collect::<Vec<_>>().into_iter().find(fits).unwrap_or_else(|| Architecture::original(dropout)))
+    Ok(Architecture::own_names().map(|name| Architecture::own(name, dropout)).find(fits))
 }
 
 /// The metadata of a file, for formats that have some.
@@ -162,8 +161,8 @@ pub fn describe(path: &Path) -> Result<&'static str> {
 
 /// Writes `weights` to `path` in the format of its ending; at every moment the file is the old or the whole new one.
 ///
-/// The bytes depend only on the arguments, not on the time or the folder. The layers of `net` go into formats that contain
-/// layers, its text and `metadata` into those that have room for it.
+/// The bytes depend only on the arguments, not on the time or the folder. `architecture`, the net's, goes into formats that
+/// contain layers, and as text beside `metadata` into those that have room for them.
 ///
 /// # Errors
 ///
@@ -171,15 +170,15 @@ pub fn describe(path: &Path) -> Result<&'static str> {
 pub fn write(
     path: &Path,
     weights: &StateDict,
-    net: &Architecture,
+    architecture: &Architecture,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     describe(path)?;
     let on_cpu = |(key, tensor): &(String, Tensor)| Ok((key.clone(), tensor.f_detach()?.f_to_device(Device::Cpu)?));
     let state_dict = StateDict(weights.0.iter().map(on_cpu).collect::<Result<_>>()?);
     let mut metadata = metadata.clone();
-    metadata.insert(NET.into(), net.to_string());
-    let weights = Weights { state_dict, architecture: net.clone(), metadata };
+    metadata.insert(NET.into(), architecture.to_string());
+    let weights = Weights { state_dict, architecture: architecture.clone(), metadata };
     let format = formats::named(path).context("checked above")?;
     let bytes = format.write(&weights)?;
     write_atomically(path, |path| Ok(std::fs::write(path, &bytes)?))

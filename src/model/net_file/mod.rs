@@ -11,6 +11,8 @@
 mod display;
 mod parser;
 mod signatures;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod value;
 

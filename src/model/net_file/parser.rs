@@ -16,7 +16,7 @@ enum Name<'a> {
     /// A layer of an `nn.Sequential`.
     Index(usize),
     /// Equal modules, which print shows in one line: `(1-3): 3 x ReLU()`.
-    Range(usize, usize),
+    Range(u32, u32),
 }
 
 impl Item<'_> {
@@ -56,6 +56,9 @@ pub(super) fn members<'a>(text: &'a str, values: &BTreeMap<String, String>) -> R
     Ok(members)
 }
 
+/// The most arguments of a layer, and the most values of a tuple. PyTorch's layers take eleven.
+const MOST_VALUES: usize = 32;
+
 /// The placeholder that the program has a value for, whether a net uses it or not.
 const ALWAYS_GIVEN: &str = "dropout";
 
@@ -75,14 +78,14 @@ impl<'a> Parser<'a, '_> {
             let line = self.line();
             let Module::Container(items) = self.module()? else { return Err(without_name(line, class)) };
             self.skip_ends();
-            ensure!(self.is_done(), "line {}: the net is already complete: take this away", self.line());
+            ensure!(self.is_done(), "line {}: nothing can follow a printed net: remove this line", self.line());
             return Ok(items);
         }
         let mut members = Vec::new();
         while !self.is_done() {
             members.push(self.member()?);
             if self.kind() != Kind::End {
-                return Err(self.unexpected("a comma or the end of the line"));
+                return Err(self.unexpected("',' or the end of the line"));
             }
             self.skip_ends();
         }
@@ -102,6 +105,8 @@ impl<'a> Parser<'a, '_> {
         self.expect(':')?;
         let mut modules = vec![self.module()?];
         while self.eat(',') {
+            let is_cut = self.kind() == Kind::End;
+            ensure!(!is_cut, "line {line}: a layer must follow the last comma: a line goes on only inside parentheses");
             modules.push(self.module()?);
         }
         let module = if modules.len() == 1 { modules.remove(0) } else { sequential(modules) };
@@ -115,12 +120,17 @@ impl<'a> Parser<'a, '_> {
         let text = self.word("a name")?;
         self.expect(')')?;
         self.expect(':')?;
-        let range = text.split_once('-').map(|(first, last)| (first.parse(), last.parse()));
-        let name = match range {
+        let name = match text.split_once('-').map(|(first, last)| (first.parse(), last.parse())) {
             Some((Ok(first), Ok(last))) => {
-                ensure!(first < last, "line {line}: {text} are no members: the first number must be the lower one");
-                self.word("the number of members, such as 3 x ReLU()")?;
-                ensure!(self.word("x")? == "x", "line {line}: {text} are several members: write 3 x ReLU()");
+                let count = |word: &str| {
+                    word.parse().is_ok_and(|count: u32| i64::from(last) - i64::from(first) + 1 == i64::from(count))
+                };
+                let is_counted = matches!(self.ahead(), [Kind::Word(word), Kind::Word("x")] if count(word));
+                ensure!(
+                    is_counted && first < last,
+                    "line {line}: expected how many members ({text}) are, as in (1-3): 3 x ReLU()"
+                );
+                self.next += 2;
                 Name::Range(first, last)
             }
             _ => Name::Text(text),
@@ -131,10 +141,13 @@ impl<'a> Parser<'a, '_> {
     /// `Layer(arguments)`, `Sequential(modules)`, or any class with the items that print shows.
     fn module(&mut self) -> Result<Module<'a>> {
         let line = self.line();
-        let written = self.word("a layer, such as ReLU()")?;
+        if !matches!(self.kind(), Kind::Word(word) if word.starts_with(char::is_alphabetic)) {
+            return Err(self.unexpected("a layer, such as ReLU()"));
+        }
+        let written = self.word("a layer")?;
         let class = written.strip_prefix("torch.").unwrap_or(written);
         let class = class.strip_prefix("nn.").unwrap_or(class);
-        ensure!(self.eat('('), "line {line}: {class} needs its brackets: write {class}()");
+        ensure!(self.eat('('), "line {line}: {class} needs parentheses: write {class}()");
         let module = if self.is_at_item() {
             let mut items = Vec::new();
             while self.is_at_item() {
@@ -150,6 +163,7 @@ impl<'a> Parser<'a, '_> {
                     break;
                 }
             }
+            self.at_close()?;
             sequential(modules)
         } else {
             Module::Layer(self.arguments(line, class)?)
@@ -163,22 +177,22 @@ impl<'a> Parser<'a, '_> {
         let mut call = Call { line, class, positional: Vec::new(), keywords: Vec::new() };
         while self.kind() != Kind::Mark(')') {
             let line = self.line();
+            let count = call.positional.len() + call.keywords.len();
+            ensure!(count < MOST_VALUES, "line {line}: {class} is given more than {MOST_VALUES} arguments");
             match self.ahead() {
                 [Kind::Word(name), Kind::Mark('=')] => {
                     self.next += 2;
                     let is_new = call.keywords.iter().all(|(other, _)| *other != name);
-                    ensure!(is_new, "line {line}: {class} gets {name} twice");
+                    ensure!(is_new, "line {line}: {class} is given {name} twice");
                     call.keywords.push((name, self.value()?));
                 }
                 [Kind::Word(inner), Kind::Mark('(')] => bail!(
-                    "line {line}: {class} takes no layer such as {inner}: Sequential does, or a class with named members as print(net) shows it"
+                    "line {line}: {class} does not take layers such as {inner}: only Sequential does, or a class whose members have names, as print(net) shows it"
                 ),
                 _ => {
                     let value = self.value()?;
                     if let Some((name, _)) = call.keywords.last() {
-                        bail!(
-                            "line {line}: {value} comes after {name}=, as which argument? Values without a name come first"
-                        );
+                        bail!("line {line}: {value} comes after {name}= and so needs a name too");
                     }
                     call.positional.push(value);
                 }
@@ -187,9 +201,7 @@ impl<'a> Parser<'a, '_> {
                 break;
             }
         }
-        if self.kind() != Kind::Mark(')') {
-            return Err(self.unexpected("a comma or )"));
-        }
+        self.at_close()?;
         Ok(call)
     }
 
@@ -221,6 +233,7 @@ impl<'a> Parser<'a, '_> {
         let mut values = Vec::new();
         let mut is_tuple = end == ']';
         while self.kind() != Kind::Mark(end) {
+            ensure!(values.len() < MOST_VALUES, "line {}: a tuple has more than {MOST_VALUES} values", self.line());
             values.push(self.value()?);
             if !self.eat(',') {
                 break;
@@ -233,7 +246,10 @@ impl<'a> Parser<'a, '_> {
 
     /// The value of the placeholder `{name}`.
     fn filled(&self, name: &str) -> Result<Value> {
-        let text = self.values.get(name).with_context(|| format!("the placeholder {{{name}}} has no value"))?;
+        let text = self
+            .values
+            .get(name)
+            .with_context(|| format!("{{{name}}} has no value: give it one, such as --net-values {name}=16"))?;
         let alone = |text: &str| -> Result<Value> {
             let values = BTreeMap::new();
             let mut parser = Parser { tokens: tokens(text)?, next: 0, values: &values, placeholders: BTreeSet::new() };
@@ -243,7 +259,7 @@ impl<'a> Parser<'a, '_> {
             Ok(value)
         };
         alone(text).map_err(|_| {
-            anyhow!("the value of {{{name}}} is {text:?}, where one such as 16, 0.05 or (3, 3) is expected")
+            anyhow!("the value of {{{name}}} is {text:?}: it must be one value, such as 16, 0.05 or (3, 3)")
         })
     }
 
@@ -301,8 +317,19 @@ impl<'a> Parser<'a, '_> {
         Ok(word)
     }
 
+    /// Refuses what does not go on with a call.
+    fn at_close(&self) -> Result<()> {
+        if self.kind() == Kind::Mark(')') { Ok(()) } else { Err(self.unexpected("',' or ')'")) }
+    }
+
     fn unexpected(&self, expected: &str) -> Error {
-        anyhow!("line {}: expected {expected}, found {}", self.line(), self.kind())
+        // Inside brackets there is no token for the end of a line.
+        match self.next.checked_sub(1).and_then(|last| self.tokens.get(last)) {
+            Some(last) if last.kind != Kind::End && (self.is_done() || last.line < self.line()) => {
+                anyhow!("line {}: expected {expected}, found {}", last.line, Kind::End)
+            }
+            _ => anyhow!("line {}: expected {expected}, found {}", self.line(), self.kind()),
+        }
     }
 }
 

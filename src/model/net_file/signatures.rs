@@ -146,7 +146,7 @@ fn optional_stride(call: &mut impl Arguments, kernel_size: [i64; 2], stride: &mu
 pub(super) fn read(call: &Call, input: &[i64]) -> Result<Layer> {
     let Some(mut layer) = BLANK.into_iter().find(|layer| layer.class() == call.class) else {
         let classes: Vec<&str> = BLANK.iter().map(|layer| layer.class()).collect();
-        bail!("there is no such layer: {}", suggestion(call.class, &classes))
+        bail!("it is not a known layer{}", suggestion(call.class, &classes))
     };
     // nn.Identity takes any arguments and ignores them.
     if layer != Layer::Identity {
@@ -212,11 +212,11 @@ impl Arguments for Signature {
 /// The values of `call` by name, as Python binds them.
 fn bound<'a>(call: &'a Call, signature: &Signature) -> Result<BTreeMap<&'a str, &'a Value>> {
     let (most, count) = (signature.all.len(), call.positional.len());
-    ensure!(count <= most, "it takes at most {most} arguments and gets {count}");
+    ensure!(count <= most, "it gets {count} arguments and takes at most {most}");
     let mut given: BTreeMap<&str, &Value> = signature.all.iter().copied().zip(&call.positional).collect();
     for (name, value) in &call.keywords {
-        ensure!(signature.all.contains(name), "there is no argument {name}: {}", suggestion(name, &signature.all));
-        ensure!(given.insert(name, value).is_none(), "{name} is given twice, once without its name");
+        ensure!(signature.all.contains(name), "{name} is not an argument{}", suggestion(name, &signature.all));
+        ensure!(given.insert(name, value).is_none(), "{name} is given twice");
     }
     for name in &signature.required {
         let required = signature.required.join(", ");
@@ -225,12 +225,12 @@ fn bound<'a>(call: &'a Call, signature: &Signature) -> Result<BTreeMap<&'a str, 
     Ok(given)
 }
 
-/// What `word` may be meant as: the nearest of `known`, or any of them.
+/// The end of a sentence: what `word` may be meant as, the nearest of `known` or any of them.
 fn suggestion(word: &str, known: &[&str]) -> String {
     let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &other.to_lowercase());
     match known.iter().min_by_key(|other| distance(other)) {
-        Some(nearest) if 3 * distance(nearest) <= nearest.len() => format!("is it {nearest}?"),
-        _ => format!("there are {}", known.join(", ")),
+        Some(nearest) if 3 * distance(nearest) <= nearest.len() => format!(": did you mean {nearest}?"),
+        _ => format!("; there are {}", known.join(", ")),
     }
 }
 
@@ -354,6 +354,8 @@ impl<T: Argument> Argument for [T; 2] {
                 [height, width] => Some([T::read(height)?, T::read(width)?]),
                 _ => None,
             },
+            // PyTorch takes (None, None) as an output_size, but not None alone.
+            Value::None => None,
             _ => T::read(value).map(|both| [both.clone(), both]),
         }
     }
@@ -366,7 +368,7 @@ impl<T: Argument> Argument for [T; 2] {
 
 impl<T: Argument> Argument for Option<T> {
     fn expected() -> String {
-        format!("{}, or None", T::expected())
+        format!("{} or None", T::expected())
     }
 
     fn read(value: &Value) -> Option<Option<T>> {
@@ -393,7 +395,7 @@ impl Padding {
             ensure!(conv.stride == [1, 1], "padding='same' needs stride=1, as in PyTorch");
             let spans = [0, 1].map(|axis| conv.dilation[axis].saturating_mul(conv.kernel_size[axis].saturating_sub(1)));
             let is_even = spans.iter().all(|span| span % 2 == 0);
-            ensure!(is_even, "padding='same' needs an odd kernel_size: another one is padded more on one side");
+            ensure!(is_even, "padding='same' needs an odd kernel_size: PyTorch pads an even one more on one side");
             return Ok(spans.map(|span| span / 2));
         };
         Ok(zeros)
@@ -402,7 +404,7 @@ impl Padding {
 
 impl Argument for Padding {
     fn expected() -> String {
-        format!("{}, 'same' or 'valid'", <[i64; 2]>::expected())
+        format!("{}, or 'same' or 'valid'", <[i64; 2]>::expected())
     }
 
     fn read(value: &Value) -> Option<Padding> {

@@ -8,6 +8,9 @@ use std::str::CharIndices;
 /// How deep brackets can be nested. It bounds the depth of the parser's recursion.
 const DEEPEST: usize = 32;
 
+/// The longest word or text, in bytes. What is quoted in a sentence about a mistake is no longer than this.
+const LONGEST: usize = 100;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
     /// Counted from 1.
@@ -41,10 +44,10 @@ impl Display for Kind<'_> {
     }
 }
 
-/// The tokens of `text`. The brackets among them are balanced.
+/// The tokens of `text`.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
     let mut tokens = Vec::new();
-    let mut open = Vec::new();
+    let mut depth: usize = 0;
     // Some editors write a byte order mark.
     for (index, source) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = index + 1;
@@ -54,15 +57,12 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
                 '#' => break,
                 _ if character.is_whitespace() => continue,
                 '(' | '[' => {
-                    ensure!(
-                        open.len() < DEEPEST,
-                        "line {line}: more than {DEEPEST} brackets are open: nest less deeply"
-                    );
-                    open.push(Token { line, kind: Kind::Mark(character) });
+                    depth += 1;
+                    ensure!(depth <= DEEPEST, "line {line}: more than {DEEPEST} brackets are open");
                     Kind::Mark(character)
                 }
                 ')' | ']' => {
-                    close(&mut open, character, line)?;
+                    depth = depth.saturating_sub(1);
                     Kind::Mark(character)
                 }
                 ',' | ':' | '=' => Kind::Mark(character),
@@ -75,14 +75,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
                 }
                 _ => bail!("line {line}: {character:?} means nothing in a net file"),
             };
+            if let Kind::Word(text) | Kind::Text(text) | Kind::Placeholder(text) = kind {
+                ensure!(text.len() <= LONGEST, "line {line}: a word has more than {LONGEST} characters");
+            }
             tokens.push(Token { line, kind });
         }
-        if open.is_empty() {
+        if depth == 0 {
             tokens.push(Token { line, kind: Kind::End });
         }
-    }
-    if let Some(Token { line, kind: Kind::Mark(bracket) }) = open.last() {
-        bail!("line {line}: a {bracket} is never closed");
     }
     Ok(tokens)
 }
@@ -97,18 +97,6 @@ fn between<'a>(source: &'a str, characters: &mut Peekable<CharIndices>, end: cha
     let start = characters.peek().map_or(source.len(), |&(start, _)| start);
     match characters.find(|&(_, character)| character == end) {
         Some((stop, _)) => Ok(&source[start..stop]),
-        None => bail!("line {line}: a {} is missing at the end of {:?}", end, &source[start..]),
-    }
-}
-
-/// Closes the innermost open bracket.
-fn close(open: &mut Vec<Token>, bracket: char, line: usize) -> Result<()> {
-    let partner = if bracket == ')' { '(' } else { '[' };
-    match open.pop() {
-        Some(Token { kind: Kind::Mark(opened), .. }) if opened == partner => Ok(()),
-        Some(Token { line: before, kind: Kind::Mark(opened) }) => {
-            bail!("line {line}: a {bracket} comes before the {opened} of line {before} is closed")
-        }
-        _ => bail!("line {line}: a {bracket} closes nothing"),
+        None => bail!("line {line}: expected a closing {end}, found {}", Kind::End),
     }
 }
