@@ -4,25 +4,72 @@ python scripts/load_weights.py runs/NAME/model.pth
 """
 
 import argparse
+import json
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import net_file
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mnist import load_split, locate, normalise
 from net import Net
+from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+# Maps normalised images [N, 1, 28, 28] to log-probabilities [N, 10].
 Model = Callable[[Tensor], Tensor]
 
 
-def net_of(state_dict: dict[str, Tensor]) -> Model:
-    """The original's class with these weights."""
-    net = Net()
-    net.load_state_dict(state_dict, strict=True)
-    return net.eval()
+def metadata(path: Path) -> dict[str, str]:
+    """What a weights file of the program says beside the weights; nothing where others wrote it."""
+    match path.suffix:
+        case ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return file.metadata() or {}
+        case ".onnx":
+            import onnxruntime
+
+            return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        case _ if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                records = [name for name in archive.namelist() if name.endswith("extra/tch_mnist.json")]
+                return json.loads(archive.read(records[0])) if records else {}
+        case _:
+            return {}
+
+
+def net_of(path: Path, weights: dict[str, Tensor]) -> nn.Module:
+    """The net that a weights file describes; else the first of this repository's own that has weights of these shapes."""
+    text = metadata(path).get("net")
+    if text is not None:
+        return net_file.read(text)
+    own = [Net(), *(net_file.load(file, {"dropout": 0}) for file in sorted(net_file.NETS.glob("*.txt")))]
+    return next((net for net in own if misfit(net, weights) is None), own[0])
+
+
+def misfit(net: nn.Module, weights: dict[str, Tensor]) -> str | None:
+    """The first key at which the weights are not those of the net."""
+    expected = net.state_dict()
+    shapes, own = ({key: tensor.shape for key, tensor in side.items()} for side in [weights, expected])
+    return next((key for key in [*expected, *weights] if shapes.get(key) != own.get(key)), None)
+
+
+def with_net(read: Callable[[Path], dict[str, Tensor]]) -> Callable[..., Model]:
+    """A loader for a format that holds a state_dict: a net with its layers takes the weights."""
+
+    def load(path: Path, net: nn.Module | None = None) -> Model:
+        weights = read(path)
+        net = net or net_of(path, weights)
+        if key := misfit(net, weights):
+            raise net_file.NetFileError(f"its {key} is not as in the net: name the right one by --net FILE")
+        net.load_state_dict(weights)
+        return net.eval()
+
+    return load
 
 
 def onnx_model(path: Path) -> Model:
@@ -33,21 +80,35 @@ def onnx_model(path: Path) -> Model:
     return lambda images: torch.from_numpy(session.run(["log_probabilities"], {"images": images.numpy()})[0])
 
 
-# Each maps normalised images [N, 1, 28, 28] to log-probabilities [N, 10].
-LOADERS: dict[str, Callable[[Path], Model]] = {
+# The formats that hold weights alone.
+STATE_DICTS: dict[str, Callable[..., Model]] = {
+    ".pth": with_net(lambda path: torch.load(path, weights_only=True)),
+    ".safetensors": with_net(load_file),
+    ".npz": with_net(lambda path: {key: torch.from_numpy(array) for key, array in np.load(path).items()}),
+}
+
+# These run without the net's code.
+LOADERS: dict[str, Callable[..., Model]] = STATE_DICTS | {
     ".pt": lambda path: torch.jit.load(path).eval(),
-    ".pth": lambda path: net_of(torch.load(path, weights_only=True)),
-    ".safetensors": lambda path: net_of(load_file(path)),
     ".onnx": onnx_model,
     ".pt2": lambda path: torch.export.load(path).module(),
-    ".npz": lambda path: net_of({key: torch.from_numpy(array) for key, array in np.load(path).items()}),
 }
+
+
+def load(args: argparse.Namespace) -> Model:
+    """The model in the file."""
+    if not args.net:
+        return LOADERS[args.file.suffix](args.file)
+    # Dropout has no effect here, but a placeholder needs a value.
+    net = net_file.load(args.net, {"dropout": 0} | args.net_values)
+    return STATE_DICTS[args.file.suffix](args.file, net)
 
 
 def main() -> None:
     """Loads the file and prints its line on the test set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help=f"a file that ends in {', '.join(LOADERS)}")
+    net_file.add_arguments(parser, "where the weights file does not say it")
     parser.add_argument("--data", type=Path, default=Path("data"), help="the folder with the data (default: data)")
     parser.add_argument("--dataset", default="mnist", help="which dataset (default: mnist)")
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch (default: 128)")
@@ -55,7 +116,14 @@ def main() -> None:
     if args.file.suffix not in LOADERS:
         parser.error(f"{args.file} does not end in {', '.join(LOADERS)}")
 
-    model = LOADERS[args.file.suffix](args.file)
+    if args.net_values and not args.net:
+        parser.error("--net-values goes with --net FILE")
+    if args.net and args.file.suffix not in STATE_DICTS:
+        parser.error(f"{args.file} has the net's layers; --net goes with {', '.join(STATE_DICTS)}")
+    try:
+        model = load(args)
+    except net_file.NetFileError as error:
+        sys.exit(f"error: {args.file} cannot be opened: {error}")
     images, labels = load_split(locate(args.data, args.dataset), train=False)
     loss, correct = 0.0, 0
     with torch.no_grad():

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import net_file
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -123,6 +124,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--step-size", type=int, default=6)
     parser.add_argument("--gamma", type=float, default=0.1)
     parser.add_argument("--pct-start", type=float, default=0.3)
+    net_file.add_arguments(parser, "instead of the net of the original")
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -137,14 +139,24 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def build(args: argparse.Namespace) -> nn.Module:
+    """The net, its weights drawn from the seed."""
+    torch.manual_seed(args.seed)
+    if not args.net and not args.net_values:
+        return Net(args.dropout)
+    try:
+        return net_file.load(args.net or Path("original"), {"dropout": args.dropout} | args.net_values)
+    except net_file.NetFileError as error:
+        sys.exit(f"error: {error}")
+
+
 def main() -> None:
     """Trains, tests and saves."""
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
     folder = locate(args.data, args.dataset)
-    torch.manual_seed(args.seed)
-    net = Net(args.dropout).to(args.device)
+    net = build(args).to(args.device)
     # Both splits are shuffled, as in the original. `collate_fn` passes on what `__getitems__` has put together.
     try:
         loaders = [

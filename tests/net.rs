@@ -34,9 +34,10 @@ fn a_net_with_a_mistake_is_one_sentence_with_line_and_layer() {
     let folder = tempfile::tempdir().unwrap();
     let mut count = 0;
     for case in include_str!("reference/net_mistakes.txt").split("\n=== ").skip(1) {
-        let (head, text) = case.split_once('\n').unwrap();
+        let (sentence, text) = case.split_once('\n').unwrap();
+        let with_values = text.strip_prefix("--- ").and_then(|text| text.split_once('\n'));
+        let (values, text) = with_values.unwrap_or(("", text));
         let net = file(folder.path(), text.trim_end());
-        let (sentence, values) = head.split_once(" | ").unwrap_or((head, ""));
         let mut command = tch_mnist(&["summary", "--net", net.to_str().unwrap(), "--net-values", values]);
         let (said, code) = failure(&mut command);
         assert_eq!((said, code), (format!("error: --net {}: {sentence}", net.display()), 1));
@@ -49,7 +50,7 @@ fn a_net_with_a_mistake_is_one_sentence_with_line_and_layer() {
 fn a_net_that_is_missing_is_one_sentence_with_the_names_of_those_that_are_not() {
     let (said, code) = failure(&mut tch_mnist(&["summary", "--net", "lenet"]));
     assert_eq!(code, 1);
-    assert!(said.starts_with("error: --net lenet cannot be read: ") && said.contains("original, "), "{said}");
+    assert!(said.starts_with("error: --net lenet cannot be read: ") && said.contains("own nets are original"), "{said}");
     for (flags, sentence) in [
         (["--net-values", "width"], "--net-values width"),
         (["--net-values", "dropout=0.1"], "--net-values cannot set dropout: --dropout does"),
@@ -80,7 +81,9 @@ fn weights_carry_their_net() {
     let (folder, out) = out();
     let net = file(folder.path(), MIXED);
     let options = ["--net", net.to_str().unwrap(), "--net-values", "width=6", "--dropout", "0.2"];
-    train(&out, &options).assert().success();
+    let log = train(&out, &options).assert().success().get_output().stderr.clone();
+    let kernels = "kernels: fused for conv1, conv2, conv3, conv4; libtorch's for pool, head\n";
+    assert!(String::from_utf8(log).unwrap().contains(kernels));
     fs::remove_file(&net).unwrap();
     let evaluate = |weights: &Path, kernels: &str| {
         let command = &mut tch_mnist(&["evaluate", "--data", DATA, "--limit-test", "500", "--device", "cpu"]);

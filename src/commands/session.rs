@@ -216,9 +216,12 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
     tch::manual_seed(settings.training.seed);
     let net = backend.net(architecture);
     if backend.kernels == Kernels::Fused {
-        let (fused, all) = (net.fused_layers(), architecture.layers().len());
-        if fused < all {
-            tracing::info!("kernels: fused for {fused} of {all} layers, libtorch's for the rest");
+        match net.members_by_kernels() {
+            (_, torch) if torch.is_empty() => {}
+            (fused, _) if fused.is_empty() => tracing::info!("kernels: libtorch's, as the fused ones take no layer of the net"),
+            (fused, torch) => {
+                tracing::info!("kernels: fused for {}; libtorch's for {}", fused.join(", "), torch.join(", "));
+            }
         }
     }
     net

@@ -92,9 +92,18 @@ impl Net {
         &self.architecture
     }
 
-    /// How many of its layers run on the fused kernels.
-    pub(crate) fn fused_layers(&self) -> usize {
-        self.steps.iter().map(Step::fused_layers).sum()
+    /// The members that the fused kernels compute, and those that libtorch's do. A member that is computed by both is in both.
+    pub(crate) fn members_by_kernels(&self) -> (Vec<&str>, Vec<&str>) {
+        let (mut fused, mut torch) = (Vec::new(), Vec::new());
+        for step in &self.steps {
+            let members = if step.is_fused() { &mut fused } else { &mut torch };
+            for named in &self.architecture.layers()[step.layers()] {
+                if members.last() != Some(&named.member()) {
+                    members.push(named.member());
+                }
+            }
+        }
+        (fused, torch)
     }
 
     /// Another net with the same weights. It draws no random numbers.
@@ -121,7 +130,7 @@ impl Net {
         let mut outputs = Vec::new();
         for step in &self.steps {
             x = step.forward_t(&x, false);
-            outputs.push((step.end(), fused::unpacked(&x, step.output(), false)));
+            outputs.push((step.layers().end, fused::unpacked(&x, step.output(), false)));
         }
         outputs
     }

@@ -4,7 +4,11 @@ use super::architecture::Architecture;
 use std::collections::BTreeMap;
 
 /// The name and the text of each, the original first.
-const NETS: [(&str, &str); 1] = [("original", include_str!("../../nets/original.txt"))];
+const NETS: [(&str, &str); 3] = [
+    ("original", include_str!("../../nets/original.txt")),
+    ("lenet5", include_str!("../../nets/lenet5.txt")),
+    ("mlp", include_str!("../../nets/mlp.txt")),
+];
 
 impl Architecture {
     /// The names of the program's own nets.

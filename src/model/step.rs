@@ -10,7 +10,6 @@ use tch::nn::ModuleT;
 
 /// A [`Unit`] that can be run.
 pub(super) struct Step {
-    /// Which layers of the net.
     layers: Range<usize>,
     computation: Computation,
     /// How its input is laid out, and its output.
@@ -56,18 +55,18 @@ impl Step {
         Step { layers: unit.layers.clone(), computation, input, output }
     }
 
-    /// How many of the net's layers come before the next step.
-    pub(super) fn end(&self) -> usize {
-        self.layers.end
+    /// Which layers of the net.
+    pub(super) fn layers(&self) -> Range<usize> {
+        self.layers.clone()
     }
 
     pub(super) fn output(&self) -> Layout {
         self.output
     }
 
-    /// How many layers it computes on the fused kernels.
-    pub(super) fn fused_layers(&self) -> usize {
-        if let Computation::Layer(_) = self.computation { 0 } else { self.layers.len() }
+    /// Whether it is computed on the fused kernels.
+    pub(super) fn is_fused(&self) -> bool {
+        !matches!(self.computation, Computation::Layer(_))
     }
 
     /// Its output. Like tch's own layers it panics where libtorch fails, as when memory runs out.

@@ -31,7 +31,7 @@ impl Architecture {
         let mut net = Net::default();
         net.add("", &parser::members(text, values)?)?;
         let line = net.line;
-        net.builder.finish().map_err(|error| if line > 0 { anyhow!("line {line}, {error:#}") } else { error })
+        net.builder.finish().map_err(|error| anyhow!("line {line}, {error:#}"))
     }
 }
 

@@ -258,9 +258,8 @@ impl<'a> Parser<'a, '_> {
             ensure!(parser.is_done());
             Ok(value)
         };
-        alone(text).map_err(|_| {
-            anyhow!("the value of {{{name}}} is {text:?}: it must be one value, such as 16, 0.05 or (3, 3)")
-        })
+        alone(text)
+            .map_err(|_| anyhow!("the value of {{{name}}} is {text:?}: it must be one value, such as 16 or 0.05"))
     }
 
     /// Refuses values for which there is no placeholder.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 const MISTAKES: &str = include_str!("../../../tests/reference/net_mistakes.txt");
 const ORIGINAL: &str = include_str!("../../../nets/original.txt");
+const DOCUMENTATION: &str = include_str!("../../../docs/nets.md");
 const PRINTED: &str = include_str!("../../../tests/reference/printed_nets.txt");
 
 /// `w1=8,w2=12`
@@ -52,6 +53,16 @@ fn a_printed_net_can_be_pasted() {
             assert_eq!(parsed(&inside.join("\n")), net, "the inside of\n{printed}");
         }
     }
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_right() {
+    let examples: Vec<&str> =
+        DOCUMENTATION.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [net, printed, mistake] = examples[..] else { panic!("{examples:?}") };
+    Architecture::parse(net, &values("w1=16,w2=32,dropout=0.05")).unwrap();
+    parsed(printed);
+    assert!(MISTAKES.contains(&format!("\n=== {mistake}")), "{mistake}");
 }
 
 #[test]
