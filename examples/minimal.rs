@@ -16,6 +16,7 @@ fn main() -> Result<()> {
     // Images stay on the device as bytes; a batch is gathered and normalised there.
     let (source, images) = (&settings.data.source, &settings.data);
     let data = Data::load(&source.data, source.dataset, device, images.limit_train, images.test.limit_test)?;
+    let data = data.hold_out(images.validation, settings.training.seed)?;
 
     // The weights of `torch.manual_seed(seed); Net()`. On a GPU, Kernels::Fused means libtorch's kernels.
     tch::manual_seed(settings.training.seed);
@@ -27,17 +28,19 @@ fn main() -> Result<()> {
     let mut stepper = Stepper::new(&data.train, &settings)?;
     let schedule = Schedule::new(&settings, steps);
 
+    let mut losses = Vec::new();
     for epoch in 0..epochs {
         println!("EPOCH: {epoch}");
         let batches = Shuffle::draw()?.batches(data.train.len(), batch_size, device)?;
         for (step, indices) in (0..).zip(&batches) {
-            let _loss = stepper.step(&mut state, indices, schedule.lr(epoch * steps + step))?;
+            let _loss = stepper.step(&mut state, indices, schedule.lr(epoch * steps + step, &losses))?;
         }
         state.end_epoch()?;
 
         // As the original does, in shuffled batches.
         let batches = Shuffle::draw()?.batches(data.measured().len(), batch_size, device)?;
         let test = evaluate(state.measured_net(), data.measured(), &batches, || true)?.expect("nothing stops it");
+        losses.push(test.loss);
         println!("\n{}\n", test.line());
     }
     Ok(())

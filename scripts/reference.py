@@ -8,9 +8,11 @@ On a CPU, with the same flags, `tch-mnist train --kernels torch` prints the same
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import net_file
@@ -32,6 +34,23 @@ class Images(Dataset):
         limit = limit or len(labels)
         self.images, self.labels = normalise(images[:limit]), labels[:limit]
 
+    def hold_out(self, count: int, seed: int) -> "Images":
+        """Moves `count` images to a split of their own. Each label gives its share, and `seed` chooses its images."""
+        total = len(self)
+        shares = torch.bincount(self.labels, minlength=10) * count
+        wanted = shares // total
+        # One more for the labels with the largest remainders.
+        order = torch.argsort(shares % total, descending=True, stable=True)
+        wanted[order[: count - int(wanted.sum())]] += 1
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        held = [drawn[self.labels[drawn] == label][: int(wanted[label])] for label in range(10)]
+        is_held = torch.zeros(total, dtype=torch.bool)
+        is_held[torch.cat(held)] = True
+        rest = copy(self)
+        rest.images, rest.labels = self.images[is_held], self.labels[is_held]
+        self.images, self.labels = self.images[~is_held], self.labels[~is_held]
+        return rest
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -47,11 +66,15 @@ def train(
     optimizer: optim.Optimizer,
     after_step: Callable[[], None],
     losses: list[tuple[float, float]],
+    max_norm: float = 0,
 ) -> dict:
-    """The original's train function: one epoch. Notes each step's learning rate and loss in `losses`."""
+    """The original's train function: one epoch. Notes each step's learning rate and loss in `losses`.
+
+    With a `max_norm` above 0, gradients are clipped to it.
+    """
     net.train()
     started = time.perf_counter()
-    correct, loss_sum = 0, 0.0
+    correct, loss_sum, norm_sum = 0, 0.0, 0.0
     lr = optimizer.param_groups[0]["lr"]
     for batch_id, (data, target) in enumerate(loader):
         data, target = data.to(device), target.to(device)
@@ -61,6 +84,7 @@ def train(
         loss.backward()
         step_lr, step_loss = optimizer.param_groups[0]["lr"], loss.item()
         losses.append((step_lr, step_loss))
+        norm_sum += nn.utils.clip_grad_norm_(net.parameters(), max_norm or math.inf).item()
         optimizer.step()
         after_step()
         loss_sum += step_loss * len(target)
@@ -73,12 +97,13 @@ def train(
         "lr": lr,
         "train_loss": loss_sum / count,
         "train_accuracy": 100 * correct / count,
+        "grad_norm": norm_sum / len(loader),
         "images_per_second": count / (time.perf_counter() - started),
     }
 
 
-def test(net: nn.Module, device: str, loader: DataLoader) -> dict:
-    """The original's test function."""
+def test(net: nn.Module, device: str, loader: DataLoader) -> tuple[float, int]:
+    """The original's test function: the mean loss, and the number of images that are classified correctly."""
     net.eval()
     test_loss, correct = 0.0, 0
     with torch.no_grad():
@@ -87,26 +112,111 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> dict:
             output = net(data)
             test_loss += F.nll_loss(output, target, reduction="sum").item()
             correct += (output.argmax(dim=1) == target).sum().item()
-    count = len(loader.dataset)
-    return {"test_loss": test_loss / count, "test_accuracy": 100 * correct / count, "correct": correct}
+    return test_loss / len(loader.dataset), correct
+
+
+# The optimizers by name: a class of torch.optim and those of the flags that it takes beside --lr and --weight-decay.
+OPTIMIZERS = {
+    "sgd": (optim.SGD, ["momentum", "dampening", "nesterov"]),
+    "adam": (optim.Adam, ["betas", "eps", "amsgrad"]),
+    "adamw": (optim.AdamW, ["betas", "eps", "amsgrad"]),
+    "rmsprop": (optim.RMSprop, ["alpha", "eps", "momentum", "centered"]),
+}
+
+# The defaults that depend on the optimizer: torch.optim's, except for the learning rate of SGD and its momentum.
+DEFAULTS = {"lr": {"adam": 0.001, "adamw": 0.001}, "momentum": {"sgd": 0.9}, "weight_decay": {"adamw": 0.01}}
+
+
+def make_optimizer(args: argparse.Namespace, net: nn.Module) -> optim.Optimizer:
+    """The optimizer that was asked for. Parameters of one dimension that do not decay are a group of their own."""
+    kind, names = OPTIMIZERS[args.optimizer]
+    groups = [{"params": list(net.parameters())}]
+    if not args.weight_decay_norm:
+        wide, flat = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in [True, False])
+        groups = [{"params": wide}, {"params": flat, "weight_decay": 0.0}]
+    own = {name: getattr(args, name) for name in names}
+    return kind(groups, lr=args.lr, weight_decay=args.weight_decay, **own)
 
 
 # The schedules that change the rate after each step; the others do so after each epoch.
 PER_STEP = ["one-cycle"]
 
+# The schedules that look at the loss that was measured.
+PER_LOSS = ["reduce-on-plateau"]
+
 # The schedules by name: the arguments, the optimizer and the steps per epoch to a scheduler.
 SCHEDULES = {
     "step": lambda args, optimizer, _: lr_scheduler.StepLR(optimizer, step_size=args.step_size, gamma=args.gamma),
-    "cosine": lambda args, optimizer, _: lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs),
+    "multi-step": lambda args, optimizer, _: lr_scheduler.MultiStepLR(
+        optimizer, milestones=list(map(int, args.milestones.split(","))), gamma=args.gamma
+    ),
+    "exponential": lambda args, optimizer, _: lr_scheduler.ExponentialLR(optimizer, gamma=args.gamma),
+    "linear": lambda args, optimizer, _: lr_scheduler.LinearLR(
+        optimizer, args.start_factor, args.end_factor, args.total_iters
+    ),
+    "cosine": lambda args, optimizer, _: lr_scheduler.CosineAnnealingLR(
+        optimizer, T_max=args.epochs - args.warmup_epochs, eta_min=args.eta_min
+    ),
+    "cosine-warm-restarts": lambda args, optimizer, _: lr_scheduler.CosineAnnealingWarmRestarts(
+        optimizer, args.t_0, args.t_mult, args.eta_min
+    ),
     "one-cycle": lambda args, optimizer, steps: lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=args.epochs * steps, pct_start=args.pct_start, cycle_momentum=False
+        optimizer,
+        args.lr,
+        total_steps=(args.epochs - args.warmup_epochs) * steps,
+        pct_start=args.pct_start,
+        cycle_momentum=False,
+    ),
+    "reduce-on-plateau": lambda args, optimizer, _: lr_scheduler.ReduceLROnPlateau(
+        optimizer,
+        factor=args.factor,
+        patience=args.plateau_patience,
+        threshold=args.threshold,
+        cooldown=args.cooldown,
+        min_lr=args.min_lr,
     ),
     "constant": lambda _args, optimizer, _: lr_scheduler.ConstantLR(optimizer, factor=1),
 }
 
 
-def nothing() -> None:
-    """Leaves the rate as it is."""
+class Rates:
+    """The learning rate of each step: a schedule of SCHEDULES, and the warm-up in front of it.
+
+    SequentialLR counts all its parts in the same unit. Here the warm-up goes by steps, and most schedules go by epochs.
+    """
+
+    def __init__(self, args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -> None:
+        self.schedule = SCHEDULES[args.schedule](args, optimizer, steps)
+        self.per_step, self.per_loss = args.schedule in PER_STEP, args.schedule in PER_LOSS
+        self.group = optimizer.param_groups[0]
+        self.first, self.warmup_epochs = self.group["lr"], args.warmup_epochs
+        if self.warmup_epochs:
+            # It rises to the rate that the schedule begins with.
+            rising = self.warmup_epochs * steps
+            self.warmup = lr_scheduler.LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+
+    def after_step(self) -> None:
+        """After each step."""
+        if self.warmup_epochs:
+            self.warmup.step()
+        elif self.per_step:
+            self.schedule.step()
+
+    def after_epoch(self, loss: float) -> None:
+        """After each epoch and its test, which measured `loss`."""
+        if self.warmup_epochs:
+            self.warmup_epochs -= 1
+            if not self.warmup_epochs:
+                self.group["lr"] = self.first
+        elif self.per_loss:
+            self.schedule.step(loss)
+        elif not self.per_step:
+            self.schedule.step()
+
+
+def pair(text: str) -> tuple[float, ...]:
+    """Two numbers with a comma between them."""
+    return tuple(float(number) for number in text.split(","))
 
 
 def arguments() -> argparse.Namespace:
@@ -116,13 +226,35 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dataset", default="mnist", help="as tch-mnist train --help lists them")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=0.01)
-    parser.add_argument("--momentum", type=float, default=0.9)
-    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
+    parser.add_argument("--lr", type=float, help="0.001 for adam and adamw, else 0.01")
+    parser.add_argument("--momentum", type=float, help="0.9 for sgd, else 0")
+    parser.add_argument("--dampening", type=float, default=0.0)
     parser.add_argument("--nesterov", action="store_true")
+    parser.add_argument("--betas", type=pair, default=(0.9, 0.999))
+    parser.add_argument("--alpha", type=float, default=0.99)
+    parser.add_argument("--eps", type=float, default=1e-8)
+    parser.add_argument("--amsgrad", action="store_true")
+    parser.add_argument("--centered", action="store_true")
+    parser.add_argument("--weight-decay", type=float, help="0.01 for adamw, else 0")
+    parser.add_argument("--weight-decay-norm", type=lambda text: text == "true", default=True, metavar="BOOL")
+    parser.add_argument("--clip-grad-norm", type=float, default=0.0, help="0: never")
     parser.add_argument("--schedule", choices=SCHEDULES, default="step")
+    parser.add_argument("--warmup-epochs", type=int, default=0)
     parser.add_argument("--step-size", type=int, default=6)
     parser.add_argument("--gamma", type=float, default=0.1)
+    parser.add_argument("--milestones", default="6,12")
+    parser.add_argument("--start-factor", type=float, default=1 / 3)
+    parser.add_argument("--end-factor", type=float, default=1.0)
+    parser.add_argument("--total-iters", type=int, default=5)
+    parser.add_argument("--eta-min", type=float, default=0.0)
+    parser.add_argument("--t-0", type=int, default=5)
+    parser.add_argument("--t-mult", type=int, default=1)
+    parser.add_argument("--factor", type=float, default=0.1)
+    parser.add_argument("--plateau-patience", type=int, default=2)
+    parser.add_argument("--threshold", type=float, default=1e-4)
+    parser.add_argument("--cooldown", type=int, default=0)
+    parser.add_argument("--min-lr", type=float, default=0.0)
     parser.add_argument("--pct-start", type=float, default=0.3)
     net_file.add_arguments(parser, "instead of the net of the original")
     parser.add_argument("--dropout", type=float, default=0.05)
@@ -131,9 +263,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one per core")
     parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")
     parser.add_argument("--limit-test", type=int, default=0, help="the first N test images only; 0: all")
+    parser.add_argument("--validation", type=int, default=0, help="hold out N training images and measure on them")
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
     parser.add_argument("--out", type=Path, help="write model.pth and losses.csv into this folder")
     args = parser.parse_args()
+    for name, value in [("lr", 0.01), ("momentum", 0.0), ("weight_decay", 0.0)]:
+        if getattr(args, name) is None:
+            setattr(args, name, DEFAULTS[name].get(args.optimizer, value))
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     return args
@@ -157,21 +293,20 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     folder = locate(args.data, args.dataset)
     net = build(args).to(args.device)
-    # Both splits are shuffled, as in the original. `collate_fn` passes on what `__getitems__` has put together.
     try:
-        loaders = [
-            DataLoader(Images(folder, train, limit), args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
-            for train, limit in [(True, args.limit_train), (False, args.limit_test)]
-        ]
+        images, tested_on = Images(folder, True, args.limit_train), Images(folder, False, args.limit_test)
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing: run scripts/setup --dataset {args.dataset}, or give --data DIR")
-    train_loader, test_loader = loaders
-    optimizer = optim.SGD(
-        net.parameters(), args.lr, args.momentum, weight_decay=args.weight_decay, nesterov=args.nesterov
+    part = "test"
+    if args.validation:
+        part, tested_on = "validation", images.hold_out(args.validation, args.seed)
+    # Both splits are shuffled, as in the original. `collate_fn` passes on what `__getitems__` has put together.
+    train_loader, test_loader = (
+        DataLoader(split, args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
+        for split in [images, tested_on]
     )
-    scheduler = SCHEDULES[args.schedule](args, optimizer, len(train_loader))
-    per_step = args.schedule in PER_STEP
-    after_step, after_epoch = (scheduler.step, nothing) if per_step else (nothing, scheduler.step)
+    optimizer = make_optimizer(args, net)
+    rates = Rates(args, optimizer, len(train_loader))
 
     started = time.perf_counter()
     losses: list[tuple[float, float]] = []
@@ -179,12 +314,16 @@ def main() -> None:
         if args.log_format == "text":
             print("EPOCH:", epoch, flush=True)
         began = time.perf_counter()
-        trained = train(net, args.device, train_loader, optimizer, after_step, losses)
-        after_epoch()
-        tested = test(net, args.device, test_loader)
+        trained = train(net, args.device, train_loader, optimizer, rates.after_step, losses, args.clip_grad_norm)
+        loss, correct = test(net, args.device, test_loader)
+        # The original steps its schedule before the test, which does not depend on it.
+        rates.after_epoch(loss)
+        count = len(test_loader.dataset)
+        accuracy = 100 * correct / count
+        tested = {f"{part}_loss": loss, f"{part}_accuracy": accuracy, "correct": correct}
         if args.log_format == "text":
-            accuracy = f"{tested['correct']}/{len(test_loader.dataset)} ({tested['test_accuracy']:.2f}%)"
-            print(f"\nTest set: Average loss: {tested['test_loss']:.4f}, Accuracy: {accuracy}\n", flush=True)
+            line = f"{part.title()} set: Average loss: {loss:.4f}, Accuracy: {correct}/{count} ({accuracy:.2f}%)"
+            print(f"\n{line}\n", flush=True)
         else:
             seconds = time.perf_counter() - began
             print(json.dumps({"event": "epoch", "epoch": epoch, **trained, **tested, "seconds": seconds}), flush=True)

@@ -48,25 +48,26 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
     // `--lr <X>`, `--nesterov[=<BOOL>]`
-    let flag = flag.split([' ', '[']).next().unwrap_or(flag);
-    // A list of choices has no comma in a choice.
+    let (flag, form) = flag.split_at(flag.find([' ', '[']).unwrap_or(flag.len()));
+    // A list of choices has no comma in a choice; `--milestones <N,N>` takes one.
     let is_decimal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.trim_start_matches('-');
-    if number.split_once(',').is_some_and(|(whole, part)| is_decimal(whole) && is_decimal(part)) {
+    let is_with_comma = number.split_once(',').is_some_and(|(whole, part)| is_decimal(whole) && is_decimal(part));
+    if is_with_comma && !form.contains(',') {
         return Some(format!("{flag} takes a point before the decimals: {}, not {value}", value.replace(',', ".")));
     }
     let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {
-        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values),
+        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values, "or"),
         (ErrorKind::ValueValidation, _) => error.source()?.downcast_ref::<Expected>()?.0.clone(),
         _ => return None,
     };
     Some(format!("{flag} takes {expected}, not {value}"))
 }
 
-/// `one, two or three`
-fn either(values: &[String]) -> String {
+/// `one, two or three`, or with `and` for `or`.
+pub(crate) fn either(values: &[String], or: &str) -> String {
     match values {
-        [first @ .., second_last, last] => [first, &[format!("{second_last} or {last}")]].concat().join(", "),
+        [first @ .., second_last, last] => [first, &[format!("{second_last} {or} {last}")]].concat().join(", "),
         _ => values.join(", "),
     }
 }

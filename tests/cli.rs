@@ -36,7 +36,9 @@ fn json_goes_to_stdout_a_line_an_epoch_and_quiet_is_silent() {
     assert_eq!(lines.len(), 3);
     for (epoch, line) in lines[..2].iter().enumerate() {
         assert_eq!((&line["event"], &line["epoch"], &line["lr"]), (&"epoch".into(), &epoch.into(), &0.01.into()));
-        for key in ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds", "images_per_second"] {
+        for key in
+            ["train_loss", "train_accuracy", "grad_norm", "test_loss", "test_accuracy", "seconds", "images_per_second"]
+        {
             assert!(line[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {line}");
         }
         let accuracy = 100.0 * line["correct"].as_f64().unwrap() / 500.0;
@@ -211,6 +213,16 @@ fn mistakes_get_one_sentence_and_exit_code_2() {
         (&["--dropout", "1.5"], "--dropout takes a share from 0 to below 1, not 1.5"),
         (&["--momentum", "1"], "--momentum takes a number from 0 to below 1, not 1"),
         (&["--nesterov", "--momentum", "0"], "--nesterov takes a --momentum above 0"),
+        (
+            &["--optimizer", "adam", "--momentum", "0.5"],
+            "adam has no --momentum: leave it out; sgd and rmsprop have it",
+        ),
+        (&["--optimizer", "lion"], "--optimizer takes sgd, adam, adamw or rmsprop, not lion"),
+        (
+            &["--optimizer", "adam", "--betas", "0.9"],
+            "--betas takes two numbers from 0 to below 1, such as 0.9,0.999, not 0.9",
+        ),
+        (&["--clip-grad-norm", "-1"], "--clip-grad-norm takes a number from 0 up, not -1"),
         (&["--device", "tpu"], "--device takes auto, cpu, cuda or cuda:N, not tpu"),
         (&["--schedule", "zigzag"], "--schedule takes step, "),
         (&["--target-accuracy", "101"], "--target-accuracy takes a percentage"),

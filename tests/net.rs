@@ -55,7 +55,7 @@ fn a_net_that_is_missing_is_one_sentence_with_the_names_of_those_that_are_not() 
         "{said}"
     );
     for (flags, sentence) in [
-        (["--net-values", "width"], "--net-values width"),
+        (["--net-values", "width"], "--net-values takes NAME=VALUE,.., not width"),
         (["--net-values", "dropout=0.1"], "--net-values cannot set dropout: --dropout does"),
     ] {
         let (said, code) = failure(tch_mnist(&["summary"]).args(flags));

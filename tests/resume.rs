@@ -11,19 +11,23 @@ use std::time::{Duration, SystemTime};
 
 const EPOCHS: &str = "3";
 
-/// The settings of every run here: 3 epochs of 20 steps, a checkpoint every 2 steps.
-fn settings(kernels: &str) -> Vec<&str> {
+const SGD: &[&str] = &["--kernels", "torch", "--dampening", "0.5"];
+const RMSPROP: &[&str] = &["--kernels", "torch", "--optimizer", "rmsprop", "--momentum", "0.5", "--centered"];
+const ADAMW: &[&str] = &["--kernels", "fused", "--optimizer", "adamw", "--amsgrad", "--clip-grad-norm", "1"];
+
+/// The settings of every run here, with those of `own`: 3 epochs of 20 steps, a checkpoint every 2 steps.
+fn settings<'a>(own: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["--limit-train", "1280", "--limit-test", "256", "--batch-size", "64", "--epochs", EPOCHS];
-    args.extend(["--checkpoint-every", "2", "--schedule", "one-cycle", "--kernels", kernels]);
-    args.extend(["--ema-decay", "0.9", "--rotate", "10"]);
+    args.extend(["--checkpoint-every", "2", "--schedule", "one-cycle", "--ema-decay", "0.9", "--rotate", "10"]);
+    args.extend(own);
     args
 }
 
 /// A run of `settings` into `out` from its start to its end.
-fn uninterrupted(out: &Path, kernels: &str) {
+fn uninterrupted(out: &Path, own: &[&str]) {
     tch_mnist(&["train", "--data", DATA, "--device", "cpu", "-q", "--out"])
         .arg(out)
-        .args(settings(kernels))
+        .args(settings(own))
         .assert()
         .success();
 }
@@ -40,12 +44,12 @@ fn start(args: &[&str]) -> Child {
 }
 
 /// Starts the run, or goes on with it when it has a checkpoint.
-fn start_or_resume(out: &Path, kernels: &str) -> Child {
+fn start_or_resume(out: &Path, own: &[&str]) -> Child {
     let folder = out.to_str().unwrap();
     if out.join("checkpoint.safetensors").exists() {
         return start(&["--resume", folder]);
     }
-    let mut args = settings(kernels);
+    let mut args = settings(own);
     args.extend(["--device", "cpu", "--out", folder]);
     start(&args)
 }
@@ -71,22 +75,22 @@ fn wait_for_checkpoint(child: &mut Child, out: &Path) {
 }
 
 /// Kills a run at random moments, `TCH_MNIST_KILLS` times (5 when that is not set), then lets it end.
-fn killed_again_and_again(kernels: &str) {
+fn killed_again_and_again(own: &[&str]) {
     let kills: u32 = std::env::var("TCH_MNIST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
     let (_folder, one) = out();
-    uninterrupted(&one, kernels);
+    uninterrupted(&one, own);
     let (_other_folder, other) = out();
     let mut hits = 0;
     for _ in 0..kills {
-        let mut child = start_or_resume(&other, kernels);
+        let mut child = start_or_resume(&other, own);
         wait_for_checkpoint(&mut child, &other);
         sleep(Duration::from_secs_f64(1.5 * chance()));
         hits += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(start_or_resume(&other, kernels).wait().unwrap().success());
-    eprintln!("{hits} of {kills} kills hit a run under way ({kernels} kernels)");
+    assert!(start_or_resume(&other, own).wait().unwrap().success());
+    eprintln!("{hits} of {kills} kills hit a run under way ({own:?})");
     assert!(hits > 0);
     assert_same_run(&one, &other);
     // The name of TensorBoard's file says when it was begun; there is one all the same.
@@ -99,23 +103,23 @@ fn killed_again_and_again(kernels: &str) {
 
 #[test]
 fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
-    killed_again_and_again("torch");
+    killed_again_and_again(RMSPROP);
 }
 
 #[test]
-fn so_does_one_with_fused_kernels() {
-    killed_again_and_again("fused");
+fn so_does_one_with_fused_kernels_and_another_optimizer() {
+    killed_again_and_again(ADAMW);
 }
 
 #[test]
 fn signals_save_the_run_in_the_middle_of_an_epoch() {
     let (_folder, one) = out();
-    uninterrupted(&one, "torch");
+    uninterrupted(&one, SGD);
     let (_other_folder, other) = out();
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let logged = || std::fs::metadata(other.join("log.txt")).map_or(0, |file| file.len());
         let before = logged();
-        let mut child = start_or_resume(&other, "torch");
+        let mut child = start_or_resume(&other, SGD);
         wait_for_checkpoint(&mut child, &other);
         // A process that writes its log listens to signals; on a busy machine that takes its time.
         while logged() == before {
@@ -136,7 +140,7 @@ fn signals_save_the_run_in_the_middle_of_an_epoch() {
 #[test]
 fn a_checkpoint_alone_in_another_folder_is_enough() {
     let (_folder, one) = out();
-    uninterrupted(&one, "torch");
+    uninterrupted(&one, SGD);
     let alone = tempfile::tempdir().unwrap();
     std::fs::copy(one.join("checkpoint.safetensors"), alone.path().join("checkpoint.safetensors")).unwrap();
     let file = alone.path().join("checkpoint.safetensors");
@@ -208,6 +212,10 @@ fn what_a_resume_cannot_keep_is_refused() {
         "{sentence}"
     );
 
+    let (sentence, code) = resume(&["--optimizer", "adam"]);
+    let reason = "--optimizer cannot change when a run is resumed: it was \"sgd\"";
+    assert_eq!((sentence.contains(reason), code), (true, 2), "{sentence}");
+
     // Another test file under the same name: one byte of one image differs.
     let data = tempfile::tempdir().unwrap();
     for name in ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"] {
@@ -223,9 +231,11 @@ fn what_a_resume_cannot_keep_is_refused() {
     let (sentence, code) = failure(&mut tch_mnist(&["train", "--resume", "/nowhere"]));
     assert_eq!((sentence.contains("--resume /nowhere"), code), (true, 1), "{sentence}");
 
-    rewrite_metadata(&run.join("checkpoint.safetensors"), |state| state["format"] = 99.into());
-    let (sentence, code) = resume(&[]);
-    assert_eq!((sentence.contains("the format 99 of a newer tch-mnist"), code), (true, 1), "{sentence}");
+    for (format, reason) in [(99, "the format 99 of a newer tch-mnist"), (4, "the format 4 of an older tch-mnist")] {
+        rewrite_metadata(&run.join("checkpoint.safetensors"), |state| state["format"] = format.into());
+        let (sentence, code) = resume(&[]);
+        assert_eq!((sentence.contains(reason), code), (true, 1), "{sentence}");
+    }
 }
 
 /// Changes the JSON that a checkpoint keeps in its metadata.

@@ -44,6 +44,14 @@ const STEP: &[&str] = &["--schedule=step", "--momentum=0.9"];
 const ONE_CYCLE: &[&str] = &["--schedule=one-cycle", "--momentum=0.9", "--weight-decay=0.001", "--nesterov=true"];
 const NO_MOMENTUM: &[&str] = &["--schedule=one-cycle", "--momentum=0", "--weight-decay=0.01"];
 
+const DAMPENING: &[&str] = &["--momentum=0.9", "--dampening=0.5", "--clip-grad-norm=1"];
+const ADAM: &[&str] =
+    &["--optimizer=adam", "--schedule=one-cycle", "--lr=0.002", "--weight-decay=0.001", "--amsgrad=true"];
+const ADAMW: &[&str] = &["--optimizer=adamw", "--lr=0.002", "--weight-decay-norm=false", "--clip-grad-norm=1"];
+const RMSPROP: &[&str] = &["--optimizer=rmsprop", "--lr=0.002", "--weight-decay=0.001"];
+const RMSPROP_MOMENTUM: &[&str] =
+    &["--optimizer=rmsprop", "--schedule=one-cycle", "--lr=0.001", "--momentum=0.9", "--centered=true"];
+
 /// Everything that a recipe can turn on.
 const EVERYTHING: &[&str] = &[
     "--schedule=one-cycle",
@@ -57,6 +65,7 @@ const EVERYTHING: &[&str] = &[
     "--ema-decay=0.9",
     "--label-smoothing=0.1",
     "--weight-decay-norm=false",
+    "--clip-grad-norm=2",
 ];
 
 /// How the steps of [`train_50`] are made, except for the last of each epoch, which is always eager.
@@ -122,6 +131,11 @@ fn a_step_over_static_buffers_is_the_eager_step() {
         (ONE_CYCLE, Kernels::Torch),
         (NO_MOMENTUM, Kernels::Fused),
         (EVERYTHING, Kernels::Fused),
+        (DAMPENING, Kernels::Torch),
+        (ADAM, Kernels::Torch),
+        (ADAMW, Kernels::Fused),
+        (RMSPROP, Kernels::Fused),
+        (RMSPROP_MOMENTUM, Kernels::Torch),
     ] {
         let settings = settings(flags);
         let eager = train_50(&settings, &data, kernels, Steps::AsConfigured);
@@ -175,7 +189,7 @@ fn captured_steps_are_the_eager_ones() {
     precision::deterministic_cudnn().unwrap();
     precision::allow_tf32(false).unwrap();
     let data = load(device);
-    for flags in [STEP, ONE_CYCLE, EVERYTHING] {
+    for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM] {
         let results = [&[][..], &["--cuda-graph=off"]]
             .map(|graph| train_50(&settings(&[flags, graph].concat()), &data, Kernels::Torch, Steps::AsConfigured));
         let difference = difference(&results[0], &results[1]);

@@ -61,7 +61,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let mut settings = Settings::resolve(None, &args.settings)?;
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_data(&settings, backend.device)?;
-    let net = session::draw_net(&settings, &settings.training.net.architecture()?, &backend);
+    let net = session::initial_net(&settings, &backend)?;
     let mut rounds = Rounds { args: &args, device: backend.device, done: Vec::new() };
     match args.what {
         What::Evaluate => rounds.evaluate(&net, &data, settings.training.batches.batch_size)?,

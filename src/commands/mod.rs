@@ -11,10 +11,12 @@ mod evaluate;
 mod export;
 mod foreign;
 mod import;
+mod lr_find;
 mod predict;
 mod report;
 mod serve;
 mod session;
+mod signals;
 mod summary;
 mod train;
 
@@ -45,6 +47,9 @@ enum Command {
     /// Train the net (the default command)
     #[command(args_override_self = true, after_help = train::HELP)]
     Train(Box<train::Args>),
+    /// Find a learning rate: the range test, a few hundred steps at a rate that rises
+    #[command(args_override_self = true, after_help = lr_find::HELP)]
+    LrFind(Box<lr_find::Args>),
     /// Measure a weights file on the test set
     Evaluate(evaluate::Args),
     /// Predict which digit a picture shows
@@ -125,6 +130,7 @@ pub fn main() -> ExitCode {
     let command = cli.command.unwrap_or_else(|| Command::Train(Box::new(cli.train)));
     let result = without_panic(|| match command {
         Command::Train(args) => train::run(*args, verbosity),
+        Command::LrFind(args) => lr_find::run(*args, verbosity),
         Command::Evaluate(args) => evaluate::run(args, verbosity),
         Command::Summary(args) => summary::run(args),
         Command::Export(args) => export::run(args, verbosity),

@@ -1,11 +1,13 @@
 //! What every command that runs the net begins with: settings, then the device, the data and the net.
 
-use crate::data::{self, Data, Need};
+use crate::data::{self, Data, Need, Split};
 use crate::error::{UsageError, sentence};
 use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Architecture, Kernels, Net};
 use crate::predict::{Familiarity, Knowledge, Predictor};
-use crate::settings::{Compute, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings, Source};
+use crate::settings::{
+    Compute, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings, Source, TrainingSettings,
+};
 use crate::weights;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
@@ -206,12 +208,20 @@ pub(super) fn load_run_data(settings: &Settings, device: Device, progress: bool)
     load_data(settings, device)
 }
 
+/// The images that a run trains on, for a command that measures nothing: the test set is neither downloaded nor read.
+pub(super) fn load_training_images(settings: &Settings, device: Device, progress: bool) -> Result<Split> {
+    let DataSettings { source: Source { dataset, data }, limit_train, validation, .. } = &settings.data;
+    data::ensure(data, *dataset, Need::Train, progress)?;
+    let data = Data::load_train(data, *dataset, device, *limit_train)?;
+    Ok(data.hold_out(*validation, settings.training.seed)?.train)
+}
+
 /// The files that a run reads.
 fn need(settings: &Settings) -> Need {
     if settings.data.validation > 0 { Need::Train } else { Need::Both }
 }
 
-/// Seeds libtorch and draws the net of `settings`. The data are loaded before: what loading took is returned to the system,
+/// Seeds libtorch and draws a net of `architecture`. The data are loaded before: what loading took is returned to the system,
 /// what the steps will free is kept.
 pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Net {
     allocator::keep_freed_memory();
@@ -229,6 +239,16 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
         }
     }
     net
+}
+
+/// The net of `settings` with the weights of `--init` if they are given: what a new run starts from.
+pub(super) fn initial_net(settings: &Settings, backend: &Backend) -> Result<Net> {
+    let net = draw_net(settings, &settings.training.net.architecture()?, backend);
+    let TrainingSettings { init, key, .. } = &settings.training;
+    if let Some(init) = init {
+        weights::load(init, key.as_deref(), &net).context("--init was refused")?;
+    }
+    Ok(net)
 }
 
 /// The device that `choice` names.

@@ -5,14 +5,18 @@
 
 pub(crate) mod about;
 pub(crate) mod activation;
+pub(crate) mod adam;
 pub(crate) mod allocator;
+pub(crate) mod clip_grad;
 pub(crate) mod cuda;
 pub(crate) mod ema;
 pub mod fused;
 pub mod generator;
 pub mod graph;
 pub(crate) mod jit;
+pub(crate) mod parameters;
 pub mod precision;
+pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 
 use crate::error::first_line;

@@ -1,6 +1,6 @@
 //! `report.html`: a run, or several side by side, as one page that opens without a network.
 
-use super::curves::number;
+use super::chart::number;
 use crate::canvas::style::colour;
 use crate::evaluate::Findings;
 use crate::run_folder::{RunFiles, Status, best};
@@ -25,6 +25,9 @@ pub(super) fn report(
     };
     let subtitle = match run.done.as_ref().map(|done| done.status) {
         Some(Status::TargetReached) => "The run stopped at its target accuracy.".to_string(),
+        Some(Status::StoppedEarly) => {
+            format!("The run stopped early: {} epochs without a better one.", run.settings.run.patience)
+        }
         Some(Status::Done) => "A net of 11,392 parameters, trained on libtorch from Rust.".to_string(),
         _ => format!("Not finished: {} of {} epochs so far.", run.epochs.len(), run.settings.training.epochs),
     };
@@ -53,7 +56,7 @@ pub(super) fn report(
 fn figures(run: &RunFiles, findings: &Findings) -> Vec<(String, String)> {
     let part = run.part();
     let percent = |accuracy: f64| format!("{accuracy:.2} %");
-    let mut figures = vec![(format!("{part} accuracy"), percent(run.last().measured.accuracy))];
+    let mut figures = vec![(format!("{part} accuracy"), percent(run.kept().measured.accuracy))];
     figures.extend(best(&run.epochs).map(|(best, epoch)| (format!("best, at epoch {epoch}"), percent(best))));
     let tta = run.done.as_ref().and_then(|done| done.tta);
     figures.extend(tta.map(|(_, accuracy)| (format!("{part} accuracy with TTA"), percent(accuracy))));
@@ -76,10 +79,10 @@ pub(super) fn comparison(runs: &[RunFiles], curves: &[String]) -> Result<String>
     };
     let figures = |run: &RunFiles| {
         let best = best(&run.epochs);
-        let last = format!("{:.2} %", run.last().measured.accuracy);
+        let accuracy = format!("{:.2} %", run.kept().measured.accuracy);
         let (best, epoch) =
             best.map_or(("-".into(), "-".into()), |(best, at)| (format!("{best:.2} %"), at.to_string()));
-        vec![last, best, epoch, run.part().to_string(), run.epochs.len().to_string(), duration(run.seconds())]
+        vec![accuracy, best, epoch, run.part().to_string(), run.epochs.len().to_string(), duration(run.seconds())]
     };
     let differing = differing(runs);
     let value = |run: &RunFiles, key: &String| run.settings.table().get(key).map_or("-".into(), text_of);

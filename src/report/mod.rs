@@ -1,11 +1,15 @@
 //! What there is to look at when a run is over: pictures, a page, a page that compares runs.
 
+mod chart;
 mod confusion;
 mod curves;
 mod grid;
 mod html;
+mod smooth;
 mod write;
 
+pub(crate) use chart::{Across, Chart, Curve, raw_and_smoothed};
 pub(crate) use grid::{SHEET_COLUMNS, sheet};
 pub(crate) use html::duration;
+pub(crate) use smooth::Smoothing;
 pub(crate) use write::{comparison, pictures_of, write_plots, write_run};

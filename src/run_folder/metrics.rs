@@ -1,7 +1,8 @@
 //! The lines of `metrics.jsonl`: one per epoch, and a last one about the end of the run.
 
 use crate::data::Part;
-use crate::train::{EpochRecord, Measured};
+use crate::settings::Monitor;
+use crate::train::{self, EpochRecord, Measured};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -50,6 +51,8 @@ pub(crate) enum Status {
     Done,
     /// An epoch reached the target accuracy.
     TargetReached,
+    /// No epoch was better than the best one for `--patience` epochs.
+    StoppedEarly,
     /// SIGUSR1 ended it.
     Pruned,
     /// Ctrl-C or SIGTERM ended it; the checkpoint is written.
@@ -63,7 +66,7 @@ pub(crate) enum Status {
 impl Status {
     /// Whether `model.*` are the weights of this end.
     pub(crate) fn is_finished(self) -> bool {
-        matches!(self, Status::Done | Status::TargetReached)
+        matches!(self, Status::Done | Status::TargetReached | Status::StoppedEarly)
     }
 }
 
@@ -76,8 +79,10 @@ pub(crate) struct Done {
     pub(crate) epochs: usize,
     /// The part that the epochs were measured on; it is in the names of the keys.
     pub(crate) part: Part,
-    /// Loss, accuracy in percent and correct images after the last epoch.
-    pub(crate) last: Option<Measured>,
+    /// Loss, accuracy in percent and correct images of the weights that are saved: after the last epoch, or `kept_epoch`.
+    pub(crate) saved: Option<Measured>,
+    /// The epoch whose weights are saved, with `--keep best`.
+    pub(crate) kept_epoch: Option<i64>,
     /// The best accuracy in percent, and the first epoch that reached it, from 0.
     pub(crate) best: Option<(f64, i64)>,
     /// Loss and accuracy in percent with test-time augmentation.
@@ -90,26 +95,28 @@ pub(crate) struct Done {
     pub(crate) error: Option<String>,
 }
 
-/// The epoch with the most correct images; the first if several are equal.
+/// The best accuracy in percent, and the first epoch that reached it.
 pub(crate) fn best(epochs: &[EpochRecord]) -> Option<(f64, i64)> {
-    let best = epochs.iter().rev().max_by_key(|record| record.measured.correct)?;
-    Some((best.measured.accuracy, best.epoch))
+    train::best(epochs, Monitor::Accuracy).map(|best| (best.measured.accuracy, best.epoch))
 }
 
 impl From<Done> for Map<String, Value> {
     fn from(done: Done) -> Map<String, Value> {
-        let Done { status, epochs, part, last, best, tta, seconds, out, error } = done;
+        let Done { status, epochs, part, saved, kept_epoch, best, tta, seconds, out, error } = done;
         let mut fields = Map::new();
         let mut put = |key: &str, value: Value| fields.insert(key.replace("PART", &part.to_string()), value);
         put("status", json!(status));
         put("epochs", json!(epochs));
-        put("PART_loss", json!(last.as_ref().map(|last| last.loss)));
-        put("PART_accuracy", json!(last.as_ref().map(|last| last.accuracy)));
-        put("correct", json!(last.as_ref().map(|last| last.correct)));
+        put("PART_loss", json!(saved.as_ref().map(|saved| saved.loss)));
+        put("PART_accuracy", json!(saved.as_ref().map(|saved| saved.accuracy)));
+        put("correct", json!(saved.as_ref().map(|saved| saved.correct)));
         put("best_PART_accuracy", json!(best.map(|(accuracy, _)| accuracy)));
         put("best_epoch", json!(best.map(|(_, epoch)| epoch)));
         put("seconds", json!(seconds));
         put("out", json!(out));
+        if let Some(epoch) = kept_epoch {
+            put("kept_epoch", json!(epoch));
+        }
         if let Some((loss, accuracy)) = tta {
             put("tta_PART_loss", json!(loss));
             put("tta_PART_accuracy", json!(accuracy));
@@ -128,12 +135,13 @@ impl TryFrom<Map<String, Value>> for Done {
         let part = if fields.contains_key("validation_loss") { Part::Validation } else { Part::Test };
         let get = |key: &str| fields.get(&key.replace("PART", &part.to_string())).cloned().unwrap_or(Value::Null);
         let number = |key: &str| get(key).as_f64();
-        let last = number("PART_loss").zip(number("PART_accuracy")).zip(get("correct").as_i64());
+        let saved = number("PART_loss").zip(number("PART_accuracy")).zip(get("correct").as_i64());
         Ok(Done {
             status: serde_json::from_value(get("status")).context("status")?,
             epochs: serde_json::from_value(get("epochs")).context("epochs")?,
             part,
-            last: last.map(|((loss, accuracy), correct)| Measured { part, loss, accuracy, correct }),
+            saved: saved.map(|((loss, accuracy), correct)| Measured { part, loss, accuracy, correct }),
+            kept_epoch: get("kept_epoch").as_i64(),
             best: number("best_PART_accuracy").zip(get("best_epoch").as_i64()),
             tta: number("tta_PART_loss").zip(number("tta_PART_accuracy")),
             seconds: number("seconds").context("seconds")?,
@@ -150,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let last = |part| Measured { part, loss: 0.25, accuracy: 92.5, correct: 37 };
-        for (part, tta) in [(Part::Test, None), (Part::Validation, Some((0.2, 95.0)))] {
+        for (part, tta, kept_epoch) in [(Part::Test, None, None), (Part::Validation, Some((0.2, 95.0)), Some(0))] {
             // As a run of this format wrote it: a number that was added later must have a default.
             let line = r#"{"epoch":0,"lr":0.01,"train_loss":0.5,"train_accuracy":81.25,"PART_loss":0.25,
                 "PART_accuracy":92.5,"correct":37,"seconds":1.5,"images_per_second":1e4}"#;
@@ -160,7 +168,8 @@ mod tests {
                 status: Status::Done,
                 epochs: 1,
                 part,
-                last: Some(last(part)),
+                saved: Some(last(part)),
+                kept_epoch,
                 best: best(std::slice::from_ref(&epoch)),
                 tta,
                 seconds: 2.0,
@@ -168,7 +177,7 @@ mod tests {
                 error: None,
             };
             let failed =
-                Done { status: Status::Failed, last: None, best: None, error: Some("why".into()), ..done.clone() };
+                Done { status: Status::Failed, saved: None, best: None, error: Some("why".into()), ..done.clone() };
             for done in [done, failed] {
                 let text = write(std::slice::from_ref(&epoch), Some(&done)).unwrap();
                 assert_eq!(read(&text).unwrap(), (vec![epoch.clone()], Some(done)));

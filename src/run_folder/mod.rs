@@ -23,7 +23,7 @@ use crate::files::{folder_of, write_atomically};
 use crate::model::{Architecture, Net};
 use crate::predict::Knowledge;
 use crate::settings::{Layer, Settings};
-use crate::train::{Checkpoint, EpochRecord, StepRecord};
+use crate::train::{Checkpoint, EpochRecord, StepRecord, kept};
 use crate::weights;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, TryLockError};
@@ -171,19 +171,18 @@ impl RunFolder {
         })
     }
 
-    /// Writes the weights of `net` in each of [`WEIGHTS`], with how they came about in the metadata.
+    /// Writes the weights of `net` after `epoch` in each of [`WEIGHTS`], with how they came about in the metadata.
     pub(crate) fn write_weights(
         &self,
         net: &Net,
         settings: &Settings,
-        epochs: &[EpochRecord],
+        epoch: Option<&EpochRecord>,
         knowledge: &Knowledge,
     ) -> Result<()> {
         let mut metadata = knowledge.to_metadata()?;
         metadata.insert("config".into(), settings.to_toml());
-        if let Some(last) = epochs.last() {
-            let measured = &last.measured;
-            metadata.insert("epochs".into(), epochs.len().to_string());
+        if let Some(EpochRecord { epoch, measured, .. }) = epoch {
+            metadata.insert("epochs".into(), (epoch + 1).to_string());
             metadata.insert(format!("{}_loss", measured.part), measured.loss.to_string());
             metadata.insert(format!("{}_accuracy", measured.part), measured.accuracy.to_string());
             metadata.insert("correct".into(), measured.correct.to_string());
@@ -246,8 +245,8 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// The net with the weights that the run ended with, or those of its last checkpoint if it has not ended. `draw` makes a net
-    /// of an architecture.
+    /// The net with the weights that the run saved, or would have saved at its last checkpoint if it has not ended. `draw` makes a
+    /// net of an architecture.
     pub(crate) fn net(&self, draw: impl Fn(&Architecture) -> Net) -> Result<Net> {
         let model = self.folder.weights(WEIGHTS_TO_READ);
         // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.
@@ -266,12 +265,12 @@ impl RunFiles {
 
     /// What the epochs were measured on: the test set, or the images that were held out.
     pub(crate) fn part(&self) -> Part {
-        self.last().measured.part
+        self.kept().measured.part
     }
 
-    /// The last epoch.
-    pub(crate) fn last(&self) -> &EpochRecord {
-        &self.epochs[self.epochs.len() - 1]
+    /// The epoch whose weights are saved.
+    pub(crate) fn kept(&self) -> &EpochRecord {
+        kept(&self.epochs, &self.settings.run).expect("there is at least one epoch")
     }
 
     /// How long the epochs took, in seconds.

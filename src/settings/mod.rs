@@ -5,7 +5,7 @@
 //! value is checked, and refused in the same words, wherever it comes from.
 //!
 //! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes right
-//! before the rest of that layer.
+//! before the rest of that layer. So do, after the recipe, the defaults of an optimizer that the layer chooses anew.
 
 mod augmentation;
 mod compute;
@@ -22,10 +22,10 @@ pub(crate) use augmentation::AugmentationSettings;
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
 pub(crate) use data::{DataSettings, Source, TestImages};
 pub(crate) use net::{NetOfWeights, NetSettings};
-pub(crate) use optimizer::OptimizerSettings;
-pub(crate) use ranges::within;
+pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
+pub(crate) use ranges::{above, within};
 pub(crate) use recipe::Recipe;
-pub(crate) use run::RunSettings;
+pub(crate) use run::{Keep, Monitor, RunSettings};
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
 pub(crate) use training::{Batches, TrainingSettings};
 
@@ -135,18 +135,42 @@ impl Settings {
     }
 
     fn merge(layers: &[Layer]) -> Result<Settings> {
-        let mut arguments = vec!["settings".to_string()];
+        let mut all = Layer::default();
+        let mut optimizer = OptimizerKind::Sgd;
         for layer in layers {
-            // A name that is not a recipe's is refused below, as every wrong value is.
-            if let Some(recipe) = layer.get("recipe").and_then(|name| Recipe::from_str(name, false).ok()) {
-                arguments.extend(recipe.settings().0.iter().map(Given::as_flag));
+            // A name that is not a recipe's or an optimizer's is refused below, as every wrong value is.
+            if let Some(recipe) = layer.choice::<Recipe>("recipe") {
+                all.0.extend(recipe.settings().0);
+                optimizer = all.choice("optimizer").expect("every recipe has an optimizer");
             }
-            arguments.extend(layer.0.iter().map(Given::as_flag));
+            if let Some(chosen) = layer.choice::<OptimizerKind>("optimizer").filter(|chosen| *chosen != optimizer) {
+                all.0.extend(Layer::from(&chosen.defaults()).0);
+                optimizer = chosen;
+            }
+            all.0.extend(layer.0.iter().cloned());
         }
+        let arguments = std::iter::once("settings".to_string()).chain(all.0.iter().map(Given::as_flag));
         let matches = command().try_get_matches_from(arguments).map_err(refused)?;
         let settings = Settings::from_arg_matches(&matches).map_err(refused)?;
         settings.optimizer.check()?;
+        settings.schedule.check(settings.training.epochs)?;
+        settings.check_held_out()?;
         Ok(settings)
+    }
+
+    /// Refuses a run that would choose by the test set.
+    fn check_held_out(&self) -> Result<(), UsageError> {
+        let choice = match (&self.run, self.schedule.schedule) {
+            _ if self.data.validation > 0 => return Ok(()),
+            (run, _) if run.patience > 0 => format!("--patience {}", run.patience),
+            (run, _) if run.keep == Keep::Best => "--keep best".to_string(),
+            (_, schedule @ ScheduleKind::ReduceOnPlateau) => format!("--schedule {schedule}"),
+            _ => return Ok(()),
+        };
+        Err(UsageError(format!(
+            "{choice} goes by images that are held out of the training set, never by the test set: give --validation N, \
+             such as --validation 5000"
+        )))
     }
 
     /// Every setting under its key in `config.toml`.
@@ -211,6 +235,11 @@ impl Layer {
         self.0.iter().rev().find(|given| given.key == key).map(|given| given.value.as_str())
     }
 
+    /// The last value that was given for `key`, one of several names.
+    fn choice<T: ValueEnum>(&self, key: &str) -> Option<T> {
+        self.get(key).and_then(|name| T::from_str(name, false).ok())
+    }
+
     /// The settings of a TOML file, each checked on its own so that an error names its line.
     fn read(path: &Path) -> Result<Layer> {
         let text = text_in(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
@@ -264,11 +293,11 @@ impl FromArgMatches for Layer {
 /// The flags of a command that takes every setting of a run.
 impl Args for Layer {
     fn augment_args(command: Command) -> Command {
-        Settings::augment_args(command)
+        Settings::augment_args(command).mut_args(optimizer::with_owners)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
-        Settings::augment_args(command)
+        Layer::augment_args(command)
     }
 }
 
@@ -328,6 +357,30 @@ mod tests {
         assert_eq!(merged("recipe = 'speed'", "recipe = 'best'"), best);
         assert_eq!(merged("recipe = 'best'", "recipe = 'original'"), Settings::default());
         assert_eq!(merged(&best.to_toml(), ""), best);
+    }
+
+    #[test]
+    fn an_optimizer_brings_its_defaults_right_after_the_recipe_of_its_layer() {
+        let of = |settings: Settings| {
+            let OptimizerSettings { lr, momentum, weight_decay, nesterov, weight_decay_norm, .. } = settings.optimizer;
+            (lr, momentum, weight_decay, nesterov, weight_decay_norm)
+        };
+        assert_eq!(of(merged("", "optimizer = 'adamw'")), (0.001, 0.0, 0.01, false, true));
+        assert_eq!(of(merged("", "optimizer = 'adam'")), (0.001, 0.0, 0.0, false, true));
+        assert_eq!(of(merged("", "optimizer = 'rmsprop'\nmomentum = 0.5")), (0.01, 0.5, 0.0, false, true));
+        assert_eq!(of(merged("", "lr = 0.02\noptimizer = 'adamw'")), (0.02, 0.0, 0.01, false, true));
+        assert_eq!(of(merged("lr = 0.02", "optimizer = 'adamw'")), (0.001, 0.0, 0.01, false, true));
+        assert_eq!(of(merged("", "optimizer = 'adamw'\nrecipe = 'best'")), (0.001, 0.0, 0.01, false, false));
+        assert_eq!(merged("optimizer = 'adamw'", "recipe = 'best'"), merged("", "recipe = 'best'"));
+        // One that was chosen before changes nothing.
+        assert_eq!(of(merged("optimizer = 'adamw'\nlr = 0.02", "optimizer = 'adamw'")).0, 0.02);
+        assert_eq!(of(merged("lr = 0.02", "optimizer = 'sgd'")).0, 0.02);
+        assert_eq!(merged("optimizer = 'rmsprop'\nalpha = 0.5", "optimizer = 'sgd'"), Settings::default());
+        let adamw = merged("recipe = 'best'", "optimizer = 'adamw'\nlr = 0.02\nbetas = '0.5,0.25'");
+        assert_eq!(merged(&adamw.to_toml(), ""), adamw);
+        assert_eq!(adamw.resumed(&adamw.layer()).unwrap(), adamw);
+        let error = adamw.resumed(&layer("optimizer = 'sgd'")).unwrap_err().to_string();
+        assert!(error.starts_with("--optimizer cannot change when a run is resumed: it was \"adamw\""), "{error}");
     }
 
     #[test]

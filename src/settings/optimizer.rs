@@ -1,38 +1,215 @@
-//! SGD.
+//! The optimizer and its arguments.
 
 use super::ranges::{above, within};
-use crate::error::UsageError;
-use clap::ArgAction;
+use crate::error::{Expected, UsageError, either};
+use clap::builder::ArgExt;
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches, ValueEnum};
 use serde::Serialize;
+use std::fmt::{self, Display};
+use toml::Table;
 
-/// The arguments of `torch.optim.SGD`.
-#[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
+use OptimizerKind::{Adam, AdamW, RmsProp, Sgd};
+
+/// The optimizer, its arguments by PyTorch's names, and `torch.nn.utils.clip_grad_norm_`.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct OptimizerSettings {
-    /// The learning rate; of one-cycle, the highest
+    /// What changes the weights; a choice sets its own defaults, those of torch.optim, for the settings that are not given beside it
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Sgd)]
+    pub optimizer: OptimizerKind,
+    /// The learning rate, with adam and adamw 0.001 by default; of one-cycle, the highest
     #[arg(long, value_name = "X", default_value_t = 0.01, value_parser = within("a number", above(0.0)))]
     pub lr: f64,
-    /// Momentum
-    #[arg(long, value_name = "X", default_value_t = 0.9, value_parser = within("a number", 0.0..1.0))]
+    /// momentum, with rmsprop 0 by default
+    #[arg(long, value_name = "X", default_value_t = 0.9, value_parser = within("a number", 0.0..1.0), add = Of(&[Sgd, RmsProp]))]
     pub momentum: f64,
-    /// L2 penalty
+    /// how much less than its whole a gradient adds to the momentum
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..=1.0), add = Of(&[Sgd]))]
+    pub dampening: f64,
+    /// Nesterov momentum
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[Sgd]))]
+    pub nesterov: bool,
+    /// the decays of the averages of gradients and of squared gradients
+    #[arg(long, value_name = "X,X", default_value_t = Betas(0.9, 0.999), value_parser = betas, add = Of(&[Adam, AdamW]))]
+    pub betas: Betas,
+    /// the decay of the average of squared gradients
+    #[arg(long, value_name = "X", default_value_t = 0.99, value_parser = within("a number", 0.0..1.0), add = Of(&[RmsProp]))]
+    pub alpha: f64,
+    /// what is added to the denominator
+    #[arg(long, value_name = "X", default_value = "1e-8", value_parser = within("a number", 0.0..), add = Of(&[Adam, AdamW, RmsProp]))]
+    pub eps: f64,
+    /// divide by the greatest average of squared gradients so far
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[Adam, AdamW]))]
+    pub amsgrad: bool,
+    /// divide by an estimate of the gradient's variance
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[RmsProp]))]
+    pub centered: bool,
+    /// L2 penalty; with adamw decoupled weight decay, 0.01 by default
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..))]
     pub weight_decay: f64,
-    /// Whether --weight-decay applies to BatchNorm's weights and biases too, as it does in torch.optim.SGD
+    /// Whether --weight-decay applies to BatchNorm's weights and all biases too, as it does in torch.optim
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub weight_decay_norm: bool,
-    /// Nesterov momentum
-    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
-    pub nesterov: bool,
+    /// Scale the gradients of a step down to this total norm, if it is larger; 0: never
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..))]
+    pub clip_grad_norm: f64,
+}
+
+/// The optimizers of `torch.optim`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[value(rename_all = "lower")]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent
+    Sgd,
+    /// Adam (Kingma and Ba, 2015)
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019)
+    AdamW,
+    /// RMSprop (Hinton, 2012)
+    RmsProp,
+}
+
+impl Display for OptimizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().expect("no optimizer is hidden").get_name())
+    }
+}
+
+/// The optimizers that have a setting. With the others it keeps its default.
+#[derive(Clone, Copy, Debug)]
+struct Of(&'static [OptimizerKind]);
+
+impl ArgExt for Of {}
+
+impl Of {
+    fn names(self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// `betas` of Adam; in text `0.9,0.999`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(into = "String")]
+pub struct Betas(pub f64, pub f64);
+
+impl Display for Betas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.0, self.1)
+    }
+}
+
+impl From<Betas> for String {
+    fn from(betas: Betas) -> String {
+        betas.to_string()
+    }
+}
+
+fn betas(text: &str) -> Result<Betas, Expected> {
+    let beta = |text: &str| within("a number", 0.0..1.0)(text.trim()).ok();
+    let pair = text.split_once(',').and_then(|(one, other)| Some(Betas(beta(one)?, beta(other)?)));
+    pair.ok_or_else(|| Expected("two numbers from 0 to below 1, such as 0.9,0.999".into()))
+}
+
+impl OptimizerKind {
+    /// Its arguments and their defaults.
+    pub(super) fn defaults(self) -> Table {
+        let matches = group().get_matches_from(["optimizer"]);
+        let defaults = OptimizerSettings::from_arg_matches(&matches).expect("every setting has a default");
+        let mut table = Table::try_from(defaults).expect("every setting has a TOML form");
+        for shared in ["optimizer", "weight_decay_norm", "clip_grad_norm"] {
+            table.remove(shared);
+        }
+        // Where they differ from those of SGD.
+        let own = match self {
+            Sgd => "",
+            Adam => "lr = 0.001\nmomentum = 0.0",
+            AdamW => "lr = 0.001\nmomentum = 0.0\nweight_decay = 0.01",
+            RmsProp => "momentum = 0.0",
+        };
+        table.extend(own.parse::<Table>().expect("it is TOML"));
+        table
+    }
 }
 
 impl OptimizerSettings {
-    /// Refuses settings that exclude each other.
+    /// Refuses settings that the optimizer does not have, and those that exclude each other.
     pub(super) fn check(&self) -> Result<(), UsageError> {
+        let (optimizer, defaults) = (self.optimizer, self.optimizer.defaults());
+        let table = Table::try_from(self).expect("every setting has a TOML form");
+        for arg in group().get_arguments() {
+            let key = arg.get_id().as_str();
+            let Some(of) = arg.get::<Of>().filter(|of| !of.0.contains(&optimizer)) else { continue };
+            if table[key] != defaults[key] {
+                let (flag, verb) = (super::flag(key), if of.0.len() == 1 { "has" } else { "have" });
+                return Err(UsageError(format!(
+                    "{optimizer} has no --{flag}: leave it out; {} {verb} it",
+                    either(&of.names(), "and")
+                )));
+            }
+        }
         if self.nesterov && self.momentum == 0.0 {
             return Err(UsageError(
                 "--nesterov takes a --momentum above 0, not 0: give one, or --nesterov=false".into(),
             ));
         }
+        if self.nesterov && self.dampening != 0.0 {
+            return Err(UsageError(format!(
+                "--nesterov takes a --dampening of 0, not {}: leave one of them out",
+                self.dampening
+            )));
+        }
         Ok(())
+    }
+}
+
+/// Puts the optimizers that have a setting before its help.
+pub(super) fn with_owners(arg: Arg) -> Arg {
+    match (arg.get::<Of>().copied(), arg.get_help().cloned()) {
+        (Some(of), Some(help)) => arg.help(format!("{}: {help}", of.names().join(", "))),
+        _ => arg,
+    }
+}
+
+fn group() -> Command {
+    OptimizerSettings::augment_args(Command::new("optimizer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    fn refused(flags: &[&str]) -> String {
+        Settings::from_flags(flags).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_setting_that_the_optimizer_does_not_have_keeps_its_neutral_value() {
+        let momentum = "adam has no --momentum: leave it out; sgd and rmsprop have it";
+        assert_eq!(refused(&["--optimizer=adam", "--momentum=0.5"]), momentum);
+        assert_eq!(refused(&["--alpha=0.9"]), "sgd has no --alpha: leave it out; rmsprop has it");
+        assert_eq!(refused(&["--eps=0"]), "sgd has no --eps: leave it out; adam, adamw and rmsprop have it");
+        let amsgrad = "rmsprop has no --amsgrad: leave it out; adam and adamw have it";
+        assert_eq!(refused(&["--optimizer=rmsprop", "--amsgrad=true"]), amsgrad);
+        assert!(refused(&["--optimizer=adamw", "--nesterov=true"]).starts_with("adamw has no --nesterov"));
+        let neutral = ["--optimizer=adam", "--momentum=0", "--nesterov=false", "--dampening=0", "--alpha=0.99"];
+        let adam = Settings::from_flags(["--optimizer=adam"]).unwrap();
+        assert_eq!(Settings::from_flags(neutral).unwrap(), adam);
+    }
+
+    #[test]
+    fn nesterov_takes_what_torch_optim_takes() {
+        assert!(refused(&["--nesterov=true", "--momentum=0"]).contains("--momentum above 0, not 0"));
+        assert!(refused(&["--nesterov=true", "--dampening=0.5"]).contains("--dampening of 0, not 0.5"));
+    }
+
+    #[test]
+    fn betas_are_two_numbers() {
+        assert_eq!(betas("0.5, 0.25").unwrap(), Betas(0.5, 0.25));
+        assert_eq!(betas(&Betas(0.9, 0.999).to_string()).unwrap(), Betas(0.9, 0.999));
+        for wrong in ["0.9", "0.9,1", "0.9,0.99,0.999", "-0.1,0.5", "a,b", "nan,0.5"] {
+            let sentence = format!("--betas takes two numbers from 0 to below 1, such as 0.9,0.999, not {wrong}");
+            assert_eq!(refused(&["--optimizer=adam", &format!("--betas={wrong}")]), sentence);
+        }
     }
 }

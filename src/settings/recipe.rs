@@ -21,6 +21,7 @@ pub enum Recipe {
 const BEST: &str = "
 epochs = 15
 batch_size = 32
+optimizer = 'sgd'
 lr = 0.15
 momentum = 0.9
 weight_decay = 0.0001

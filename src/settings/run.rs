@@ -2,7 +2,7 @@
 
 use super::Role;
 use super::ranges::within;
-use clap::ArgAction;
+use clap::{ArgAction, ValueEnum};
 use serde::Serialize;
 
 /// When a run stops, and what it leaves in its folder.
@@ -14,6 +14,15 @@ pub struct RunSettings {
     /// Stop after the epoch that reaches this accuracy (test, or --validation), in percent; 0: never
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = within("a percentage", 0.0..=100.0), add = Role::MayChange)]
     pub target_accuracy: f64,
+    /// Stop when the images of --validation have not been classified better for N epochs; 0: never
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0i64..), add = Role::MayChange)]
+    pub patience: i64,
+    /// The weights to save: the last, or those of the epoch that classified the images of --validation best
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Last)]
+    pub keep: Keep,
+    /// By what --patience and --keep best find the best epoch; the first one, if several are equal
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Monitor::Accuracy)]
+    pub monitor: Monitor,
     /// Steps between two checkpoints; 0: one checkpoint after each epoch
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of steps", 0i64..), add = Role::Incidental)]
     pub checkpoint_every: i64,
@@ -23,4 +32,24 @@ pub struct RunSettings {
     /// Write TensorBoard's event file
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, add = Role::Incidental)]
     pub tensorboard: bool,
+}
+
+/// Which weights a run saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Those of the last epoch
+    Last,
+    /// Those of the best epoch on the images of --validation
+    Best,
+}
+
+/// By what one epoch is better than another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monitor {
+    /// A higher accuracy
+    Accuracy,
+    /// A lower loss
+    Loss,
 }

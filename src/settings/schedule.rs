@@ -1,26 +1,83 @@
 //! How the learning rate changes.
 
-use super::ranges::within;
+use super::ranges::{above, any, within};
+use crate::error::UsageError;
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
-use std::ops::Bound::Excluded;
+use std::ops::Bound::{Excluded, Included};
+use std::str::FromStr;
 
-/// The schedule and its arguments.
+/// The longest warm-up in epochs: the rate of each of its steps is kept in memory.
+const LONGEST_WARMUP: i64 = 100;
+
+/// The schedule and its arguments, named as PyTorch names them. A default that is not PyTorch's suits 15 epochs.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct ScheduleSettings {
     /// How the learning rate changes
     #[arg(long, value_enum, value_name = "KIND", default_value_t = ScheduleKind::Step)]
     pub schedule: ScheduleKind,
+    /// Any schedule: before it, the rate rises with each step to the schedule's first, for this many of the --epochs
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0..=LONGEST_WARMUP))]
+    pub warmup_epochs: i64,
     /// step: epochs between two cuts of the learning rate
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = within("a whole number of epochs", 1i64..))]
     pub step_size: i64,
-    /// step: the factor of a cut
-    #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = within("a number", super::ranges::above(0.0)))]
+    /// step, multi-step: the factor of a cut; exponential: the factor of each epoch, such as 0.8
+    #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = within("a number", above(0.0)))]
     pub gamma: f64,
+    /// multi-step: the epochs before which the learning rate is cut; by default those of --step-size 6
+    #[arg(long, value_name = "N,N", default_value = "6,12", value_parser = any::<Milestones>("whole numbers from 1 up that increase, such as 6,12"))]
+    pub milestones: Milestones,
+    /// linear: the share of --lr that it begins with
+    #[arg(long, value_name = "X", default_value_t = 1.0 / 3.0, value_parser = within("a share", (Excluded(0.0), Included(1.0))))]
+    pub start_factor: f64,
+    /// linear: the share of --lr that it ends with
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = within("a share", 0.0..=1.0))]
+    pub end_factor: f64,
+    /// linear: the epochs from the one share to the other
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = within("a whole number of epochs", 1i64..))]
+    pub total_iters: i64,
+    /// cosine, cosine-warm-restarts: the lowest learning rate
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..))]
+    pub eta_min: f64,
+    /// cosine-warm-restarts: the epochs before the first restart
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = within("a whole number of epochs", 1i64..))]
+    pub t_0: i64,
+    /// cosine-warm-restarts: how many times as long each cycle is as the one before
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within("a whole number", 1i64..))]
+    pub t_mult: i64,
+    /// reduce-on-plateau: the factor of a cut
+    #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = within("a factor", (Excluded(0.0), Excluded(1.0))))]
+    pub factor: f64,
+    /// reduce-on-plateau: the epochs without a lower loss that it waits before a cut
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = within("a whole number of epochs", 0i64..))]
+    pub plateau_patience: i64,
+    /// reduce-on-plateau: a loss is lower if it is below the lowest by more than this share of it
+    #[arg(long, value_name = "X", default_value_t = 1e-4, value_parser = within("a share", 0.0..1.0))]
+    pub threshold: f64,
+    /// reduce-on-plateau: the epochs after a cut that do not count as waiting
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0i64..))]
+    pub cooldown: i64,
+    /// reduce-on-plateau: the lowest learning rate
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..))]
+    pub min_lr: f64,
     /// one-cycle: the share of the steps over which the learning rate rises
     #[arg(long, value_name = "X", default_value_t = 0.3, value_parser = within("a share", (Excluded(0.0), Excluded(1.0))))]
     pub pct_start: f64,
+}
+
+impl ScheduleSettings {
+    /// Refuses a warm-up that leaves none of the `epochs` to the schedule.
+    pub(super) fn check(&self, epochs: i64) -> Result<(), UsageError> {
+        if self.warmup_epochs >= epochs {
+            return Err(UsageError(format!(
+                "--warmup-epochs {} leaves no epoch for the schedule: give fewer than --epochs {epochs}",
+                self.warmup_epochs
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// The schedules of `torch.optim.lr_scheduler`.
@@ -29,10 +86,20 @@ pub struct ScheduleSettings {
 pub enum ScheduleKind {
     /// StepLR: multiplied by --gamma after every --step-size epochs
     Step,
-    /// CosineAnnealingLR: down to 0 over all epochs, once per epoch
+    /// MultiStepLR: multiplied by --gamma at each of --milestones
+    MultiStep,
+    /// ExponentialLR: multiplied by --gamma after every epoch
+    Exponential,
+    /// LinearLR: from --start-factor to --end-factor of --lr over --total-iters epochs
+    Linear,
+    /// CosineAnnealingLR: down to --eta-min over all epochs, once per epoch
     Cosine,
+    /// CosineAnnealingWarmRestarts: down to --eta-min and up again after --t-0 epochs, once per epoch
+    CosineWarmRestarts,
     /// OneCycleLR: up to --lr over the first --pct-start of the steps, then down, once per step
     OneCycle,
+    /// ReduceLROnPlateau: multiplied by --factor if the loss on the images of --validation does not fall
+    ReduceOnPlateau,
     /// The same rate throughout
     Constant,
 }
@@ -42,7 +109,13 @@ impl ScheduleKind {
     pub(crate) fn spans_the_run(self) -> bool {
         match self {
             ScheduleKind::Cosine | ScheduleKind::OneCycle => true,
-            ScheduleKind::Step | ScheduleKind::Constant => false,
+            ScheduleKind::Step
+            | ScheduleKind::MultiStep
+            | ScheduleKind::Exponential
+            | ScheduleKind::Linear
+            | ScheduleKind::CosineWarmRestarts
+            | ScheduleKind::ReduceOnPlateau
+            | ScheduleKind::Constant => false,
         }
     }
 }
@@ -50,5 +123,50 @@ impl ScheduleKind {
 impl Display for ScheduleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.to_possible_value().expect("no schedule is hidden").get_name())
+    }
+}
+
+/// Epochs in increasing order: `6,12`, or `[6, 12]` as in Python.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Milestones(pub(crate) Vec<i64>);
+
+impl FromStr for Milestones {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Milestones, ()> {
+        let list = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let epochs: Vec<i64> =
+            list.split(',').map(|epoch| epoch.trim().parse()).collect::<Result<_, _>>().map_err(|_| ())?;
+        let increase = epochs[0] >= 1 && epochs.windows(2).all(|pair| pair[0] < pair[1]);
+        if increase { Ok(Milestones(epochs)) } else { Err(()) }
+    }
+}
+
+impl Display for Milestones {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epochs: Vec<String> = self.0.iter().map(i64::to_string).collect();
+        f.write_str(&epochs.join(","))
+    }
+}
+
+impl Serialize for Milestones {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milestones_are_whole_numbers_that_increase() {
+        for text in ["6", "6,12", "[6, 12]", " 1, 2"] {
+            let milestones: Milestones = text.parse().unwrap();
+            assert_eq!(milestones.to_string().parse(), Ok(milestones));
+        }
+        for text in ["", "6,", "[6", "0,6", "6,6", "12,6", "6;12", "6.5", "[]"] {
+            assert_eq!(text.parse::<Milestones>(), Err(()), "{text}");
+        }
     }
 }

@@ -155,10 +155,9 @@ impl Checkpoint {
         Ok((0..).zip(numbers("losses")?.into_iter().zip(numbers("lrs")?)).map(record).collect())
     }
 
-    /// Copies the weights that were measured into `net`.
+    /// Copies the weights that the run would save into `net`.
     pub(crate) fn load(&self, net: &Net) -> Result<()> {
         let keys = net.state_dict().0.into_iter().map(|(key, _)| key);
-        let entries = keys.map(|key| Ok((key.clone(), self.tensors.get(&format!("model.{key}"))?.shallow_clone())));
-        net.load_state_dict(&StateDict(entries.collect::<Result<_>>()?))
+        net.load_state_dict(&self.tensors.saved_weights(self.settings().run.keep, keys)?)
     }
 }

@@ -53,6 +53,13 @@ pub struct History {
     pub steps: Vec<StepRecord>,
 }
 
+impl History {
+    /// The loss that was measured after each epoch.
+    pub(crate) fn losses(&self) -> Vec<f64> {
+        self.epochs.iter().map(|epoch| epoch.measured.loss).collect()
+    }
+}
+
 /// One epoch: a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -64,6 +71,9 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// The share of training images that were classified correctly in this epoch's steps (augmented, with dropout), in percent.
     pub train_accuracy: f64,
+    /// The mean over the epoch's steps of the total norm of the gradients before --clip-grad-norm; older runs have none.
+    #[serde(default)]
+    pub grad_norm: Option<f64>,
     /// The test after the epoch, on the test set or on the images that are held out.
     #[serde(flatten)]
     pub measured: Measured,
@@ -146,6 +156,8 @@ pub enum Ending {
     Done,
     /// An epoch's accuracy reached `target_accuracy`.
     TargetReached,
+    /// No epoch was better than the best one for `patience` epochs.
+    StoppedEarly,
     /// It was asked to stop; the checkpoint is written.
     Interrupted,
 }

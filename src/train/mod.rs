@@ -3,6 +3,7 @@
 
 mod augmentations;
 mod average;
+mod best;
 mod checkpoint;
 mod events;
 mod optimizers;
@@ -13,6 +14,7 @@ mod state;
 mod step;
 
 pub(crate) use augmentations::{Augmentation, apply as augment, of as augmentations};
+pub(crate) use best::{best, kept};
 pub(crate) use checkpoint::Checkpoint;
 pub use events::{Ending, EpochRecord, Event, History, Measured, Observer, StepRecord};
 pub use run::Run;

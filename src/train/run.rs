@@ -1,5 +1,6 @@
 //! The training loop: the original's `train` and `test` functions and the epochs around them.
 
+use super::best::{best, is_out_of_patience};
 use super::checkpoint::Checkpoint;
 use super::events::{Ending, EpochRecord, Event, History, Observer, StepRecord};
 use super::schedules::Schedule;
@@ -72,7 +73,7 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Trains until all epochs are done, the target accuracy is reached, or `stop` returns true.
+    /// Trains until all epochs are done, `--target-accuracy` or `--patience` ends the run, or `stop` returns true.
     ///
     /// `checkpoint` is the file with everything that a resume needs. It is written after each epoch, every
     /// `--checkpoint-every` steps, and when `stop` ends the run.
@@ -81,9 +82,9 @@ impl<'a> Run<'a> {
     ///
     /// If a loss is not finite, the checkpoint cannot be written, or an observer fails.
     pub fn train(&mut self, checkpoint: &Path, observer: &mut dyn Observer, stop: &dyn Fn() -> bool) -> Result<Ending> {
-        while !self.target_reached() {
-            if self.state.position.epoch >= self.settings.training.epochs {
-                return Ok(Ending::Done);
+        loop {
+            if let Some(ending) = self.ending() {
+                return Ok(ending);
             }
             let (began, done) = (Instant::now(), self.state.position.step);
             observer.event(&Event::EpochStarted { epoch: self.state.position.epoch, steps: self.steps(), done })?;
@@ -129,13 +130,19 @@ impl<'a> Run<'a> {
             let record = &self.history.epochs[self.history.epochs.len() - 1];
             observer.event(&Event::EpochSaved { record, test: &test })?;
         }
-        Ok(Ending::TargetReached)
     }
 
-    /// Whether the last epoch's accuracy is what was asked for.
-    fn target_reached(&self) -> bool {
-        let target = self.settings.run.target_accuracy;
-        target > 0.0 && self.history.epochs.last().is_some_and(|record| record.measured.accuracy >= target)
+    /// How the run ends here, between two epochs, if it does.
+    fn ending(&self) -> Option<Ending> {
+        let (epochs, run) = (&self.history.epochs, &self.settings.run);
+        let last = epochs.last().filter(|_| self.state.position.step == 0)?;
+        if run.target_accuracy > 0.0 && last.measured.accuracy >= run.target_accuracy {
+            return Some(Ending::TargetReached);
+        }
+        if self.state.position.epoch >= self.settings.training.epochs {
+            return Some(Ending::Done);
+        }
+        is_out_of_patience(epochs, run).then_some(Ending::StoppedEarly)
     }
 
     /// The indices of the epoch's batches.
@@ -150,7 +157,7 @@ impl<'a> Run<'a> {
     /// One step on the images at `indices`; returns its loss.
     fn step(&mut self, indices: &Tensor) -> Result<Tensor> {
         let (epoch, step) = (self.state.position.epoch, self.state.position.step);
-        let lr = self.schedule.lr(epoch * self.steps() + step);
+        let lr = self.schedule.lr(epoch * self.steps() + step, &self.history.losses());
         let loss = match step + 1 == self.steps() {
             false => self.stepper.step(&mut self.state, indices, lr)?,
             true => self.stepper.last_step(&mut self.state, indices, lr)?,
@@ -193,10 +200,10 @@ impl<'a> Run<'a> {
         evaluate(self.state.measured_net(), split, &batches, || !stop())
     }
 
-    /// Measures the net with test-time augmentation, on the images that each epoch is measured on.
+    /// Measures the net that is saved with test-time augmentation, on the images that each epoch is measured on.
     pub(crate) fn test_tta(&self) -> Result<Evaluation> {
         let split = self.data.measured();
-        evaluate_tta(self.state.measured_net(), split, &split.batches(self.batch_size())?)
+        evaluate_tta(self.saved_net(), split, &split.batches(self.batch_size())?)
     }
 
     /// Adds the epoch to the history, and gets ready for the next.
@@ -212,11 +219,15 @@ impl<'a> Run<'a> {
             lr: steps[0].lr,
             train_loss: loss_sum / images as f64,
             train_accuracy: percent(i64::try_from(&self.state.correct)?, images),
+            grad_norm: Some(f64::try_from(&self.state.grad_norm)? / steps.len() as f64),
             measured: test.into(),
             seconds: time.as_secs_f64(),
             images_per_second,
         });
         self.lrs.clear();
+        if best(&self.history.epochs, self.settings.run.monitor) == self.history.epochs.last() {
+            self.state.keep_best()?;
+        }
         self.state.end_epoch()
     }
 
@@ -254,12 +265,12 @@ impl<'a> Run<'a> {
     fn diverged(&self, step: Option<usize>, loss: f64) -> Diverged {
         let epoch = self.state.position.epoch;
         let of_run = epoch * self.steps() + step.map_or(self.steps() - 1, |step| step as i64);
-        Diverged { epoch, step, lr: self.schedule.lr(of_run), loss }
+        Diverged { epoch, step, lr: self.schedule.lr(of_run, &self.history.losses()), loss }
     }
 
-    /// The net that is measured and saved: the average with `--ema-decay`, else the net that is trained.
-    pub fn measured_net(&self) -> &Net {
-        self.state.measured_net()
+    /// The net whose weights are saved: with `--keep best` as it was after the best epoch, else as it is.
+    pub fn saved_net(&self) -> &Net {
+        self.state.saved_net()
     }
 
     /// The epochs that are done, and their steps.
@@ -302,7 +313,7 @@ impl std::fmt::Display for Diverged {
             Some(step) => format!("at epoch {epoch}, step {step}"),
             None => format!("in the test of epoch {epoch}"),
         };
-        write!(f, "the loss became {loss} {place}, with the learning rate {lr}: try a lower --lr or --momentum")
+        write!(f, "the loss became {loss} {place}, with the learning rate {lr}: try a lower --lr, or --clip-grad-norm")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Everything that a training step changes, in one place.
+//! Everything that training changes, in one place.
 //!
 //! The checkpoint, the resume and the snapshot before a CUDA graph is captured all go through [`State::tensors`]: a tensor
 //! that is listed there is saved, restored and rewound. Nothing else lists them.
@@ -7,24 +7,28 @@ use super::average::Average;
 use super::optimizers::{self, Optimizer};
 use super::shuffle::Shuffle;
 use crate::libtorch::generator;
-use crate::model::Net;
-use crate::settings::Settings;
+use crate::model::{Net, StateDict};
+use crate::settings::{Keep, Settings};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// What the steps of a run change.
+/// What the steps of a run change, and the best of it.
 pub struct State {
     /// The net that is trained.
     pub(crate) net: Net,
     pub(crate) optimizer: Box<dyn Optimizer>,
     /// The average of the weights over the steps, with `--ema-decay`.
     pub(crate) average: Option<Average>,
+    /// The best of the weights that were measured, with `--keep best`.
+    best: Option<Net>,
     /// The loss of each step of the epoch, float32 [steps]; only those of finished steps have a meaning.
     pub(crate) losses: Tensor,
     /// Training images of the epoch that were classified correctly when it was their turn, an int64 scalar.
     pub(crate) correct: Tensor,
+    /// The sum over the epoch's steps of the total norm of their gradients before clipping, a float64 scalar.
+    pub(crate) grad_norm: Tensor,
     pub(crate) position: Position,
 }
 
@@ -45,31 +49,45 @@ impl State {
         Ok(State {
             optimizer: optimizers::of(&net, &settings.optimizer)?,
             average: if decay > 0.0 { Some(Average::of(&net, decay)?) } else { None },
+            best: if settings.run.keep == Keep::Best { Some(net.copy()?) } else { None },
             losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
+            grad_norm: Tensor::f_zeros([0i64; 0], (Kind::Double, device))?,
             position: Position::default(),
             net,
         })
     }
 
-    /// The net that is measured and saved: the average if there is one, else the net that is trained.
+    /// The net that is measured: the average if there is one, else the net that is trained.
     pub fn measured_net(&self) -> &Net {
         self.average.as_ref().map_or(&self.net, Average::net)
+    }
+
+    /// The net that is saved: the best that was measured with `--keep best`, else the last.
+    pub(crate) fn saved_net(&self) -> &Net {
+        self.best.as_ref().unwrap_or(self.measured_net())
+    }
+
+    /// Notes that the weights that were just measured are the best so far.
+    pub(crate) fn keep_best(&self) -> Result<()> {
+        self.best.iter().try_for_each(|best| best.load_state_dict(&self.measured_net().state_dict()))
     }
 
     /// Gets ready for the first step of the next epoch.
     pub fn end_epoch(&mut self) -> Result<()> {
         self.position = Position { epoch: self.position.epoch + 1, step: 0, shuffle: None };
         let _ = self.correct.f_zero_()?;
+        let _ = self.grad_norm.f_zero_()?;
         Ok(())
     }
 
-    /// Every tensor that a step changes, under its name in a checkpoint. They share the state's memory.
+    /// Every tensor that training changes, under its name in a checkpoint. They share the state's memory.
     ///
-    /// `model.*` is the state_dict that is measured and saved. If that is an average, `raw.*` are the weights that the
-    /// steps change.
+    /// `model.*` is the state_dict that is measured. If that is an average, `raw.*` are the weights that the steps change.
+    /// With `--keep best`, `best.*` is the state_dict that is saved.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        let mut tensors = named("model", self.measured_net());
+        let mut tensors = named(MODEL, self.measured_net());
+        tensors.extend(self.best.iter().flat_map(|best| named(BEST, best)));
         if let Some(average) = &self.average {
             tensors.extend(named("raw", &self.net));
             tensors.push(("average_updates".into(), average.updates()));
@@ -77,6 +95,7 @@ impl State {
         tensors.extend(self.optimizer.state());
         tensors.push(("epoch.losses".into(), self.losses.shallow_clone()));
         tensors.push(("epoch.correct".into(), self.correct.shallow_clone()));
+        tensors.push(("epoch.grad_norm".into(), self.grad_norm.shallow_clone()));
         tensors
     }
 
@@ -118,6 +137,10 @@ impl State {
     }
 }
 
+/// Before the names of the weights that are measured, and of the best of them.
+const MODEL: &str = "model";
+const BEST: &str = "best";
+
 const CPU_GENERATOR: &str = "rng.cpu";
 const CUDA_GENERATOR: &str = "rng.cuda";
 
@@ -129,6 +152,16 @@ fn named(prefix: &str, net: &Net) -> Vec<(String, Tensor)> {
 pub(crate) struct Snapshot(pub(crate) BTreeMap<String, Tensor>);
 
 impl Snapshot {
+    /// The weights that a run saves, for a net with these `keys`.
+    pub(crate) fn saved_weights(&self, keep: Keep, keys: impl Iterator<Item = String>) -> Result<StateDict> {
+        let prefix = match keep {
+            Keep::Last => MODEL,
+            Keep::Best => BEST,
+        };
+        let entry = |key: String| Ok((key.clone(), self.get(&format!("{prefix}.{key}"))?.shallow_clone()));
+        Ok(StateDict(keys.map(entry).collect::<Result<_>>()?))
+    }
+
     pub(crate) fn get(&self, name: &str) -> Result<&Tensor> {
         self.0.get(name).with_context(|| format!("it holds no {name}: it is of another net or of other settings"))
     }

@@ -1,4 +1,4 @@
-//! One training step: gather, augment, forward, loss, backward, optimizer, average. Operation by operation, or on a GPU
+//! One training step: gather, augment, forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU
 //! as one CUDA graph.
 //!
 //! A step of this net is more than a hundred small kernels. Launched one by one, they leave a GPU waiting for the host
@@ -14,6 +14,7 @@ use super::augmentations::{self, Augmentation};
 use super::state::State;
 use crate::data::Split;
 use crate::error::without_panic;
+use crate::libtorch::clip_grad::clip_grad_norm;
 use crate::libtorch::graph::Graph;
 use crate::libtorch::precision::Autocast;
 use crate::model::Net;
@@ -107,7 +108,7 @@ impl<'a> Stepper<'a> {
     pub(crate) fn last_step(&mut self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Tensor> {
         let (loss, correct) = self.backward(&state.net, indices)?;
         self.gradients = state.net.gradients()?;
-        update(state, &loss, &correct, lr)
+        self.update(state, &loss, &correct, lr)
     }
 
     /// The name and gradient of each parameter in the last step of an epoch.
@@ -118,7 +119,7 @@ impl<'a> Stepper<'a> {
     /// As [`Stepper::step`], operation by operation, on a batch of any size.
     pub fn eager_step(&self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Tensor> {
         let (loss, correct) = self.backward(&state.net, indices)?;
-        update(state, &loss, &correct, lr)
+        self.update(state, &loss, &correct, lr)
     }
 
     /// As [`Stepper::step`], from `inputs`, as a graph replays it; on any device.
@@ -131,6 +132,7 @@ impl<'a> Stepper<'a> {
     /// What a graph captures: nothing in it comes from the host.
     fn captured(&self, state: &mut State, inputs: &StaticInputs) -> Result<()> {
         let (loss, correct) = self.backward(&state.net, &inputs.indices)?;
+        self.clip(state)?;
         state.optimizer.static_step(&inputs.lr)?;
         if let Some(average) = &mut state.average {
             average.update()?;
@@ -143,6 +145,26 @@ impl<'a> Stepper<'a> {
     /// The inputs of [`Stepper::static_step`].
     pub fn static_inputs(&self) -> Result<StaticInputs> {
         StaticInputs::new(self.settings.training.batches.batch_size, self.split.device())
+    }
+
+    /// What follows the gradients: clipping, the optimizer, the average, and a note of the loss and of the correct images.
+    fn update(&self, state: &mut State, loss: &Tensor, correct: &Tensor, lr: f64) -> Result<Tensor> {
+        self.clip(state)?;
+        state.optimizer.step(lr)?;
+        if let Some(average) = &mut state.average {
+            average.update()?;
+        }
+        let loss = loss.detach();
+        let _ = state.correct.f_add_(correct)?;
+        state.losses.f_select(0, state.position.step)?.f_copy_(&loss)?;
+        state.position.step += 1;
+        Ok(loss)
+    }
+
+    /// Notes the norm of the gradients; with `--clip-grad-norm`, scales them down to it.
+    fn clip(&self, state: &mut State) -> Result<()> {
+        let parameters = state.net.parameters().map(|(_, tensor)| tensor);
+        clip_grad_norm(parameters, self.settings.optimizer.clip_grad_norm, &mut state.grad_norm)
     }
 
     /// Computes the gradients for the images at `indices`. Returns the mean loss and the number of images that were
@@ -193,19 +215,6 @@ impl<'a> Stepper<'a> {
     }
 }
 
-/// What follows the gradients: the optimizer, the average, and a note of the loss and of the correct images.
-fn update(state: &mut State, loss: &Tensor, correct: &Tensor, lr: f64) -> Result<Tensor> {
-    state.optimizer.step(lr)?;
-    if let Some(average) = &mut state.average {
-        average.update()?;
-    }
-    let loss = loss.detach();
-    let _ = state.correct.f_add_(correct)?;
-    state.losses.f_select(0, state.position.step)?.f_copy_(&loss)?;
-    state.position.step += 1;
-    Ok(loss)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,18 +245,20 @@ mod tests {
 
     #[test]
     fn a_snapshot_undoes_everything_that_a_step_changes() {
-        let (data, settings) = (load(), settings(&[]));
-        let (mut state, stepper) = (state(&settings), Stepper::new(&data.train, &settings).unwrap());
-        let _ = stepper.eager_step(&mut state, &batch(0), 0.1).unwrap();
-        let mut inputs = stepper.static_inputs().unwrap();
-        inputs.set(&state, &batch(1), 0.1).unwrap();
-        let (before, snapshot) = (copies(&state), state.snapshot(Device::Cpu).unwrap());
-        stepper.static_step(&mut state, &inputs).unwrap();
-        let changed = copies(&state).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
-        // All of them; except, if none of the eight images was classified correctly, their count.
-        assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
-        state.restore(&snapshot).unwrap();
-        assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
+        for optimizer in ["sgd", "adam", "rmsprop"] {
+            let (data, settings) = (load(), settings(&[&format!("--optimizer={optimizer}")]));
+            let (mut state, stepper) = (state(&settings), Stepper::new(&data.train, &settings).unwrap());
+            let _ = stepper.eager_step(&mut state, &batch(0), 0.1).unwrap();
+            let mut inputs = stepper.static_inputs().unwrap();
+            inputs.set(&state, &batch(1), 0.1).unwrap();
+            let (before, snapshot) = (copies(&state), state.snapshot(Device::Cpu).unwrap());
+            stepper.static_step(&mut state, &inputs).unwrap();
+            let changed = copies(&state).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
+            // All of them; except, if none of the eight images was classified correctly, their count.
+            assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
+            state.restore(&snapshot).unwrap();
+            assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
+        }
     }
 
     #[test]

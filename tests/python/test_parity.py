@@ -3,16 +3,35 @@
 from pathlib import Path
 
 import pytest
+import reference
 import torch
 from compare import read_losses
 from conftest import DATA, json_lines, script, tch_mnist
 from mnist import load_split
 from net import Net
-from reference import SCHEDULES
+from reference import SCHEDULES, Rates, arguments
 from safetensors.torch import load_file
+from torch.optim import SGD, lr_scheduler
 
 # 13 steps per epoch, the last one on 64 images.
 SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
+
+# Few steps, many epochs: 2 per epoch.
+LONG_SLICE = ["--limit-train", 256, "--limit-test", 100, "--epochs", 12]
+
+# What makes a schedule change the rate several times in 12 epochs.
+ARGUMENTS = {
+    "step": ["--step-size", 5],
+    "multi-step": ["--milestones", "4,5,9", "--gamma", 0.3],
+    "exponential": ["--gamma", 0.8],
+    "linear": ["--start-factor", 0.9, "--end-factor", 0.05, "--total-iters", 7],
+    "cosine": ["--eta-min", 0.001],
+    "cosine-warm-restarts": ["--t-0", 2, "--t-mult", 2, "--eta-min", 0.001],
+    "reduce-on-plateau": [
+        *["--validation", 56, "--factor", 0.3, "--plateau-patience", 0, "--cooldown", 1],
+        *["--threshold", 0.02, "--min-lr", 0.002],
+    ],
+}
 
 
 def both(tmp_path: Path, *options: object) -> tuple[Path, Path]:
@@ -42,7 +61,43 @@ def test_original_settings(tmp_path: Path, seed: int, threads: int) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule(tmp_path: Path, schedule: str) -> None:
-    assert_same_bits(*both(tmp_path, *SLICE, "--threads", 2, "--schedule", schedule, "--lr", 0.05))
+    options = ["--threads", 1, "--schedule", schedule, "--lr", 0.05, *ARGUMENTS.get(schedule, [])]
+    twin, program = both(tmp_path, *LONG_SLICE, *options)
+    assert_same_bits(twin, program)
+    rates = {lr for _, _, lr, _ in read_losses(program)}
+    assert schedule == "constant" or len(rates) > 2
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_warm_up_in_front_of_every_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+    options = ["--lr", 0.05, "--schedule", schedule, *ARGUMENTS.get(schedule, [])]
+    options += [*LONG_SLICE, "--warmup-epochs", 3, "--threads", 1]
+    tch_mnist("train", "--data", DATA, "--device", "cpu", *options, "--report=false", "--out", tmp_path / "run")
+    steps = read_losses(tmp_path / "run")
+    monkeypatch.setattr("sys.argv", ["reference.py", *map(str, options)])
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
+    rates, expected = Rates(arguments(), optimizer, 2), []
+    for line in json_lines((tmp_path / "run/metrics.jsonl").read_text())[:-1]:
+        for _ in range(2):
+            expected.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            rates.after_step()
+        rates.after_epoch(line.get("validation_loss"))
+    assert [lr for _, _, lr, _ in steps] == expected
+    assert expected[:6] == sorted(expected[:6])
+
+
+def test_where_pytorch_has_the_same_warm_up_its_rates_are_the_same(tmp_path: Path) -> None:
+    options = [*LONG_SLICE, "--threads", 1, "--schedule", "one-cycle", "--warmup-epochs", 3, "--lr", 0.05]
+    tch_mnist("train", "--data", DATA, "--device", "cpu", *options, "--report=false", "--out", tmp_path / "run")
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
+    one_cycle = lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=18, cycle_momentum=False)
+    warmup = lr_scheduler.LinearLR(optimizer, start_factor=1 / 7, total_iters=6)
+    scheduler = lr_scheduler.SequentialLR(optimizer, [warmup, one_cycle], milestones=[6])
+    for _, _, lr, _ in read_losses(tmp_path / "run"):
+        assert lr == optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
 
 
 @pytest.mark.parametrize(
@@ -58,6 +113,36 @@ def test_other_settings(tmp_path: Path, options: list) -> None:
     assert_same_bits(*both(tmp_path, *SLICE, "--threads", 2, *options))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dampening", 0.5, "--weight-decay", 0.01, "--weight-decay-norm=false"],
+        ["--clip-grad-norm", 0.5],
+        ["--optimizer", "adam"],
+        ["--optimizer", "adam", "--amsgrad", "--weight-decay", 0.01, "--betas", "0.8,0.95", "--schedule", "one-cycle"],
+        ["--optimizer", "adamw", "--clip-grad-norm", 1],
+        ["--optimizer", "adamw", "--amsgrad", "--eps", 1e-6, "--weight-decay-norm=false"],
+        ["--optimizer", "rmsprop", "--lr", 0.002, "--alpha", 0.9],
+        ["--optimizer", "rmsprop", "--momentum", 0.9, "--centered", "--weight-decay", 0.001, "--lr", 0.001],
+    ],
+)
+def test_optimizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list
+) -> None:
+    twin, program = tmp_path / "twin", tmp_path / "program"
+    # 4 steps per epoch, the last one on 16 images.
+    sizes = ["--limit-train", 400, "--limit-test", 100, "--epochs", 2, "--threads", 1, "--log-format", "json"]
+    shared = ["--data", DATA, "--device", "cpu", *sizes, *options]
+    # In this process: to start PyTorch takes longer than these runs.
+    monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *shared, "--out", twin]])
+    reference.main()
+    expected = json_lines(capsys.readouterr().out)
+    files = ["--report=false", "--tensorboard=false", "--out", program]
+    got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *files))
+    assert [line.get("grad_norm") for line in got] == [line.get("grad_norm") for line in expected]
+    assert_same_bits(twin, program)
+
+
 def test_json_lines(tmp_path: Path) -> None:
     options = ("--data", DATA, "--device", "cpu", "--log-format", "json", *SLICE, "--threads", 2)
     expected = json_lines(script("reference.py", *options))
@@ -67,7 +152,16 @@ def test_json_lines(tmp_path: Path) -> None:
         common = (ours.keys() & theirs.keys()) - measured
         assert {"event"} < common
         assert {key: ours[key] for key in common} == {key: theirs[key] for key in common}
-    assert {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "correct"} < expected[0].keys()
+    assert {
+        "epoch",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "grad_norm",
+        "test_loss",
+        "test_accuracy",
+        "correct",
+    } < expected[0].keys()
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.safetensors"])

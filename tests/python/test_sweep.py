@@ -27,6 +27,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sweeping import space
 from sweeping.study import is_finished
+from sweeping.trial import run_once, start
 
 FIXED = {"epochs": 2, "limit_train": 640, "limit_test": 256, "device": "cpu"}
 RANDOM = """
@@ -382,3 +383,15 @@ def test_a_command_line_with_a_mistake_is_refused(
     assert code == 2
     assert said.startswith("error: ") and said.count("\n") == 1 and reason in said
     assert not (tmp_path / "out/sweep.journal").exists()
+
+
+def test_a_trial_that_stopped_early_is_worth_its_best_epoch(tmp_path: Path) -> None:
+    # A rate that is raised far too high after two epochs: the third is worse, and the run stops.
+    flags = ["--validation=128", "--limit-train=640", "--epochs=9", "--lr=0.02", "--schedule=multi-step", "--gamma=100"]
+    flags += ["--milestones=2", "--patience=1", "--keep=best", "--report=false", "--threads=1", f"--data={DATA}"]
+    command = [str(PROGRAM), "train", "-q", "--log-format=json", "--device=cpu", *flags, f"--out={tmp_path / 'run'}"]
+    seen = []
+    result = run_once(command, lambda _, accuracy: bool(seen.append(accuracy)), start)
+    assert (result.status, result.epochs, result.accuracy) == ("done", len(seen), max(seen))
+    assert len(seen) < 9
+    assert seen[-1] < max(seen)

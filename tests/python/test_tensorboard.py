@@ -45,6 +45,7 @@ def check(out: Path, epochs: int) -> EventAccumulator:
         ("loss/test", "test_loss"),
         ("accuracy/train", "train_accuracy"),
         ("accuracy/test", "test_accuracy"),
+        ("grad_norm", "grad_norm"),
         ("lr", "lr"),
     ]:
         scalars = events.Scalars(tag)

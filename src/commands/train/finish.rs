@@ -8,8 +8,8 @@ use crate::observe::{LogFormat, TensorBoard, say};
 use crate::predict::{Familiarity, Knowledge};
 use crate::report::{self, duration};
 use crate::run_folder::{DONE, Done, RunFolder, Status, WEIGHTS, best, line};
-use crate::settings::Settings;
-use crate::train::{Diverged, Ending, Run};
+use crate::settings::{Keep, Settings};
+use crate::train::{Diverged, Ending, EpochRecord, Run, kept};
 use anyhow::{Result, anyhow};
 use signal_hook::consts::SIGUSR1;
 use std::time::Instant;
@@ -34,9 +34,9 @@ impl Finish<'_> {
         let mut knowledge = Knowledge { classes: (*self.data.train.classes).clone(), familiarity: None };
         let ended = ended.and_then(|ending| {
             if ending != Ending::Interrupted {
-                let net = self.run.measured_net();
+                let net = self.run.saved_net();
                 knowledge.familiarity = self.familiarity();
-                self.folder.write_weights(net, self.settings, epochs, &knowledge)?;
+                self.folder.write_weights(net, self.settings, self.kept(), &knowledge)?;
             }
             Ok(ending)
         });
@@ -61,7 +61,7 @@ impl Finish<'_> {
                 tracing::warn!("interrupted; everything is saved, go on with: tch-mnist train --resume {folder}");
                 Ok(Outcome::Interrupted(signal))
             }
-            (Ending::Done | Ending::TargetReached, _) => {
+            (Ending::Done | Ending::TargetReached | Ending::StoppedEarly, _) => {
                 written.and(said)?;
                 self.look(knowledge.familiarity.as_ref());
                 self.summary(&done, tta.as_ref());
@@ -76,7 +76,7 @@ impl Finish<'_> {
         if !self.settings.run.report {
             return None;
         }
-        let measured = without_panic(|| Familiarity::measure(self.run.measured_net(), &self.data.train));
+        let measured = without_panic(|| Familiarity::measure(self.run.saved_net(), &self.data.train));
         measured.unwrap_or_else(|error| {
             tracing::warn!("what digits look like to the net was not measured: {}", sentence(&error));
             None
@@ -90,13 +90,19 @@ impl Finish<'_> {
             status,
             epochs: epochs.len(),
             part: self.data.measured().part,
-            last: epochs.last().map(|record| record.measured.clone()),
+            saved: self.kept().map(|record| record.measured.clone()),
+            kept_epoch: self.kept().filter(|_| self.settings.run.keep == Keep::Best).map(|record| record.epoch),
             best: best(epochs),
             tta: tta.map(|tta| (tta.loss, tta.accuracy())),
             seconds: self.seconds,
             out: self.folder.path().to_path_buf(),
             error,
         }
+    }
+
+    /// The epoch whose weights are saved.
+    fn kept(&self) -> Option<&EpochRecord> {
+        kept(&self.run.history().epochs, &self.settings.run)
     }
 
     fn say(&self, done: &Done) -> Result<()> {
@@ -106,7 +112,7 @@ impl Finish<'_> {
         }
     }
 
-    /// The last test once more, with test-time augmentation. The run is done by then: an error here is a warning.
+    /// The test of the saved weights once more, with test-time augmentation. The run is done by then: an error here is a warning.
     fn test_tta(&self) -> Option<Evaluation> {
         let tested = without_panic(|| self.run.test_tta());
         tested.inspect_err(|error| tracing::warn!("--tta was not measured: {}", sentence(error))).ok()
@@ -121,12 +127,12 @@ impl Finish<'_> {
         }
         let measured = self.data.measured();
         let look = || -> Result<()> {
-            let findings = Findings::of(self.run.measured_net(), measured)?;
+            let findings = Findings::of(self.run.saved_net(), measured)?;
             if let Some(tensorboard) = &mut self.tensorboard {
                 tensorboard.finish(&report::pictures_of(&findings, measured)?, true)?;
             }
             if wants_report {
-                report::write_run(folder, self.run.measured_net(), &findings, familiarity, self.data)?;
+                report::write_run(folder, self.run.saved_net(), &findings, familiarity, self.data)?;
             }
             Ok(())
         };
@@ -143,9 +149,10 @@ impl Finish<'_> {
     /// What a person wants to know when a run is over: how good it is, where it is, what to do with it.
     fn summary(&self, done: &Done, tta: Option<&Evaluation>) {
         let (part, time) = (done.part, duration(self.seconds));
-        if let (Some(last), Some((best, epoch))) = (&done.last, done.best) {
-            let last = last.accuracy;
-            tracing::info!("{part} accuracy: {last:.2}% at the end, {best:.2}% at best (epoch {epoch}), after {time}");
+        if let (Some(saved), Some((best, at))) = (&done.saved, done.best) {
+            let (saved, of) =
+                (saved.accuracy, done.kept_epoch.map_or("at the end".into(), |kept| format!("kept (epoch {kept})")));
+            tracing::info!("{part} accuracy: {saved:.2}% {of}, {best:.2}% at best (epoch {at}), after {time}");
         }
         if let Some(tta) = tta {
             tracing::info!("{}", tta.tta_line());
@@ -182,6 +189,7 @@ fn status(ended: &Result<Ending>, signal: i32) -> Status {
     match ended {
         Ok(Ending::Done) => Status::Done,
         Ok(Ending::TargetReached) => Status::TargetReached,
+        Ok(Ending::StoppedEarly) => Status::StoppedEarly,
         Ok(Ending::Interrupted) if signal == SIGUSR1 => Status::Pruned,
         Ok(Ending::Interrupted) => Status::Interrupted,
         Err(error) if error.is::<Diverged>() => Status::Diverged,

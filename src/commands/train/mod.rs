@@ -1,21 +1,19 @@
 //! `tch-mnist train`: flags in, a run's folder out.
 
 mod finish;
-mod signals;
 
 use super::session::{self, Backend};
+use super::signals::StopSignals;
 use super::{Outcome, Verbosity};
 use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::files::remove_temporaries;
 use crate::observe::{Console, Files, LogFormat, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
-use crate::settings::{Layer, Settings, TrainingSettings};
+use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, Observer, Run};
-use crate::weights;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use finish::Finish;
-use signals::StopSignals;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -44,7 +42,7 @@ pub(super) struct Args {
 
 /// The end of `train --help`: what a script has to know.
 pub(super) const HELP: &str = "How a run ends is the exit code, and the `status` of the last line of JSON: 0 for done, \
-    target_reached and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
+    target_reached, stopped_early and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
     interrupted. SIGUSR1 prunes a run: it stops after the current step and writes no weights. Ctrl-C and SIGTERM \
     interrupt it: the checkpoint is written, and --resume goes on from there.";
 
@@ -128,17 +126,9 @@ fn start<'a>(
     backend: &Backend,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Run<'a>> {
-    let architecture = match checkpoint {
-        Some(checkpoint) => checkpoint.architecture()?,
-        None => settings.training.net.architecture()?,
-    };
-    let net = session::draw_net(settings, &architecture, backend);
     if let Some(checkpoint) = checkpoint {
+        let net = session::draw_net(settings, &checkpoint.architecture()?, backend);
         return Run::resume(settings, data, net, checkpoint);
     }
-    let TrainingSettings { init, key, .. } = &settings.training;
-    if let Some(init) = init {
-        weights::load(init, key.as_deref(), &net).context("--init was refused")?;
-    }
-    Run::new(settings, data, net)
+    Run::new(settings, data, session::initial_net(settings, backend)?)
 }

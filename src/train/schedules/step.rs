@@ -14,7 +14,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_cut_after_every_step_size_epochs() {
-        let at = |epoch| lr(0.5, 2, 0.1, Progress { step: 10 * epoch, steps: 50, epoch, epochs: 5 });
+        let at = |epoch| lr(0.5, 2, 0.1, Progress::at_epoch(epoch, 5));
         assert_eq!([0, 1, 2, 3, 4].map(at), [0.5, 0.5, 0.05, 0.05, 0.05 * 0.1]);
     }
 }

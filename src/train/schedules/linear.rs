@@ -1,0 +1,35 @@
+//! `LinearLR(start_factor, end_factor, total_iters)`, which is also the warm-up in front of any schedule.
+
+use super::Progress;
+use std::iter::successors;
+
+/// The rate of an epoch; the rates of all are [`rates`].
+pub(super) fn lr(lr: f64, start_factor: f64, end_factor: f64, total_iters: i64, progress: Progress) -> f64 {
+    let mut rates = rates(lr, start_factor, end_factor, total_iters);
+    rates.nth(progress.epoch as usize).expect("the rates have no end")
+}
+
+/// The rates from `lr` times `start_factor` to `lr` times `end_factor`, in `total_iters` equal parts; then it stays.
+pub(super) fn rates(lr: f64, start_factor: f64, end_factor: f64, total_iters: i64) -> impl Iterator<Item = f64> {
+    let (change, total) = (end_factor - start_factor, total_iters as f64);
+    // From one rate to the next, as PyTorch does it: the closed form rounds differently.
+    let next = move |&(done, lr): &(i64, f64)| {
+        let factor = 1.0 + change / (total * start_factor + done as f64 * change);
+        Some((done + 1, if done < total_iters { lr * factor } else { lr }))
+    };
+    successors(Some((0, lr * start_factor)), next).map(|(_, lr)| lr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_changes_in_equal_parts_and_then_stays() {
+        let rates: Vec<f64> = rates(0.8, 0.25, 1.0, 3).take(6).collect();
+        for (rate, expected) in rates.iter().zip([0.2, 0.4, 0.6, 0.8, 0.8, 0.8]) {
+            assert!((rate - expected).abs() < 1e-15, "{rates:?}");
+        }
+        assert_eq!(super::rates(0.5, 1.0, 0.0, 2).take(4).collect::<Vec<_>>(), [0.5, 0.25, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Early stopping, and the weights of the best epoch: both go by images held out, and a resume changes neither.
+
+mod common;
+
+use common::*;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+use tch::Tensor;
+
+/// Five epochs of 8 steps. After the second, a rate that is far too high ruins the net: the best epoch is an early one.
+const RUINED: [&str; 16] = [
+    "--epochs=5",
+    "--validation=256",
+    "--schedule=multi-step",
+    "--milestones=2",
+    "--gamma=100",
+    "--lr=0.02",
+    "--ema-decay=0.5",
+    "--threads=1",
+    "--kernels=fused",
+    "--keep=best",
+    "--checkpoint-every=3",
+    "--warmup-epochs=0",
+    "--report=false",
+    "--tensorboard=false",
+    "--device=cpu",
+    "-q",
+];
+
+/// The epoch with the first of the highest numbers of `key`, from 0, and how many epochs there are.
+fn best(lines: &[Value], key: &str) -> (usize, usize) {
+    let values: Vec<f64> =
+        lines.iter().filter(|line| line["event"] == "epoch").map(|l| l[key].as_f64().unwrap()).collect();
+    let highest = values.iter().copied().fold(f64::MIN, f64::max);
+    (values.iter().position(|&value| value == highest).unwrap(), values.len())
+}
+
+fn tensors(file: &Path) -> Vec<(String, Tensor)> {
+    Tensor::read_safetensors(file).unwrap()
+}
+
+fn resume(out: &Path, args: &[&str]) -> assert_cmd::Command {
+    let mut command = tch_mnist(&["train", "-q", "--resume"]);
+    command.arg(out).args(args);
+    command
+}
+
+#[test]
+fn a_run_ends_when_its_patience_does() {
+    let (_folder, out) = out();
+    // A rate that changes no weight: only BatchNorm's statistics settle, and then no epoch is better.
+    let args = ["--validation=256", "--limit-train=512", "--epochs=40", "--lr=1e-30", "--patience=3", "--threads=1"];
+    let text = stdout(train(&out, &args).args(["-q", "--log-format=json"]));
+    let lines = json_lines(&text);
+    let (best, epochs) = best(&lines, "correct");
+    assert_eq!(epochs, best + 1 + 3);
+    let last = lines.last().unwrap();
+    assert_eq!((&last["status"], &last["epochs"]), (&"stopped_early".into(), &epochs.into()));
+    // Without --keep best, the weights are the last ones.
+    assert_eq!(last["correct"], lines[epochs - 1]["correct"]);
+    assert_eq!(last.get("kept_epoch"), None);
+    assert!(WEIGHTS.iter().all(|name| out.join(name).exists()));
+
+    // It has ended: a resume trains nothing, until it has more patience or none is asked for.
+    let losses = || std::fs::read(out.join("losses.csv")).unwrap();
+    let before = losses();
+    resume(&out, &[]).assert().success();
+    assert!(losses() == before);
+    resume(&out, &["--patience=0", &format!("--epochs={}", epochs + 1)]).assert().success();
+    let lines = metrics(&out);
+    assert_eq!((lines.len(), &lines[epochs + 1]["status"]), (epochs + 2, &"done".into()));
+}
+
+#[test]
+fn the_best_weights_are_those_of_a_run_that_ended_with_them() {
+    let (_folder, whole) = out();
+    train(&whole, &RUINED).args(["--report=true"]).assert().success();
+    let lines = metrics(&whole);
+    let (best, epochs) = best(&lines, "correct");
+    assert!(epochs == 5 && best < 4, "no epoch was ruined: {lines:?}");
+    let (done, kept) = (&lines[5], &lines[best]);
+    assert_eq!(done["kept_epoch"], best);
+    for key in ["validation_loss", "validation_accuracy", "correct"] {
+        assert_eq!(done[key], kept[key], "{key}");
+    }
+
+    let (_other_folder, short) = out();
+    train(&short, &RUINED).args([&*format!("--epochs={}", best + 1), "--keep=last"]).assert().success();
+    let (kept, last) = (tensors(&whole.join("model.safetensors")), tensors(&short.join("model.safetensors")));
+    assert_eq!(kept.len(), 38);
+    for ((name, kept), (_, last)) in kept.iter().zip(&last) {
+        assert!(kept.equal(last), "{name}");
+    }
+
+    // The report is about the same weights: as many mistakes as the best epoch had.
+    let report = std::fs::read_to_string(whole.join("report.html")).unwrap();
+    let accuracy = format!("{:.2} %", done["validation_accuracy"].as_f64().unwrap());
+    let wrong = 256 - done["correct"].as_i64().unwrap();
+    assert!(report.contains(&accuracy));
+    assert!(report.replace(char::is_whitespace, "").contains(&format!("{wrong}</")), "{wrong} mistakes are not there");
+}
+
+#[test]
+fn a_run_that_goes_on_after_it_stopped_early_keeps_its_best_weights() {
+    let (_folder, one) = out();
+    train(&one, &RUINED).assert().success();
+    let (_other_folder, other) = out();
+    train(&other, &RUINED).args(["--patience=1"]).assert().success();
+    assert!(metrics(&other).len() < metrics(&one).len());
+    resume(&other, &["--patience=0"]).assert().success();
+    assert_same_run(&one, &other);
+}
+
+#[test]
+fn a_run_killed_after_its_best_epoch_keeps_its_best_weights() {
+    let (_folder, one) = out();
+    train(&one, &RUINED).assert().success();
+    let (_other_folder, other) = out();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args(["train", "--data", DATA, "--limit-train", "1280", "--limit-test", "500", "--out"])
+        .arg(&other)
+        .args(RUINED)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let epochs = || std::fs::read_to_string(other.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+    while epochs() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its third epoch");
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    resume(&other, &[]).assert().success();
+    assert_same_run(&one, &other);
+}
+
+#[test]
+fn a_plateau_that_was_measured_before_a_resume_counts() {
+    let args = ["--validation=256", "--schedule=reduce-on-plateau", "--plateau-patience=1", "--threshold=0.9"];
+    let all = [&args[..], &["--warmup-epochs=1", "--threads=1", "-q"]].concat();
+    let (_folder, long) = out();
+    train(&long, &all).args(["--epochs=6"]).assert().success();
+    let (_other_folder, short) = out();
+    train(&short, &all).args(["--epochs=3"]).assert().success();
+    resume(&short, &["--epochs=6"]).assert().success();
+    assert_same_run(&long, &short);
+    let lines = metrics(&long);
+    let rates: Vec<f64> = lines[..6].iter().map(|line| line["lr"].as_f64().unwrap()).collect();
+    assert!(rates[0] < 0.01 && rates[1..4] == [0.01; 3] && rates[5] < 0.01, "{rates:?}");
+}
+
+#[test]
+fn nothing_chooses_by_the_test_set() {
+    for (args, choice) in [
+        (&["--patience=2"][..], "--patience 2"),
+        (&["--keep=best"], "--keep best"),
+        (&["--schedule=reduce-on-plateau"], "--schedule reduce-on-plateau"),
+    ] {
+        let (sentence, code) = failure(tch_mnist(&["train", "--print-config"]).args(args));
+        assert_eq!(code, 2);
+        assert!(sentence.starts_with(&format!("error: {choice} goes by images that are held out")), "{sentence}");
+        assert!(sentence.ends_with("give --validation N, such as --validation 5000"), "{sentence}");
+        tch_mnist(&["train", "--print-config", "--validation=5000"]).args(args).assert().success();
+    }
+}
+
+#[test]
+fn a_wrong_value_gets_one_sentence() {
+    for (args, sentence) in [
+        (&["--milestones=6,3"][..], "--milestones takes whole numbers from 1 up that increase, such as 6,12, not 6,3"),
+        (
+            &["--warmup-epochs=3", "--epochs=3"],
+            "--warmup-epochs 3 leaves no epoch for the schedule: give fewer than --epochs 3",
+        ),
+        (&["--warmup-epochs=0.5"], "--warmup-epochs takes a whole number of epochs from 0 to 100, not 0.5"),
+        (&["--start-factor=0"], "--start-factor takes a share above 0 to 1, not 0"),
+        (&["--end-factor=1.5"], "--end-factor takes a share from 0 to 1, not 1.5"),
+        (&["--factor=1"], "--factor takes a factor above 0 and below 1, not 1"),
+        (&["--t-0=0"], "--t-0 takes a whole number of epochs from 1 up, not 0"),
+        (&["--monitor=recall"], "--monitor takes accuracy or loss, not recall"),
+    ] {
+        let (got, code) = failure(tch_mnist(&["train", "--print-config"]).args(args));
+        assert_eq!((got, code), (format!("error: {sentence}"), 2));
+    }
+}
+
+#[test]
+fn what_is_kept_cannot_change_in_a_resume() {
+    let (_folder, run) = out();
+    train(&run, &["--validation=256", "--epochs=1", "-q"]).assert().success();
+    for (flag, was) in [("--keep=best", "\"last\""), ("--monitor=loss", "\"accuracy\""), ("--warmup-epochs=1", "0")] {
+        let (sentence, code) = failure(&mut resume(&run, &["--epochs=2", flag]));
+        let name = flag.split('=').next().unwrap();
+        let expected = format!("{name} cannot change when a run is resumed: it was {was}");
+        assert_eq!((sentence.contains(&expected), code), (true, 2), "{sentence}");
+    }
+}
