@@ -34,6 +34,9 @@ def metadata(path: Path) -> dict[str, str]:
             import onnxruntime
 
             return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        case ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.comment or b"{}")
         case _ if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 records = [name for name in archive.namelist() if name.endswith("extra/tch_mnist.json")]
