@@ -46,7 +46,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def net_of(path: Path, weights: dict[str, Tensor]) -> nn.Module:
-    """The net that a weights file describes; else the first of this repository's own that has weights of these shapes."""
+    """The net that a weights file describes; else the first of those in nets/ that has weights of these shapes."""
     text = metadata(path).get("net")
     if text is not None:
         return net_file.read(text)
