@@ -46,9 +46,9 @@ pools: Sequential(
 block.conv: Conv2d({width}, {width}, 3, dilation=(2, 1), groups=2)
 block.act: SiLU()
 0: Identity()
-last: AdaptiveAvgPool2d((2, 1)), Flatten(), Linear(16, 12, bias=False), ReLU(inplace=True), Dropout(p=.5), GELU()
+last: AdaptiveAvgPool2d((2, 1)), Flatten(), Linear(16, 12, bias=False), ReLU(), Dropout(p=.5), GELU()
 fc: Sequential(Linear(12, 10))
-end: LogSoftmax(dim=-1)
+end: LogSoftmax(dim=1)
 """
 VALUES = {"width": 8, "dropout": 0.1}
 
@@ -251,7 +251,7 @@ def test_a_net_file_is_its_own_net_file(name: str) -> None:
 def test_a_net_file_with_everything_is_its_own_net_file() -> None:
     net = net_file.read(EVERYTHING, VALUES)
     again = net_file.read(text_of(net)[0])
-    assert str(again).replace("inplace=True", "") == str(net).replace("inplace=True", "")
+    assert str(again) == str(net)
 
 
 @pytest.mark.parametrize(("make", "sentence"), UNPRINTABLE)
@@ -374,7 +374,8 @@ def test_the_page_opens_the_weights_of_any_net(tmp_path: Path, monkeypatch: pyte
 
 # Training
 
-SLICE = ["--limit-train", 640, "--limit-test", 300, "--epochs", 2, "--threads", 1]
+# Three steps per epoch, the last one on 64 images.
+SLICE = ["--limit-train", 320, "--limit-test", 150, "--epochs", 2, "--threads", 1]
 
 
 def test_the_twin_trains_the_original_from_its_file_to_the_same_bits(tmp_path: Path) -> None:
@@ -444,9 +445,7 @@ def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path) -> None:
     assert_same_bits(twin, program)
     net = net_file.read(EVERYTHING, VALUES)
     for ending in [".safetensors", ".pth", ".pt"]:
-        assert str(net_of(program / f"model{ending}", {})).replace("inplace=True", "") == str(net).replace(
-            "inplace=True", ""
-        )
+        assert str(net_of(program / f"model{ending}", {})) == str(net)
 
 
 @takes_net
