@@ -111,7 +111,8 @@ class Twin:
 
         def epoch() -> None:
             # A compiled net shares its modules with the plain one, which is what is switched to training and back.
-            train(self.net, self.args.device, loaders[0], self.optimizer, scheduler, [])
+            train(self.net, self.args.device, loaders[0], self.optimizer, lambda: None, [])
+            scheduler.step()
             test(self.net, self.args.device, loaders[1])
 
         say("ready")
