@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from mnist import load_split, locate, normalise
 from net import Net
-from reference import Images, test, train
+from reference import Images, nothing, test, train
 from torch import Tensor, optim
-from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 WARM_UP = 12
@@ -107,12 +106,10 @@ class Twin:
             DataLoader(Images(folder, train, 0), self.args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
             for train in [True, False]
         ]
-        scheduler = lr_scheduler.StepLR(self.optimizer, step_size=6)
 
         def epoch() -> None:
             # A compiled net shares its modules with the plain one, which is what is switched to training and back.
-            train(self.net, self.args.device, loaders[0], self.optimizer, lambda: None, [])
-            scheduler.step()
+            train(self.net, self.args.device, loaders[0], self.optimizer, nothing, [])
             test(self.net, self.args.device, loaders[1])
 
         say("ready")
