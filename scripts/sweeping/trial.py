@@ -53,8 +53,7 @@ class Result:
     """done, pruned, diverged or failed, as the program reports; `usage`: it refused its flags; `lost`: its process is
     gone, and the job must be run again."""
     accuracy: float | None = None
-    """The mean over the seeds, in percent, of the accuracy of the weights that were saved; if none were, of the last
-    epoch's accuracy."""
+    """The mean over the seeds, in percent, of the accuracy of the last epoch, or of the one whose weights are saved."""
     epochs: int = 0
     """Epochs trained, of all seeds together."""
     seconds: float = 0.0
@@ -112,8 +111,9 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
         with start(command, stderr) as process:
             for line in process.stdout:
                 event = json.loads(line)
+                # The test's when nothing is held out, as in the report. The last line has that of the weights that are saved.
+                accuracy = event.get("validation_accuracy", event.get("test_accuracy"))
                 if event["event"] == "epoch":
-                    accuracy = accuracy_of(event)
                     epochs = event["epoch"] + 1
                     seconds += event["seconds"]
                     if decide(epochs, accuracy):
@@ -126,14 +126,9 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     if process.returncode == 2:
         return Result("usage", error=said)
     if status in ("done", "target_reached", "stopped_early"):
-        return Result("done", accuracy_of(last), epochs, training_seconds=seconds, parameters=last["parameters"])
+        return Result("done", accuracy, epochs, training_seconds=seconds, parameters=last["parameters"])
     if status in ("pruned", "diverged"):
         return Result(status, accuracy, epochs)
     if process.returncode == 1:
         return Result("failed", accuracy, epochs, error=last.get("error", said))
     return Result("lost", accuracy, epochs, error=f"its process ended on {host} with the code {process.returncode}")
-
-
-def accuracy_of(event: dict) -> float | None:
-    """The accuracy in a line of the program: the test's when nothing is held out, as in the report."""
-    return event.get("validation_accuracy", event.get("test_accuracy"))
