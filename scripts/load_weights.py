@@ -34,6 +34,9 @@ def metadata(path: Path) -> dict[str, str]:
             import onnxruntime
 
             return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        case ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.comment or b"{}")
         case _ if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 records = [name for name in archive.namelist() if name.endswith("extra/tch_mnist.json")]
@@ -45,7 +48,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def net_of(path: Path, weights: dict[str, Tensor]) -> nn.Module:
-    """The net that a weights file describes; else the first in nets/ that has weights of these shapes."""
+    """The net that a weights file describes; else the first of those in nets/ that has weights of these shapes."""
     text = metadata(path).get("net")
     if text is not None:
         return net_file.read(text)

@@ -170,7 +170,7 @@ class Reader:
     """Turns the expressions of a net file into layers. Nothing is evaluated: the syntax tree is walked."""
 
     def __init__(self, values: Mapping[str, object]) -> None:
-        self.values = values
+        self.values = dict(values)
         self.used: set[str] = set()
 
     def member(self, line: str) -> tuple[str, nn.Module]:
@@ -211,8 +211,14 @@ class Reader:
         return layer
 
     def argument(self, value: ast.expr) -> object:
-        """A number, a string, True, False, None or a tuple of them. `{name}` stands for one of the values."""
+        """A number, a string, True, False, None or a tuple of them.
+
+        `{name}` stands for one of the values; the first `{name: default}` gives it one if it has none.
+        """
         match value:
+            case ast.Dict(keys=[ast.Name(id=name)], values=[default]):
+                self.values.setdefault(name, ast.unparse(default))
+                return self.argument(ast.Set(elts=[ast.Name(id=name)]))
             case ast.Set(elts=[ast.Name(id=name)]):
                 if name not in self.values:
                     raise NetFileError(f"the placeholder {{{name}}} has no value")

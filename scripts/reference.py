@@ -179,6 +179,10 @@ SCHEDULES = {
 }
 
 
+def nothing() -> None:
+    """Leaves the rate as it is."""
+
+
 class Rates:
     """The learning rate of each step: a schedule of SCHEDULES, and the warm-up in front of it.
 
@@ -188,8 +192,8 @@ class Rates:
     def __init__(self, args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -> None:
         self.schedule = SCHEDULES[args.schedule](args, optimizer, steps)
         self.per_step, self.per_loss = args.schedule in PER_STEP, args.schedule in PER_LOSS
-        self.group = optimizer.param_groups[0]
-        self.first, self.warmup_epochs = self.group["lr"], args.warmup_epochs
+        self.groups, self.warmup_epochs = optimizer.param_groups, args.warmup_epochs
+        self.first = self.groups[0]["lr"]
         if self.warmup_epochs:
             # It rises to the rate that the schedule begins with.
             rising = self.warmup_epochs * steps
@@ -207,7 +211,8 @@ class Rates:
         if self.warmup_epochs:
             self.warmup_epochs -= 1
             if not self.warmup_epochs:
-                self.group["lr"] = self.first
+                for group in self.groups:
+                    group["lr"] = self.first
         elif self.per_loss:
             self.schedule.step(loss)
         elif not self.per_step:

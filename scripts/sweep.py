@@ -21,11 +21,13 @@ from typing import NoReturn
 import optuna
 from common import PROGRAM
 from optuna.trial import FrozenTrial
-from sweeping import results, space, study, winner
+from sweeping import known, objectives, pictures, results, space, study, winner
 from sweeping.places import Place, Threads, cores
-from sweeping.space import UsageError, flags
-from sweeping.study import Sweep, SweepFailed
-from tqdm import tqdm
+from sweeping.progress import Progress
+from sweeping.settings import Setting, flags
+from sweeping.space import UsageError
+from sweeping.storage import SweepFailed, open_storage
+from sweeping.study import Sweep
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,8 +58,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("space", type=Path, metavar="SPACE.toml", help="what is fixed and what varies; see docs/sweeps.md")
     add("--sampler", choices=["tpe", "random", "grid"], default="tpe", help="what draws the trials (default: tpe)")
-    add("--pruner", choices=["hyperband", "halving", "none"], default="hyperband", help="default: hyperband")
+    add(
+        "--pruner",
+        choices=["hyperband", "halving", "none"],
+        help="what ends poor trials early (default: hyperband; with several objectives none)",
+    )
     add("--trials", type=count, default=50, help="total number of trials, earlier calls included (default: 50)")
+    add(
+        "--enqueue",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="known good settings to try first: a config.toml of a run or a best.toml; may be given several times",
+    )
     add("--jobs", type=count, help="trials at once (default: 1; with --ray as many as the cluster has room for)")
     add("--timeout", type=amount, metavar="SECONDS", help="start no trial after this time; running ones are ended")
     add("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/sweep-NAME, of NAME.toml)")
@@ -94,6 +108,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--trials, --jobs and --cpus-per-trial take at least 1")
     if args.gpus_per_trial and not args.ray:
         parser.error("--gpus-per-trial is for --ray")
+    if args.enqueue and args.sampler == "grid":
+        parser.error("--enqueue is not for --sampler grid, which tries its own points")
     return args
 
 
@@ -128,6 +144,16 @@ def lock(out: Path) -> int:
     return descriptor
 
 
+def pruner_of(args: argparse.Namespace, searched: space.Space) -> str:
+    """The name of the pruner."""
+    if len(searched.objectives) == 1:
+        return args.pruner or "hyperband"
+    if args.pruner not in (None, "none"):
+        names = " and ".join(searched.objectives)
+        raise UsageError(f"--pruner {args.pruner} prunes by the accuracy alone, not by {names}: leave it out")
+    return "none"
+
+
 def place_of(args: argparse.Namespace) -> tuple[Place, int]:
     """Where trials run, and the threads of each."""
     if args.ray is None:
@@ -147,7 +173,7 @@ class Parts:
 
     args: argparse.Namespace
     space: space.Space
-    defaults: dict[str, space.Setting]
+    defaults: dict[str, Setting]
     """The settings of a run that varies nothing."""
     out: Path
     study: optuna.Study
@@ -162,8 +188,10 @@ def sweep(args: argparse.Namespace) -> int:
     """Runs the sweep; returns the exit code."""
     stop = Stop()
     searched = space.read(args.space)
+    pruner = pruner_of(args, searched)
     points = searched.grid() if args.sampler == "grid" else []
     defaults = space.check(searched, args.program)
+    tried_first = [known.read(path, searched, args.program) for path in args.enqueue]
     out = (args.out or Path("runs") / f"sweep-{searched.name}").resolve()
     held = lock(out)
     journal = out / "sweep.journal"
@@ -174,14 +202,14 @@ def sweep(args: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn_epochs = searched.distributions.get("epochs")
     opened = study.open_study(
-        study.open_storage(args.storage or str(journal)),
+        open_storage(args.storage or str(journal), stop.asked),
         args.study or searched.name,
         searched,
-        study.make_sampler(args.sampler),
-        study.make_pruner(args.pruner, max(space.ends_of(drawn_epochs)) if drawn_epochs else defaults["epochs"]),
+        study.make_sampler(args.sampler, searched.conditional and len(searched.objectives) == 1),
+        study.make_pruner(pruner, max(space.ends_of(drawn_epochs)) if drawn_epochs else defaults["epochs"]),
     )
     trials = min(args.trials, len(points)) if points else args.trials
-    study.enqueue(opened, points, trials)
+    study.enqueue(opened, study.spread(points, trials) or tried_first)
 
     place, threads = place_of(args)
     # Ray installs its own.
@@ -206,17 +234,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 def search(parts: Parts) -> list[FrozenTrial]:
     """Runs the trials, and returns those that count."""
-    # A bar on a terminal, one line per trial in a log.
-    bar = tqdm(total=parts.trials, unit="trial", disable=None)
-
-    def ended(trial: FrozenTrial) -> None:
-        best = best_value(parts.study)
-        bar.set_postfix_str("" if best is None else f"best {best:.2f} %", refresh=False)
-        bar.update()
-        if bar.disable:
-            value = "" if trial.value is None else f" {trial.value:.2f} %"
-            print(f"trial {trial.number}: {trial.state.name.lower()}{value}", file=sys.stderr, flush=True)
-
+    progress = Progress(parts.study, parts.trials, parts.place.jobs, parts.args.timeout)
     scratch = parts.out / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -233,16 +251,15 @@ def search(parts: Parts) -> list[FrozenTrial]:
         scratch=None if parts.args.ray else scratch,
         timeout=parts.args.timeout,
         stopped=parts.stop.asked,
-        ended=ended,
+        ended=progress.ended,
     )
-    bar.update(len(searching.finished()))
     try:
         searching.run()
         return searching.finished()
     finally:
-        bar.close()
+        progress.close()
         searching.abandon()
-        results.write_table(parts.out / "sweep.csv", searching.finished(), list(parts.space.ranges))
+        results.write_table(parts.out / "sweep.csv", parts.study, searching.finished(), parts.space)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -250,15 +267,18 @@ def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
     """The results of a sweep that is done."""
     seeds = parts.space.seeds
     print(study.summary(trials, lambda trial: trial.params.get("epochs", parts.defaults["epochs"]) * seeds))
-    if best_value(parts.study) is None:
+    front = objectives.front(parts.study)
+    if not front:
         raise SweepFailed(f"no trial was trained to its end: {parts.out / 'sweep.csv'} lists what became of them")
-    best = {**parts.space.fixed, **parts.study.best_params}
+    best = {**parts.space.fixed, **front[0].params}
     path = parts.out / "best.toml"
-    results.write_settings(path, parts.study, best)
-    missing = results.draw(parts.out, parts.study, trials)
+    results.write_settings(path, parts.study.study_name, front[0], best)
+    missing = pictures.draw(parts.out, parts.study, trials, parts.space)
     if missing:
         print(f"too few trials for the picture of {' and of '.join(missing)}", file=sys.stderr)
-    print(f"best: trial {parts.study.best_trial.number}, validation accuracy {parts.study.best_value:.2f} %, {path}")
+    if len(parts.space.objectives) > 1:
+        print(f"Pareto front: trials {', '.join(str(trial.number) for trial in front)}")
+    print(f"best: trial {front[0].number}, validation accuracy {front[0].values[0]:.2f} %, {path}")
     if parts.args.report_seeds:
         first = parts.defaults["seed"] + seeds
         fresh = list(range(first, first + parts.args.report_seeds))
@@ -266,14 +286,6 @@ def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
         report = winner.report(parts.out, parts.place, parts.command, candidates, fresh, parts.stop.asked)
         if report is not None:
             print(winner.text(report))
-
-
-def best_value(opened: optuna.Study) -> float | None:
-    """The best validation accuracy so far."""
-    try:
-        return opened.best_value
-    except ValueError:
-        return None
 
 
 def main(arguments: list[str] | None = None) -> int:

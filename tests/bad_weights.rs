@@ -115,7 +115,7 @@ fn no_weights_file_at_all() {
     refused(b"convblock1.0.weight = [0.1, 0.2]\n", &["it is not a file of torch.save, nor safetensors, ONNX or .npz"]);
     let large = folder.path().join("large.pth");
     std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
-    refused_file(&large, &["it has more than 16777216 bytes"]);
+    refused_file(&large, &["it has more than 256 MiB, the most that is read as weights"]);
     refused(&archive(b"", &[])[..10], &["the archive is damaged or cut short"]);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     zip.start_file("readme.txt", SimpleFileOptions::default()).unwrap();
@@ -255,11 +255,11 @@ fn tensors_that_are_not_there() {
     refused(&file(&tensor_pickle(6, &[2, 4], &[3, 1]), &floats(6)), &["it reaches beyond its storage"]);
     refused(&file(&tensor_pickle(6, &[i64::MAX, 4], &[0, 0]), &floats(6)), &["it reaches beyond its storage"]);
     refused(&file(&tensor_pickle(6, &[6], &[-1]), &floats(6)), &["it reaches beyond its storage"]);
-    refused(&file(&tensor_pickle(1, &[1 << 40], &[0]), &floats(1)), &["the tensors take more than 67108864 bytes"]);
+    refused(&file(&tensor_pickle(1, &[1 << 40], &[0]), &floats(1)), &["the tensors take more than 536870912 bytes"]);
     refused(&file(&tensor_pickle(i64::MAX, &[6], &[1]), &floats(6)), &["24 bytes are not a tensor"]);
     refused(&file(&tensor_pickle(-1, &[6], &[1]), &floats(6)), &["24 bytes are not a tensor"]);
-    let bomb = packed(&tensor_pickle(6, &[6], &[1]), &[("data/0", &vec![0; 64 << 20])], CompressionMethod::Deflated);
-    refused(&bomb, &["data/0 in it has more than 16777216 bytes"]);
+    let bomb = packed(&tensor_pickle(6, &[6], &[1]), &[("data/0", &vec![0; 257 << 20])], CompressionMethod::Deflated);
+    refused(&bomb, &["data/0 in it has more than 268435456 bytes"]);
 }
 
 #[test]

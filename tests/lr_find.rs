@@ -71,7 +71,7 @@ fn the_suggestion_lies_before_the_minimum_of_a_curve_that_falls_and_rises() {
     assert!(rates.windows(2).all(|pair| (pair[1] / pair[0] / factor - 1.0).abs() < 1e-9));
 
     // Ten classes and new weights: the loss begins near ln 10.
-    assert!((losses[0] - 10f64.ln()).abs() < 0.5 && smoothed[0] == losses[0], "{}", losses[0]);
+    assert!((losses[0] - 10f64.ln()).abs() < 0.5 && (smoothed[0] - losses[0]).abs() < 1e-6, "{}", losses[0]);
     let lowest = (0..smoothed.len()).min_by(|&a, &b| smoothed[a].total_cmp(&smoothed[b])).unwrap();
     assert!(smoothed[lowest] < 0.8 * smoothed[0]);
     let suggestion = json["suggestion"].as_f64().unwrap();
@@ -109,14 +109,14 @@ fn its_steps_are_those_of_a_run_whose_rate_rises_in_the_same_way() {
 #[test]
 fn it_takes_a_config_and_begins_at_weights_that_it_only_reads() {
     let (_folder, out) = out();
-    train(&out, &["-q", "--dropout", "0.02"]).assert().success();
+    train(&out, &["-q", "--dropout", "0.02", "--lr", "0.05"]).assert().success();
     let read = |name: &str| fs::read(out.join(name)).unwrap();
     let (files, weights) = (names(&out), read("model.pth"));
     let (config, init) = (out.join("config.toml"), out.join("model.pth"));
     let json = found(&["--config", config.to_str().unwrap(), "--init", init.to_str().unwrap(), "--steps", "20"]);
     assert_eq!(json["settings"]["dropout"], 0.02);
-    // The weights were trained for two epochs.
-    assert!(json["losses"][0].as_f64().unwrap() < 1.5, "{}", json["losses"][0]);
+    // The weights were trained for two epochs; new ones have a loss near ln 10, which is 2.3.
+    assert!(json["losses"][0].as_f64().unwrap() < 2.0, "{}", json["losses"][0]);
     assert!(names(&out) == files && read("model.pth") == weights);
 }
 

@@ -50,7 +50,10 @@ fn a_net_with_a_mistake_is_one_sentence_with_line_and_layer() {
 fn a_net_that_is_missing_is_one_sentence_with_the_names_of_those_that_are_not() {
     let (said, code) = failure(&mut tch_mnist(&["summary", "--net", "lenet"]));
     assert_eq!(code, 1);
-    assert!(said.starts_with("error: --net lenet cannot be read: ") && said.contains("own nets are original"), "{said}");
+    assert!(
+        said.starts_with("error: --net lenet cannot be read: ") && said.contains("own nets are original"),
+        "{said}"
+    );
     for (flags, sentence) in [
         (["--net-values", "width"], "--net-values takes NAME=VALUE,.., not width"),
         (["--net-values", "dropout=0.1"], "--net-values cannot set dropout: --dropout does"),
@@ -121,7 +124,8 @@ fn weights_without_a_net_are_told_apart_by_their_shapes_and_others_need_the_flag
         Tensor::write_npz(&tensors, path).unwrap();
     }
     let evaluate = |weights: &Path, flags: &[&str]| {
-        let mut command = tch_mnist(&["evaluate", "--data", DATA, "--limit-test", "100", "--device", "cpu", "--weights"]);
+        let mut command =
+            tch_mnist(&["evaluate", "--data", DATA, "--limit-test", "100", "--device", "cpu", "--weights"]);
         command.arg(weights).args(flags);
         command
     };

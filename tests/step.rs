@@ -91,7 +91,7 @@ fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) ->
     for epoch in 0..EPOCHS {
         let batches = Shuffle::draw().unwrap().batches(IMAGES, 16, device).unwrap();
         for (step, indices) in (0..).zip(&batches) {
-            let lr = schedule.lr(if steps == Steps::Stale { 0 } else { 10 * epoch + step });
+            let lr = schedule.lr(if steps == Steps::Stale { 0 } else { 10 * epoch + step }, &[]);
             match &mut inputs {
                 _ if step == 9 => drop(stepper.eager_step(&mut state, indices, lr).unwrap()),
                 None => drop(stepper.step(&mut state, indices, lr).unwrap()),

@@ -48,6 +48,16 @@ fn resume(out: &Path, args: &[&str]) -> assert_cmd::Command {
     command
 }
 
+/// Asserts that the report has the accuracy of `kept`, and as many mistakes as those weights make on the 256 images.
+fn assert_report(out: &Path, kept: &Value) {
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    let accuracy = format!("{:.2} %", kept["validation_accuracy"].as_f64().unwrap());
+    let wrong = 256 - kept["correct"].as_i64().unwrap();
+    let figure = |value: &str, name: &str| report.contains(&format!("<b>{value}</b><span>{name}</span>"));
+    assert!(figure(&accuracy, "validation accuracy"), "{accuracy}");
+    assert!(figure(&wrong.to_string(), "of 256 validation images wrong"), "{wrong}");
+}
+
 #[test]
 fn a_run_ends_when_its_patience_does() {
     let (_folder, out) = out();
@@ -95,12 +105,7 @@ fn the_best_weights_are_those_of_a_run_that_ended_with_them() {
         assert!(kept.equal(last), "{name}");
     }
 
-    // The report is about the same weights: as many mistakes as the best epoch had.
-    let report = std::fs::read_to_string(whole.join("report.html")).unwrap();
-    let accuracy = format!("{:.2} %", done["validation_accuracy"].as_f64().unwrap());
-    let wrong = 256 - done["correct"].as_i64().unwrap();
-    assert!(report.contains(&accuracy));
-    assert!(report.replace(char::is_whitespace, "").contains(&format!("{wrong}</")), "{wrong} mistakes are not there");
+    assert_report(&whole, done);
 }
 
 #[test]
@@ -133,6 +138,9 @@ fn a_run_killed_after_its_best_epoch_keeps_its_best_weights() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    // The report of a run that has not ended is about its best weights too.
+    tch_mnist(&["report", other.to_str().unwrap()]).assert().success();
+    assert_report(&other, &metrics(&one)[5]);
     resume(&other, &[]).assert().success();
     assert_same_run(&one, &other);
 }

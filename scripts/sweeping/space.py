@@ -12,27 +12,34 @@
     momentum = { type = "float", low = 0.5, high = 0.99 }
     step_size = { type = "int", low = 1, high = 5 }
     schedule = { type = "choice", values = ["step", "cosine"] }
+    gamma = { type = "float", low = 0.1, high = 0.9, when = { schedule = "step" } }
 
-`points` says into how many values `--sampler grid` divides a float or log-float; `step` is the distance between the
-values of an int (default 1) or a float.
+    [space.net_values]       # what fills {w1} in the file of `net`, a setting of [fixed]
+    w1 = { type = "int", low = 8, high = 16, step = 4 }
+
+A setting with `when` is drawn only if other settings have those values. `points` says into how many values
+`--sampler grid` divides a float or log-float; `step` is the distance between the values of an int (default 1) or a
+float. `objectives = ["accuracy", "seconds"]` above the tables looks for a short training too.
 """
 
-import itertools
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import Trial
+
+from sweeping import conditions, objectives
+from sweeping.conditions import When, holds
+from sweeping.settings import Setting, flags, flat
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-Setting = bool | int | float | str
 
 
 class UsageError(Exception):
@@ -64,6 +71,8 @@ class Range:
     distribution: BaseDistribution
     grid: list[Setting] | None
     """The values that `--sampler grid` tries; None if the entry does not say how many."""
+    when: When = field(default_factory=dict)
+    """The setting is drawn only if this holds."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +82,66 @@ class Space:
     name: str
     fixed: dict[str, Setting]
     ranges: dict[str, Range]
+    """A setting comes after all that its condition names."""
     seeds: int
     validation: int
     text: dict
     """The file as it was read, to tell whether a sweep that goes on is still the same."""
+    objectives: tuple[str, ...] = (objectives.ACCURACY,)
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """The ranges as Optuna has them."""
         return {name: drawn.distribution for name, drawn in self.ranges.items()}
 
+    @property
+    def conditional(self) -> bool:
+        """Whether some settings are drawn by some trials only."""
+        return any(drawn.when for drawn in self.ranges.values())
+
+    def draws(self, name: str, settings: Mapping[str, Setting]) -> bool:
+        """Whether a trial with these settings draws that one."""
+        return holds(self.ranges[name].when, {**self.fixed, **settings})
+
+    def draw(self, trial: Trial) -> None:
+        """Draws the settings of a trial."""
+        settings: dict[str, Setting] = {}
+        for name, drawn in self.ranges.items():
+            if self.draws(name, settings):
+                settings[name] = suggest(trial, name, drawn.distribution)
+
     def grid(self) -> list[dict[str, Setting]]:
         """Every combination of the grid's values."""
+        points: list[dict[str, Setting]] = [{}]
         for name, drawn in self.ranges.items():
             if drawn.grid is None:
                 raise UsageError(f"--sampler grid needs to know how many values of {name} to try: give it points = N")
-        values = [drawn.grid for drawn in self.ranges.values()]
-        return [dict(zip(self.ranges, point, strict=True)) for point in itertools.product(*values)]
+            points = [
+                longer
+                for point in points
+                for longer in ([{**point, name: value} for value in drawn.grid] if self.draws(name, point) else [point])
+            ]
+        return points
+
+    def ends(self) -> Iterator[dict[str, Setting]]:
+        """Settings that a trial may have: together they have the ends of every range.
+
+        The ends of a conditional range come with each of the values that its condition permits.
+        """
+        groups = {repr(drawn.when): drawn.when for drawn in self.ranges.values()}
+        for when in groups.values():
+            varied = {name: ends_of(drawn.distribution) for name, drawn in self.ranges.items() if drawn.when == when}
+            varied |= {name: values for name, values in when.items() if name not in self.fixed}
+            for index in range(max(map(len, varied.values()))):
+                yield self._with({name: values[min(index, len(values) - 1)] for name, values in varied.items()})
+
+    def _with(self, wanted: Mapping[str, Setting]) -> dict[str, Setting]:
+        """Settings that a trial may have, these among them."""
+        settings: dict[str, Setting] = {}
+        for name, drawn in self.ranges.items():
+            if self.draws(name, settings):
+                settings[name] = wanted.get(name, ends_of(drawn.distribution)[0])
+        return settings
 
 
 def read(path: Path) -> Space:
@@ -104,9 +156,10 @@ def read(path: Path) -> Space:
         raise wrong(f"it cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise wrong(f"it is not TOML: {error}") from error
-    unknown = table.keys() - {"seeds", "validation", "fixed", "space"}
+    unknown = table.keys() - {"seeds", "validation", "objectives", "fixed", "space"}
     if unknown:
-        raise wrong(f"{min(unknown)} is not a key of a space file; its keys are seeds, validation, [fixed] and [space]")
+        keys = "seeds, validation, objectives, [fixed] and [space]"
+        raise wrong(f"{min(unknown)} is not a key of a space file; its keys are {keys}")
     for key in ["seeds", "validation"]:
         value = table.get(key, 1 if key == "seeds" else None)
         if value is None:
@@ -116,9 +169,7 @@ def read(path: Path) -> Space:
     for key in ["fixed", "space"]:
         if not isinstance(table.get(key, {}), dict):
             raise wrong(f"{key} is not a table: write [{key}]")
-    fixed, entries = (
-        {name.replace("-", "_"): x for name, x in table.get(key, {}).items()} for key in ["fixed", "space"]
-    )
+    fixed, entries = (flat(table.get(key, {})) for key in ["fixed", "space"])
     if not entries:
         raise wrong("[space] names nothing to vary")
     for name in [*fixed, *entries]:
@@ -135,17 +186,42 @@ def read(path: Path) -> Space:
             ranges[name] = read_range(entry)
         except ValueError as error:
             raise wrong(f"[space] {name}: {error}") from error
-    return Space(path.stem, fixed, ranges, table.get("seeds", 1), table["validation"], table)
+    try:
+        ranges = in_order(ranges, fixed)
+    except ValueError as error:
+        raise wrong(f"[space] {error}") from error
+    try:
+        searched = objectives.read(table.get("objectives", [objectives.ACCURACY]))
+    except ValueError as error:
+        raise wrong(str(error)) from error
+    return Space(path.stem, fixed, ranges, table.get("seeds", 1), table["validation"], table, searched)
+
+
+def in_order(ranges: Mapping[str, Range], fixed: Mapping[str, Setting]) -> dict[str, Range]:
+    """The ranges with their whole conditions, each after those that its condition names."""
+
+    def listed(distribution: BaseDistribution) -> list[Setting] | None:
+        if isinstance(distribution, IntDistribution):
+            return list(range(distribution.low, distribution.high + 1, distribution.step))
+        return list(distribution.choices) if isinstance(distribution, CategoricalDistribution) else None
+
+    values_of = {name: [value] for name, value in fixed.items()}
+    values_of |= {name: listed(drawn.distribution) for name, drawn in ranges.items()}
+    whens = conditions.complete({name: drawn.when for name, drawn in ranges.items()}, values_of)
+    return {name: replace(ranges[name], when=when) for name, when in whens.items()}
 
 
 def read_range(entry: object) -> Range:
     """One entry of `[space]`; raises a ValueError if it is wrong."""
+    if isinstance(entry, dict) and "when" in entry:
+        rest = {key: value for key, value in entry.items() if key != "when"}
+        return replace(read_range(rest), when=conditions.read(entry["when"]))
     if not isinstance(entry, dict) or entry.get("type") not in KEYS:
         raise ValueError(f'write {{ type = "...", ... }} with one of the types {", ".join(KEYS)}')
     kind = entry["type"]
     known, needed = KEYS[kind]
     for key in entry.keys() - known - {"type"}:
-        raise ValueError(f"{key} is not a key of the type {kind}; its keys are {', '.join(sorted(known))}")
+        raise ValueError(f"{key} is not a key of the type {kind}; its keys are {', '.join([*sorted(known), 'when'])}")
     for key in sorted(needed - entry.keys()):
         raise ValueError(f"the type {kind} needs {key}")
     if kind == "choice":
@@ -184,23 +260,22 @@ def read_range(entry: object) -> Range:
     return Range(FloatDistribution(low, high, log=log), grid)
 
 
-def flags(settings: Mapping[str, Setting]) -> list[str]:
-    """Settings as flags of `tch-mnist train`."""
-
-    def text(value: Setting) -> str:
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    return [f"--{name.replace('_', '-')}={text(value)}" for name, value in settings.items()]
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Setting:
+    """Draws one setting of a trial."""
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, low, high, step=step)
+    return trial.suggest_float(name, low, high, step=step, log=distribution.log)
 
 
 def check(space: Space, program: Path) -> dict[str, Setting]:
     """Lets the program check the ends of every range, and returns the settings of a run that varies nothing: those of
     [fixed] over the program's own."""
-    ends = {name: ends_of(drawn.distribution) for name, drawn in space.ranges.items()}
-    for index in range(max(len(values) for values in ends.values())):
-        drawn = {name: values[min(index, len(values) - 1)] for name, values in ends.items()}
-        ask_program(program, {**space.fixed, **drawn}, space.name)
-    return ask_program(program, space.fixed, space.name)
+    for drawn in space.ends():
+        ask_program(program, {**space.fixed, **drawn}, f"{space.name}.toml")
+    return ask_program(program, space.fixed, f"{space.name}.toml")
 
 
 def ends_of(distribution: BaseDistribution) -> list[Setting]:
@@ -210,14 +285,14 @@ def ends_of(distribution: BaseDistribution) -> list[Setting]:
     return [distribution.low, distribution.high]
 
 
-def ask_program(program: Path, settings: Mapping[str, Setting], name: str) -> dict[str, Setting]:
-    """The settings of a run with these flags, as the program resolves them."""
-    command = [str(program), "train", "--print-config", *flags(settings)]
+def ask_program(program: Path, settings: Mapping[str, Setting], source: str, *more: str) -> dict[str, Setting]:
+    """The settings of a run with these flags, as the program resolves them. `source` is where they come from."""
+    command = [str(program), "train", "--print-config", *more, *flags(settings)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
         raise UsageError(f"--program {program} cannot be run ({error.strerror}): run scripts/setup") from error
     if done.returncode != 0:
         sentence = done.stderr.strip().removeprefix("error: ")
-        raise UsageError(f"tch-mnist train does not take the settings of {name}.toml: {sentence}")
+        raise UsageError(f"tch-mnist train does not take the settings of {source}: {sentence}")
     return tomllib.loads(done.stdout)

@@ -8,12 +8,13 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -52,11 +53,14 @@ class Result:
     """done, pruned, diverged or failed, as the program reports; `usage`: it refused its flags; `lost`: its process is
     gone, and the job must be run again."""
     accuracy: float | None = None
-    """The mean over the seeds, in percent, of the accuracy of the weights that were saved; if none were, of the last
-    epoch's accuracy."""
+    """The mean over the seeds, in percent, of the accuracy of the last epoch, or of the one whose weights are saved."""
     epochs: int = 0
     """Epochs trained, of all seeds together."""
     seconds: float = 0.0
+    training_seconds: float = 0.0
+    """Of the epochs alone, the mean over the seeds."""
+    parameters: int | None = None
+    """How many the net has, if it was trained to its end."""
     error: str | None = None
     """One sentence, if it failed."""
 
@@ -77,8 +81,7 @@ def start(command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
 def run(job: Job, decide: Decide, start: Start = start) -> Result:
     """Runs a job to its end. `decide` sees the first seed's epochs; the others run only if it was not pruned."""
     began = time.monotonic()
-    accuracies: list[float] = []
-    epochs = 0
+    runs: list[Result] = []
     for index, seed in enumerate(job.seeds):
         with contextlib.ExitStack() as stack:
             if job.keep is None:
@@ -88,11 +91,14 @@ def run(job: Job, decide: Decide, start: Start = start) -> Result:
                 out = job.keep
             command = [*job.command, f"--seed={seed}", f"--out={out}"]
             ended = run_once(command, decide if index == 0 else lambda *_: False, start)
-        epochs += ended.epochs
-        accuracies.append(ended.accuracy or 0.0)
+        runs.append(ended)
         if ended.status != "done":
-            return Result(ended.status, ended.accuracy, epochs, time.monotonic() - began, ended.error)
-    return Result("done", sum(accuracies) / len(accuracies), epochs, time.monotonic() - began)
+            break
+    whole = replace(ended, epochs=sum(one.epochs for one in runs), seconds=time.monotonic() - began)
+    if ended.status != "done":
+        return whole
+    accuracy = statistics.fmean(one.accuracy for one in runs)
+    return replace(whole, accuracy=accuracy, training_seconds=statistics.fmean(one.training_seconds for one in runs))
 
 
 def run_once(command: list[str], decide: Decide, start: Start) -> Result:
@@ -100,14 +106,16 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     host = socket.gethostname()
     if not os.access(command[0], os.X_OK):
         return Result("failed", error=f"the program {command[0]} does not exist on {host}")
-    accuracy, epochs, last = None, 0, {}
+    accuracy, epochs, seconds, last = None, 0, 0.0, {}
     with tempfile.TemporaryFile("w+") as stderr:
         with start(command, stderr) as process:
             for line in process.stdout:
                 event = json.loads(line)
+                # The test accuracy if nothing is held out. The last line has that of the weights that are saved.
+                accuracy = event.get("validation_accuracy", event.get("test_accuracy"))
                 if event["event"] == "epoch":
-                    accuracy = accuracy_of(event)
                     epochs = event["epoch"] + 1
+                    seconds += event["seconds"]
                     if decide(epochs, accuracy):
                         process.send_signal(signal.SIGUSR1)
                 else:
@@ -118,14 +126,9 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     if process.returncode == 2:
         return Result("usage", error=said)
     if status in ("done", "target_reached", "stopped_early"):
-        return Result("done", accuracy_of(last), epochs)
+        return Result("done", accuracy, epochs, training_seconds=seconds, parameters=last["parameters"])
     if status in ("pruned", "diverged"):
         return Result(status, accuracy, epochs)
     if process.returncode == 1:
         return Result("failed", accuracy, epochs, error=last.get("error", said))
     return Result("lost", accuracy, epochs, error=f"its process ended on {host} with the code {process.returncode}")
-
-
-def accuracy_of(event: dict) -> float | None:
-    """The accuracy in a line of the program: the test's when nothing is held out, as in the report."""
-    return event.get("validation_accuracy", event.get("test_accuracy"))

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from sweeping.places import Epoch, Place
 from sweeping.results import replacing
-from sweeping.space import Setting, flags
-from sweeping.study import RETRIES, SweepFailed
+from sweeping.settings import Setting, flags
+from sweeping.storage import SweepFailed
+from sweeping.study import RETRIES
 from sweeping.trial import Job
 
 Settings = Mapping[str, Setting]

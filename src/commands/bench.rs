@@ -59,9 +59,10 @@ enum What {
 pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     let mut settings = Settings::resolve(None, &args.settings)?;
+    let architecture = settings.training.net.architecture()?;
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_data(&settings, backend.device)?;
-    let net = session::initial_net(&settings, &backend)?;
+    let net = session::initial_net(&settings, &architecture, &backend)?;
     let mut rounds = Rounds { args: &args, device: backend.device, done: Vec::new() };
     match args.what {
         What::Evaluate => rounds.evaluate(&net, &data, settings.training.batches.batch_size)?,

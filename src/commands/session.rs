@@ -38,7 +38,9 @@ impl WeightsFile {
         let net = backend.net(known.as_ref().unwrap_or(&Architecture::original(dropout)));
         weights::load(file, key, &net).map_err(|error| match known {
             Some(_) => error,
-            None => anyhow!("{}; if they are the weights of another net, give its layers by --net FILE", sentence(&error)),
+            None => {
+                anyhow!("{}; if they are the weights of another net, give its layers by --net FILE", sentence(&error))
+            }
         })?;
         Ok(net)
     }
@@ -228,7 +230,9 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
     if backend.kernels == Kernels::Fused {
         match net.members_by_kernels() {
             (_, torch) if torch.is_empty() => {}
-            (fused, _) if fused.is_empty() => tracing::info!("kernels: libtorch's, as the fused ones take no layer of the net"),
+            (fused, _) if fused.is_empty() => {
+                tracing::info!("kernels: libtorch's, as the fused ones take no layer of the net")
+            }
             (fused, torch) => {
                 tracing::info!("kernels: fused for {}; libtorch's for {}", fused.join(", "), torch.join(", "));
             }
@@ -237,9 +241,9 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
     net
 }
 
-/// The net of `settings` with the weights of `--init` if they are given: what a new run starts from.
-pub(super) fn initial_net(settings: &Settings, backend: &Backend) -> Result<Net> {
-    let net = draw_net(settings, &settings.training.net.architecture()?, backend);
+/// The same with the weights of `--init` if they are given: what a new run starts from.
+pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Result<Net> {
+    let net = draw_net(settings, architecture, backend);
     let TrainingSettings { init, key, .. } = &settings.training;
     if let Some(init) = init {
         weights::load(init, key.as_deref(), &net).context("--init was refused")?;

@@ -49,6 +49,11 @@ impl Architecture {
         &self.layers
     }
 
+    /// The number of its trainable parameters.
+    pub(crate) fn parameters(&self) -> i64 {
+        self.layers.iter().map(|named| named.layer.parameters()).sum()
+    }
+
     /// Whether the last layer is a `LogSoftmax`. If not, the net ends in `x.view(-1, 10)` and `F.log_softmax(x, dim=-1)`.
     pub(crate) fn ends_in_log_softmax(&self) -> bool {
         self.layers.last().is_some_and(|last| last.layer == Layer::LogSoftmax)

@@ -79,9 +79,11 @@ fn fused_at(layers: &[NamedLayer], at: usize, previous: Option<&Unit>) -> Option
             let count = 3 + usize::from(dropout.is_some());
             Some((count, Operation::ConvBlock { padding: conv.padding[0], dropout: dropout.unwrap_or(0.0) }))
         }
-        [Layer::Conv2d(conv), Layer::MaxPool2d { kernel_size: [2, 2], stride: [2, 2], padding: [0, 0], dilation: [1, 1], .. }, ..]
-            if behind != Operation::Layer && is_pointwise(conv) && is_even(&layers[at].output) =>
-        {
+        [
+            Layer::Conv2d(conv),
+            Layer::MaxPool2d { kernel_size: [2, 2], stride: [2, 2], padding: [0, 0], dilation: [1, 1], .. },
+            ..,
+        ] if behind != Operation::Layer && is_pointwise(conv) && is_even(&layers[at].output) => {
             Some((2, Operation::ConvolutionMaxPool))
         }
         [pool, Layer::Conv2d(conv), ..]
@@ -105,7 +107,11 @@ fn is_block(conv: Conv2d, output: &[i64], first: bool) -> bool {
         conv.in_channels > 1 && conv.in_channels <= MOST_CHANNELS && conv.padding[0] < side
     };
     // Winograd's tiles are of 2x2 outputs.
-    is_plain(conv) && is_square && input_fits && (side == 1 || side == 3 && is_even(output)) && output[1] * output[2] >= 3
+    is_plain(conv)
+        && is_square
+        && input_fits
+        && (side == 1 || side == 3 && is_even(output))
+        && output[1] * output[2] >= 3
 }
 
 /// Whether it is a convolution of 1x1.

@@ -16,5 +16,6 @@ mod summary;
 pub use architecture::{Architecture, NamedLayer};
 pub use layers::{Conv2d, Layer};
 pub use net::{Kernels, Net};
+pub(crate) use net_file::repr;
 pub use state_dict::StateDict;
 pub(crate) use summary::{receptive_fields, table};

@@ -88,7 +88,7 @@ impl Net {
     }
 
     /// Its layers.
-    pub(crate) fn architecture(&self) -> &Architecture {
+    pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 

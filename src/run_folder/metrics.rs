@@ -77,6 +77,8 @@ pub(crate) struct Done {
     pub(crate) status: Status,
     /// The number of epochs that are done.
     pub(crate) epochs: usize,
+    /// How many parameters the net has; 0 in the files of older versions.
+    pub(crate) parameters: i64,
     /// The part that the epochs were measured on; it is in the names of the keys.
     pub(crate) part: Part,
     /// Loss, accuracy in percent and correct images of the weights that are saved: after the last epoch, or `kept_epoch`.
@@ -102,11 +104,12 @@ pub(crate) fn best(epochs: &[EpochRecord]) -> Option<(f64, i64)> {
 
 impl From<Done> for Map<String, Value> {
     fn from(done: Done) -> Map<String, Value> {
-        let Done { status, epochs, part, saved, kept_epoch, best, tta, seconds, out, error } = done;
+        let Done { status, epochs, parameters, part, saved, kept_epoch, best, tta, seconds, out, error } = done;
         let mut fields = Map::new();
         let mut put = |key: &str, value: Value| fields.insert(key.replace("PART", &part.to_string()), value);
         put("status", json!(status));
         put("epochs", json!(epochs));
+        put("parameters", json!(parameters));
         put("PART_loss", json!(saved.as_ref().map(|saved| saved.loss)));
         put("PART_accuracy", json!(saved.as_ref().map(|saved| saved.accuracy)));
         put("correct", json!(saved.as_ref().map(|saved| saved.correct)));
@@ -139,6 +142,7 @@ impl TryFrom<Map<String, Value>> for Done {
         Ok(Done {
             status: serde_json::from_value(get("status")).context("status")?,
             epochs: serde_json::from_value(get("epochs")).context("epochs")?,
+            parameters: get("parameters").as_i64().unwrap_or(0),
             part,
             saved: saved.map(|((loss, accuracy), correct)| Measured { part, loss, accuracy, correct }),
             kept_epoch: get("kept_epoch").as_i64(),
@@ -167,6 +171,7 @@ mod tests {
             let done = Done {
                 status: Status::Done,
                 epochs: 1,
+                parameters: 11_392,
                 part,
                 saved: Some(last(part)),
                 kept_epoch,

@@ -5,7 +5,7 @@ use super::archive::with_extra;
 use super::format::{Contents, Format, Weights, is_parameter};
 use super::torch_save::{PICKLE, TorchSave};
 use crate::libtorch::jit::{Module, TensorKind, saved};
-use crate::model::{Architecture, Layer, NamedLayer, StateDict};
+use crate::model::{Architecture, Layer, NamedLayer, StateDict, repr};
 use crate::shape::CLASSES;
 use anyhow::Result;
 use tch::Tensor;
@@ -51,10 +51,8 @@ fn module_file(weights: &Weights) -> Result<Vec<u8>> {
     let architecture = &weights.architecture;
     let mut modules = vec![module(None, "", "Net", String::new())];
     let mut body = call_all(&add_children(&mut modules, 0, architecture.layers(), 0, &weights.state_dict));
-    body += &match architecture.ends_in_log_softmax() {
-        true => "    return x\n".into(),
-        false => format!("    x = x.view([-1, {CLASSES}])\n    return torch.log_softmax(x, -1)\n"),
-    };
+    body += &format!("    x = x.view([-1, {CLASSES}])\n");
+    body += if architecture.ends_in_log_softmax() { "    return x\n" } else { "    return torch.log_softmax(x, -1)\n" };
     modules[0].source = forward(&body);
     if is_original(architecture) {
         modules.push(layer_module(0, UNUSED.0, &UNUSED.1));
@@ -156,7 +154,7 @@ fn call(layer: &Layer) -> String {
         Layer::BatchNorm2d { eps, momentum, .. } => format!(
             "torch.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, \
              {momentum:?}, {}, True)",
-            python_float(eps)
+            repr(eps)
         ),
         Layer::ReLU => "torch.relu(x)".into(),
         Layer::LeakyReLU { negative_slope } => format!("torch.leaky_relu(x, {negative_slope:?})"),
@@ -177,15 +175,6 @@ fn call(layer: &Layer) -> String {
         Layer::Linear { bias, .. } => format!("torch.linear(x, self.weight, {})", own_bias(bias)),
         Layer::Identity => "x".into(),
         Layer::LogSoftmax => "torch.log_softmax(x, 1)".into(),
-    }
-}
-
-/// As Python's `repr` writes it: 1e-05 for 1e-5.
-fn python_float(number: f64) -> String {
-    let text = format!("{number:?}");
-    match text.split_once("e-") {
-        Some((mantissa, exponent)) => format!("{mantissa}e-{exponent:0>2}"),
-        None => text,
     }
 }
 

@@ -26,7 +26,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sweeping import space
-from sweeping.study import is_finished
+from sweeping.claims import Claims, is_finished
 from sweeping.trial import run_once, start
 
 FIXED = {"epochs": 2, "limit_train": 640, "limit_test": 256, "device": "cpu"}
@@ -240,10 +240,58 @@ def test_two_sweeps_share_a_storage(tmp_path: Path) -> None:
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     all_trials = optuna.load_study(study_name="quick", storage=RDBStorage(storage)).trials
-    # Two processes may notice the same missing trial.
-    assert len(all_trials) in (5, 6)
-    assert_each_once(all_trials, len(all_trials))
-    assert len({trial.user_attrs["owner"] for trial in all_trials}) == 2
+    needed = list(Claims.of(all_trials, 5).needed.values())
+    assert_each_once(needed, 5)
+    assert all("owner" in trial.user_attrs for trial in needed)
+
+
+def test_conditional_settings_and_a_front_after_known_settings(tmp_path: Path) -> None:
+    ranges = """
+gamma = { type = "float", low = 0.1, high = 0.9, when = { schedule = "step" } }
+schedule = { type = "choice", values = ["step", "cosine"] }
+momentum = { type = "choice", values = [0.5, 0.9] }
+"""
+    head = 'validation = 128\nobjectives = ["accuracy", "seconds", "parameters"]'
+    file = write_space(tmp_path, ranges, head, limit_train=256, epochs=1)
+    known = [tmp_path / "step.toml", tmp_path / "cosine.toml"]
+    known[0].write_text("schedule = 'step'\ngamma = 0.5\nmomentum = 0.5\nepochs = 99\n")
+    known[1].write_text("schedule = 'cosine'\ngamma = 0.01\n")
+    line = command(file, "--trials", 4, "--jobs", 2, "--enqueue", known[0], "--enqueue", known[1])
+    said = run(*line).stdout
+    out = tmp_path / "out"
+    rows = list(csv.DictReader((out / "sweep.csv").open()))
+    assert len(rows) == len(trials(file)) == 4
+    assert [(row["schedule"], row["gamma"], row["momentum"]) for row in rows[:2]] == [
+        ("step", "0.5", "0.5"),
+        ("cosine", "", "0.9"),
+    ]
+    assert all((row["gamma"] == "") == (row["schedule"] == "cosine") for row in rows)
+    assert {row["parameters"] for row in rows} == {"11392.0"}
+    assert all(0 < float(row["training_seconds"]) < float(row["seconds"]) for row in rows)
+
+    points = [(-float(row["validation_accuracy"]), float(row["training_seconds"])) for row in rows]
+    beaten = [any(a <= x and b <= y and (a, b) != (x, y) for a, b in points) for x, y in points]
+    assert [row["front"] for row in rows] == ["no" if one else "yes" for one in beaten]
+    best = max((row for row in rows if row["front"] == "yes"), key=lambda row: float(row["validation_accuracy"]))
+    config = space.tomllib.loads((out / "best.toml").read_text())
+    assert config["schedule"] == best["schedule"] and str(config.get("gamma", "")) == best["gamma"]
+    assert "Pareto front: trials" in said and f"best: trial {best['trial']}" in said
+    for name in ["importance", "parallel", "accuracy", "pareto"]:
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_combination_that_the_program_refuses_is_a_failed_trial(tmp_path: Path) -> None:
+    ranges = """
+nesterov = { type = "choice", values = [true, false] }
+momentum = { type = "choice", values = [0.9, 0.0] }
+"""
+    file = write_space(tmp_path, ranges, limit_train=256, epochs=1)
+    done = run(*command(file, "--sampler", "grid", "--jobs", 2))
+    rows = list(csv.DictReader((tmp_path / "out/sweep.csv").open()))
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert len(rows) == 4 and [(row["nesterov"], row["momentum"]) for row in failed] == [("true", "0.0")]
+    assert failed[0]["error"].startswith("--nesterov takes a --momentum above 0")
+    assert f"trial {failed[0]['trial']} failed: {failed[0]['error']}\n" in done.stderr
 
 
 def test_a_trial_that_diverges_is_the_worst_and_one_that_fails_is_told(tmp_path: Path) -> None:
@@ -368,6 +416,12 @@ def test_a_range_with_a_mistake_is_refused(tmp_path: Path, entry: str, reason: s
         ("lr = { type = 'float', low = 1, high = 2 }", ["--jobs", "0"], "--jobs and --cpus-per-trial take at least 1"),
         ("lr = { type = 'float', low = 1, high = 2 }", ["--gpus-per-trial", "1"], "--gpus-per-trial is for --ray"),
         (
+            "lr = { type = 'float', low = 1, high = 2, points = 2 }",
+            ["--sampler", "grid", "--enqueue", "best.toml"],
+            "--enqueue is not for --sampler grid",
+        ),
+        ("lr = { type = 'float', low = 1, high = 2 }", ["--enqueue", "/nowhere"], "--enqueue /nowhere is not a file"),
+        (
             "lr = { type = 'float', low = 1, high = 2 }",
             ["--storage", "nosql://x"],
             "--storage nosql://x cannot be opened",
@@ -395,3 +449,11 @@ def test_a_trial_that_stopped_early_is_worth_its_best_epoch(tmp_path: Path) -> N
     assert (result.status, result.epochs, result.accuracy) == ("done", len(seen), max(seen))
     assert len(seen) < 9
     assert seen[-1] < max(seen)
+
+
+def test_several_objectives_are_not_pruned_by(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = write_space(tmp_path, RANDOM, 'validation = 128\nobjectives = ["accuracy", "seconds"]')
+    assert sweep.main([str(file), "--pruner", "hyperband", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == (
+        "error: --pruner hyperband prunes by the accuracy alone, not by accuracy and seconds: leave it out\n"
+    )

@@ -1,5 +1,6 @@
 """A sweep's bookkeeping, with a place that only reports results."""
 
+import csv
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,9 +10,10 @@ import optuna
 import pytest
 import sweep as sweep_script
 from optuna.trial import TrialState
-from sweeping import space, study
+from sweeping import claims, objectives, progress, results, space, study
+from sweeping.claims import is_finished
 from sweeping.places import Ended, Epoch
-from sweeping.study import Sweep, SweepFailed, is_finished
+from sweeping.study import Sweep, SweepFailed
 from sweeping.trial import Job, Result
 
 RANGES = {"lr": space.read_range({"type": "float", "low": 0.0, "high": 1.0})}
@@ -50,13 +52,13 @@ class Fake:
         """Nothing runs on."""
 
 
-def sweep_of(place: Fake, trials: int, pruner: str = "none", owner: str = "me") -> Sweep:
+def sweep_of(place: Fake, trials: int, pruner: str = "none", owner: str = "me", searched: space.Space = SPACE) -> Sweep:
     opened = study.open_study(
-        optuna.storages.InMemoryStorage(), "fake", SPACE, study.make_sampler("random"), study.make_pruner(pruner, 9)
+        optuna.storages.InMemoryStorage(), "fake", searched, study.make_sampler("random"), study.make_pruner(pruner, 9)
     )
     return Sweep(
         study=opened,
-        space=SPACE,
+        space=searched,
         command=["program"],
         seeds=[1],
         place=place,
@@ -143,3 +145,139 @@ def test_the_pruner_sees_every_epoch() -> None:
     assert sweep.study.best_value == 90.0
     assert all(trial.intermediate_values == dict.fromkeys([1, 2, 3], trial.value) for trial in sweep.finished())
     assert all(is_finished(trial) for trial in sweep.study.trials)
+
+
+def test_the_front_has_the_trials_that_no_other_one_beats_and_none_that_diverged(tmp_path: Path) -> None:
+    outcomes = [
+        Result("done", 95.0, 2, training_seconds=5.0),
+        Result("done", 90.0, 2, training_seconds=4.0),
+        # Beaten by the second one.
+        Result("done", 89.0, 2, training_seconds=4.5),
+        Result("diverged", 99.0, 1, training_seconds=0.1),
+        Result("failed", error="no disk"),
+        Result("done", 10.0, 2, training_seconds=1.0),
+    ]
+    searched = replace(SPACE, objectives=("accuracy", "seconds"))
+    place = Fake(lambda job, _: outcomes[job.number])
+    sweep = sweep_of(place, len(outcomes), searched=searched)
+    sweep.run()
+    assert [trial.number for trial in objectives.front(sweep.study)] == [0, 1, 5]
+    assert objectives.best(sweep.study).values == [95.0, 5.0]
+    # Nothing is pruned.
+    assert not any(any(answers) for answers in place.answers.values())
+    said = study.summary(sweep.finished(), lambda _: 2)
+    assert said.startswith("6 trials: 5 complete (1 of them diverged), 0 pruned, 1 failed; ")
+
+    results.write_table(tmp_path / "sweep.csv", sweep.study, sweep.finished(), searched)
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
+    assert [row["front"] for row in rows] == ["yes", "yes", "no", "no", "no", "yes"]
+    assert [row["training_seconds"] for row in rows] == ["5.0", "4.0", "4.5", "", "", "1.0"]
+    assert [row["status"] for row in rows] == ["done", "done", "done", "diverged", "failed", "done"]
+    assert [row["error"] for row in rows] == ["", "", "", "", "no disk", ""]
+
+
+def test_a_trial_that_diverged_is_never_the_best() -> None:
+    sweep = sweep_of(Fake(lambda *_: Result("diverged", None, 1)), 2)
+    sweep.run()
+    assert [trial.value for trial in sweep.finished()] == [0.0, 0.0]
+    assert objectives.best(sweep.study) is None
+
+
+def test_a_lost_trial_keeps_just_the_settings_that_it_drew() -> None:
+    schedule = space.read_range({"type": "choice", "values": ["step", "cosine"]})
+    gamma = space.read_range({"type": "float", "low": 0.1, "high": 0.9, "when": {"schedule": "step"}})
+    searched = replace(SPACE, ranges={"schedule": schedule, "gamma": gamma})
+    sweep = sweep_of(Fake(lambda _, tried: Result("done" if tried > 1 else "lost", 90.0, 1)), 12, searched=searched)
+    sweep.run()
+    lost = [trial for trial in sweep.study.trials if trial.state == TrialState.FAIL]
+    assert {len(trial.params) for trial in lost} == {1, 2}
+    for trial in sweep.study.trials:
+        assert ("gamma" in trial.params) == (trial.params["schedule"] == "step")
+
+
+def test_the_time_left_is_that_of_the_trials_so_far() -> None:
+    # Four of ten are done in two minutes, by two jobs.
+    assert progress.time_left(120, done=4, left=6, jobs=2, timeout=None) == 180
+    assert progress.time_left(120, done=4, left=6, jobs=2, timeout=200) == 80
+    assert progress.time_left(120, done=4, left=6, jobs=2, timeout=60) == 0
+    # One job has not ended a trial yet.
+    assert progress.time_left(120, done=1, left=9, jobs=2, timeout=None) is None
+    assert progress.time_left(120, done=10, left=0, jobs=2, timeout=None) is None
+    assert [progress.duration(seconds) for seconds in [7.4, 89, 90, 720, 12000]] == [
+        "7 s",
+        "89 s",
+        "2 min",
+        "12 min",
+        "3 h 20 min",
+    ]
+
+
+def test_progress_in_a_log(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "time_left", lambda elapsed, done, left, *_: 240.0 * left if left else None)
+    outcomes = [Result("done", 90.0, 1), Result("failed", error="no disk"), Result("done", 80.0, 1), Result("diverged")]
+    sweep = sweep_of(Fake(lambda job, _: outcomes[job.number]), 4)
+    sweep.place.jobs = 1
+    sweep.ended = progress.Progress(sweep.study, 4, 1, None).ended
+    sweep.run()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "trial 0: done, 90.00 %; 1 of 4, best 90.00 % (trial 0), about 12 min left",
+        "trial 1 failed: no disk",
+        "trial 1: failed; 2 of 4, best 90.00 % (trial 0), about 8 min left",
+        "trial 2: done, 80.00 %; 3 of 4, best 90.00 % (trial 0), about 4 min left",
+        "trial 3: diverged, 0.00 %; 4 of 4, best 90.00 % (trial 0)",
+    ]
+
+
+def started(sweep: Sweep, **attrs: object) -> optuna.Trial:
+    """A trial that another process has begun."""
+    trial = sweep.study.ask(SPACE.distributions)
+    for name, value in {"owner": "other", "heartbeat": time.time(), **attrs}.items():
+        trial.set_user_attr(name, value)
+    return trial
+
+
+def test_a_trial_that_others_have_made_meanwhile_is_not_run() -> None:
+    place = Fake(lambda *_: Result("done", 90.0, 1))
+    sweep = sweep_of(place, 3)
+    others = [started(sweep) for _ in range(3)]
+    # What a process does that saw two of them.
+    sweep._start()
+    assert not place.tried
+    for trial in others:
+        sweep.study.tell(trial.number, 80.0)
+    sweep.run()
+    assert [trial.value for trial in sweep.finished()] == [80.0] * 3
+    # Given again with more trials, it runs those.
+    sweep.trials = 5
+    sweep.run()
+    assert [trial.value for trial in sweep.finished()] == [80.0] * 3 + [90.0] * 2
+
+
+def test_a_dead_trial_is_replaced_once_whoever_notices() -> None:
+    place = Fake(lambda *_: Result("done", 90.0, 1))
+    sweep = sweep_of(place, 2)
+    dead = started(sweep, heartbeat=0.0)
+    sweep.reclaim()
+    # A second process that noticed at the same time, and a third that was killed between the two steps.
+    again = {"state": TrialState.WAITING, "system_attrs": {claims.REPLACES: dead.number}}
+    sweep.study.add_trial(optuna.create_trial(**again, params=dead.params, distributions=SPACE.distributions))
+    half_done = started(sweep, heartbeat=0.0)
+    sweep.study.tell(half_done.number, state=TrialState.FAIL)
+    sweep.run()
+    assert len(sweep.finished()) == 2
+    assert list(place.tried.values()) == [1] * 2
+
+
+def test_a_trial_that_was_taken_for_dead_is_not_told_twice() -> None:
+    place = Fake(lambda *_: Result("done", 90.0, 1))
+    sweep = sweep_of(place, 1)
+    sweep._start()
+    # No heartbeat came through for some minutes, and another process runs the trial again.
+    sweep.study.tell(0, state=TrialState.FAIL)
+    sweep._replace()
+    sweep.run()
+    first, again = sweep.study.trials
+    assert (first.state, again.value) == (TrialState.FAIL, 90.0)
+    assert first.params == again.params
+    assert place.answers[0] == [True]

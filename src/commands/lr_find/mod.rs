@@ -101,10 +101,11 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
 
 /// Makes the steps; returns the number of the signal that ended them early, if one did.
 fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Result<Option<i32>> {
+    let architecture = settings.training.net.architecture()?;
     let backend = Backend::of_run(settings)?;
     let stop = StopSignals::listen()?;
     let images = session::load_training_images(settings, backend.device, show_bar)?;
-    let net = session::initial_net(settings, &backend)?;
+    let net = session::initial_net(settings, &architecture, &backend)?;
     let Range { min, max, steps } = curve.range();
     tracing::info!("{} training images, {steps} steps at learning rates from {min} to {max}", images.len());
     let bar = Bar::start(steps, 0, show_bar);

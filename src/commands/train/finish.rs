@@ -89,6 +89,7 @@ impl Finish<'_> {
         Done {
             status,
             epochs: epochs.len(),
+            parameters: self.run.saved_net().architecture().parameters(),
             part: self.data.measured().part,
             saved: self.kept().map(|record| record.measured.clone()),
             kept_epoch: self.kept().filter(|_| self.settings.run.keep == Keep::Best).map(|record| record.epoch),
@@ -150,9 +151,17 @@ impl Finish<'_> {
     fn summary(&self, done: &Done, tta: Option<&Evaluation>) {
         let (part, time) = (done.part, duration(self.seconds));
         if let (Some(saved), Some((best, at))) = (&done.saved, done.best) {
-            let (saved, of) =
-                (saved.accuracy, done.kept_epoch.map_or("at the end".into(), |kept| format!("kept (epoch {kept})")));
-            tracing::info!("{part} accuracy: {saved:.2}% {of}, {best:.2}% at best (epoch {at}), after {time}");
+            let saved = saved.accuracy;
+            match done.kept_epoch {
+                None => tracing::info!(
+                    "{part} accuracy: {saved:.2}% at the end, {best:.2}% at best (epoch {at}), after {time}"
+                ),
+                Some(epoch) => {
+                    tracing::info!(
+                        "{part} accuracy: {saved:.2}% by the weights that are kept (epoch {epoch}), after {time}"
+                    )
+                }
+            }
         }
         if let Some(tta) = tta {
             tracing::info!("{}", tta.tta_line());

@@ -8,6 +8,7 @@ use super::{Outcome, Verbosity};
 use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::files::remove_temporaries;
+use crate::model::Architecture;
 use crate::observe::{Console, Files, LogFormat, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
 use crate::settings::{Layer, Settings};
@@ -67,6 +68,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
 /// Which run: a new one, or one that goes on.
 struct Plan {
     settings: Settings,
+    architecture: Architecture,
     folder: RunFolder,
     checkpoint: Option<Checkpoint>,
 }
@@ -76,17 +78,19 @@ impl Plan {
         if let Some(run) = &args.resume {
             let (folder, checkpoint) = RunFolder::resume(run)?;
             let settings = checkpoint.settings().resumed(&args.settings)?;
-            return Ok(Plan { settings, folder, checkpoint: Some(checkpoint) });
+            let architecture = checkpoint.architecture()?;
+            return Ok(Plan { settings, architecture, folder, checkpoint: Some(checkpoint) });
         }
         let settings = Settings::resolve(args.config.as_deref(), &args.settings)?;
+        let architecture = settings.training.net.architecture()?;
         let folder = RunFolder::new(args.out.as_deref(), settings.training.seed)?;
-        Ok(Plan { settings, folder, checkpoint: None })
+        Ok(Plan { settings, architecture, folder, checkpoint: None })
     }
 }
 
 fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     let began = Instant::now();
-    let Plan { mut settings, folder, checkpoint } = plan;
+    let Plan { mut settings, architecture, folder, checkpoint } = plan;
     log::to_file(folder.open()?);
     remove_temporaries(folder.path())?;
 
@@ -94,7 +98,7 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     // From here on a signal asks the run to stop. Before, there is nothing to save, and it ends the program.
     let stop = StopSignals::listen()?;
     let data = session::load_run_data(&settings, backend.device, !quiet)?;
-    let mut run = start(&settings, &data, &backend, checkpoint.as_ref())?;
+    let mut run = start(&settings, &architecture, &data, &backend, checkpoint.as_ref())?;
     folder.write_settings(&settings)?;
     folder.write_environment(&Environment::of(backend.device, backend.kernels, &data.checksums)?)?;
     if checkpoint.is_some() {
@@ -122,13 +126,14 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
 /// The run at its start, or where its checkpoint left it.
 fn start<'a>(
     settings: &'a Settings,
+    architecture: &Architecture,
     data: &'a Data,
     backend: &Backend,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Run<'a>> {
     if let Some(checkpoint) = checkpoint {
-        let net = session::draw_net(settings, &checkpoint.architecture()?, backend);
+        let net = session::draw_net(settings, architecture, backend);
         return Run::resume(settings, data, net, checkpoint);
     }
-    Run::new(settings, data, session::initial_net(settings, backend)?)
+    Run::new(settings, data, session::initial_net(settings, architecture, backend)?)
 }

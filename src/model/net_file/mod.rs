@@ -20,6 +20,7 @@ use super::architecture::{Architecture, Builder};
 use anyhow::{Result, anyhow};
 use parser::{Item, Module};
 use std::collections::BTreeMap;
+pub(crate) use value::repr;
 
 impl Architecture {
     /// The net that `text` describes, with `values` for its placeholders `{name}`. A value for `dropout` may be unused.

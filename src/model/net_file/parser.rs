@@ -3,7 +3,7 @@
 use super::tokens::{Kind, Token, tokens};
 use super::value::Value;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A member of a module.
 pub(super) struct Item<'a> {
@@ -49,7 +49,7 @@ pub(super) struct Call<'a> {
 ///
 /// One sentence, with the line for all that has one.
 pub(super) fn members<'a>(text: &'a str, values: &BTreeMap<String, String>) -> Result<Vec<Item<'a>>> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, values, placeholders: BTreeSet::new() };
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, values, placeholders: BTreeMap::new() };
     let members = parser.net()?;
     ensure!(!members.is_empty(), "the net has no layers: write a line such as conv1: Conv2d(1, 16, 3), ReLU()");
     parser.check_values()?;
@@ -66,8 +66,8 @@ struct Parser<'a, 'v> {
     tokens: Vec<Token<'a>>,
     next: usize,
     values: &'v BTreeMap<String, String>,
-    /// The placeholders so far.
-    placeholders: BTreeSet<&'a str>,
+    /// The placeholders so far, and the default of each.
+    placeholders: BTreeMap<&'a str, Option<&'a str>>,
 }
 
 impl<'a> Parser<'a, '_> {
@@ -216,10 +216,16 @@ impl<'a> Parser<'a, '_> {
                 self.next += 1;
                 Ok(Value::Text(text.to_string()))
             }
-            Kind::Placeholder(name) => {
+            Kind::Placeholder(inside) => {
                 self.next += 1;
-                self.placeholders.insert(name);
-                self.filled(name).map_err(|error| anyhow!("line {line}: {error}"))
+                let (name, default) = match inside.split_once(':') {
+                    Some((name, default)) => (name.trim(), Some(default.trim())),
+                    None => (inside, None),
+                };
+                // The first default holds for the rest of the file.
+                let default =
+                    *self.placeholders.entry(name).and_modify(|first| *first = first.or(default)).or_insert(default);
+                self.filled(name, default).map_err(|error| anyhow!("line {line}: {error}"))
             }
             Kind::Mark('(') => self.tuple(')'),
             Kind::Mark('[') => self.tuple(']'),
@@ -244,15 +250,17 @@ impl<'a> Parser<'a, '_> {
         Ok(if values.len() == 1 && !is_tuple { values.remove(0) } else { Value::Tuple(values) })
     }
 
-    /// The value of the placeholder `{name}`.
-    fn filled(&self, name: &str) -> Result<Value> {
+    /// The value of the placeholder `{name}` or `{name: default}`.
+    fn filled(&self, name: &str, default: Option<&str>) -> Result<Value> {
         let text = self
             .values
             .get(name)
+            .map(String::as_str)
+            .or(default)
             .with_context(|| format!("{{{name}}} has no value: give it one, such as --net-values {name}=16"))?;
         let alone = |text: &str| -> Result<Value> {
             let values = BTreeMap::new();
-            let mut parser = Parser { tokens: tokens(text)?, next: 0, values: &values, placeholders: BTreeSet::new() };
+            let mut parser = Parser { tokens: tokens(text)?, next: 0, values: &values, placeholders: BTreeMap::new() };
             let value = parser.value()?;
             parser.skip_ends();
             ensure!(parser.is_done());
@@ -264,9 +272,9 @@ impl<'a> Parser<'a, '_> {
 
     /// Refuses values for which there is no placeholder.
     fn check_values(&self) -> Result<()> {
-        let is_unused = |name: &&String| *name != ALWAYS_GIVEN && !self.placeholders.contains(name.as_str());
+        let is_unused = |name: &&String| *name != ALWAYS_GIVEN && !self.placeholders.contains_key(name.as_str());
         if let Some(name) = self.values.keys().find(is_unused) {
-            let known: Vec<String> = self.placeholders.iter().map(|name| format!("{{{name}}}")).collect();
+            let known: Vec<String> = self.placeholders.keys().map(|name| format!("{{{name}}}")).collect();
             let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
             bail!("there is a value for {name}, but the net has no placeholder {{{name}}}; it has {known}");
         }

@@ -200,6 +200,12 @@ fn placeholders_stand_for_values() {
     let net = Architecture::parse(text, &given).unwrap();
     assert_eq!(net.to_string(), "a: Conv2d(1, 12, 3, bias=False), Dropout(p=0.001)\nb: Conv2d(12, 10, 26)\n");
     assert!(Architecture::parse(&net.to_string(), &values("dropout=0.5")).is_ok(), "dropout may be unused");
+    // A default is for the rest of the file; a value wins over it.
+    let text = "a: Conv2d(1, {w: 12}, 3)\nb: Conv2d({w}, 10, (26, {k:26}))";
+    for (given, width) in [("", 12), ("w=7", 7)] {
+        let expected = format!("a: Conv2d(1, {width}, 3)\nb: Conv2d({width}, 10, 26)\n");
+        assert_eq!(Architecture::parse(text, &values(given)).unwrap().to_string(), expected);
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) enum Kind<'a> {
     Word(&'a str),
     /// What is between quotes.
     Text(&'a str),
-    /// The name in `{name}`.
+    /// What is in `{name}` or `{name: default}`.
     Placeholder(&'a str),
     /// One of `( ) [ ] , : =`.
     Mark(char),

@@ -56,7 +56,7 @@ impl Display for Value {
 }
 
 /// Python's `repr` of a float: the shortest text that gives the same number, with two digits or more in the exponent.
-fn repr(number: f64) -> String {
+pub(crate) fn repr(number: f64) -> String {
     let text = format!("{number:?}");
     match text.split_once('e') {
         Some((digits, exponent)) => {

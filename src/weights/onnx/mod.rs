@@ -1,15 +1,14 @@
-//! ONNX: the net as a graph of operators, for ONNX Runtime and whatever else runs it.
-//!
-//! The messages below are the part of `onnx.proto` (<https://onnx.ai/onnx/repo-docs/IR.html>) that a net needs, with its field
-//! numbers. Operators: <https://onnx.ai/onnx/operators/>.
+//! ONNX: the net as a graph of operators (<https://onnx.ai/onnx/operators/>), for ONNX Runtime and whatever else runs it.
+
+mod proto;
 
 use super::format::{Contents, Dict, Entry, Format, Weights};
-use super::{raw, tensor};
 use crate::data::{MEAN, STD};
 use crate::model::{Layer, NamedLayer};
 use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result, bail};
 use prost::Message;
+use proto::{Attribute, Constant, Graph, Model, Node, OperatorSet, Property, Value};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -85,8 +84,8 @@ fn graph(weights: &Weights) -> Result<Graph> {
         last = nodes.last().map_or(last, |node: &Node| node.name.clone());
         shape = &layer.output;
     }
+    nodes.push(Node::new(FLATTEN, "Flatten", &[&last], vec![Attribute::int("axis", 1)]));
     if !weights.architecture.ends_in_log_softmax() {
-        nodes.push(Node::new(FLATTEN, "Flatten", &[&last], vec![Attribute::int("axis", 1)]));
         nodes.push(Node::new(LOG_SOFTMAX, "LogSoftmax", &[FLATTEN], vec![Attribute::int("axis", -1)]));
     }
     if let Some(node) = nodes.last_mut() {
@@ -111,10 +110,9 @@ fn layer_nodes(layer: &NamedLayer, input: &str, shape: &[i64]) -> Result<Vec<Nod
     // The graph has names of its own. No layer and no weight is called `path.output` where `path` is a layer.
     let name = if OWN.contains(&path.as_str()) { format!("{path}.output") } else { path.clone() };
     let node = |operator, attributes| vec![Node::new(&name, operator, &[input], attributes)];
-    let own = |parameters: &[&str]| -> Vec<String> { parameters.iter().map(|it| format!("{path}.{it}")).collect() };
     let with_own = |operator, parameters: &[&str], attributes| {
         let mut node = Node::new(&name, operator, &[input], attributes);
-        node.input.extend(own(parameters));
+        node.input.extend(parameters.iter().map(|parameter| format!("{path}.{parameter}")));
         vec![node]
     };
     let weight_and_bias = |bias| if bias { &["weight", "bias"][..] } else { &["weight"] };
@@ -204,202 +202,6 @@ fn averages(inputs: i64, outputs: i64) -> Tensor {
         let _ = matrix.get(window).narrow(0, start, end - start).fill_(1.0 / (end - start) as f64);
     }
     matrix
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Model {
-    #[prost(int64, tag = "1")]
-    ir_version: i64,
-    #[prost(string, tag = "2")]
-    producer_name: String,
-    #[prost(string, tag = "3")]
-    producer_version: String,
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-    #[prost(message, repeated, tag = "8")]
-    opset_import: Vec<OperatorSet>,
-    #[prost(message, repeated, tag = "14")]
-    metadata_props: Vec<Property>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OperatorSet {
-    #[prost(string, tag = "1")]
-    domain: String,
-    #[prost(int64, tag = "2")]
-    version: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Property {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<Node>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<Constant>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<Value>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<Value>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(string, tag = "4")]
-    op_type: String,
-    #[prost(message, repeated, tag = "5")]
-    attribute: Vec<Attribute>,
-}
-
-impl Node {
-    fn new(name: &str, op_type: &str, input: &[&str], attribute: Vec<Attribute>) -> Node {
-        let input = input.iter().map(|name| name.to_string()).collect();
-        Node { input, output: vec![name.into()], name: name.into(), op_type: op_type.into(), attribute }
-    }
-
-    /// A constant that is not one of the net's weights: a reader of initializers does not see it.
-    fn constant(name: &str, tensor: &Tensor) -> Result<Node> {
-        let value =
-            Attribute { name: "value".into(), t: Some(Constant::of("", tensor)?), r#type: 4, ..Attribute::default() };
-        Ok(Node::new(name, "Constant", &[], vec![value]))
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Attribute {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(float, optional, tag = "2")]
-    f: Option<f32>,
-    #[prost(int64, optional, tag = "3")]
-    i: Option<i64>,
-    #[prost(string, tag = "4")]
-    s: String,
-    #[prost(message, optional, tag = "5")]
-    t: Option<Constant>,
-    #[prost(int64, repeated, packed = "false", tag = "8")]
-    ints: Vec<i64>,
-    /// 1: `f`, 2: `i`, 3: `s`, 4: `t`, 7: `ints`.
-    #[prost(int32, tag = "20")]
-    r#type: i32,
-}
-
-impl Attribute {
-    fn float(name: &str, f: f32) -> Attribute {
-        Attribute { name: name.into(), f: Some(f), r#type: 1, ..Attribute::default() }
-    }
-
-    fn int(name: &str, i: i64) -> Attribute {
-        Attribute { name: name.into(), i: Some(i), r#type: 2, ..Attribute::default() }
-    }
-
-    fn string(name: &str, s: &str) -> Attribute {
-        Attribute { name: name.into(), s: s.into(), r#type: 3, ..Attribute::default() }
-    }
-
-    /// An attribute that is 1 per axis where it is not given.
-    fn unless_default(name: &str, ints: [i64; 2]) -> Option<Attribute> {
-        (ints != [1, 1]).then(|| Attribute::ints(name, &ints))
-    }
-
-    fn ints(name: &str, ints: &[i64]) -> Attribute {
-        Attribute { name: name.into(), ints: ints.to_vec(), r#type: 7, ..Attribute::default() }
-    }
-}
-
-/// `TensorProto`.
-#[derive(Clone, PartialEq, Message)]
-struct Constant {
-    #[prost(int64, repeated, packed = "false", tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    raw_data: Vec<u8>,
-}
-
-/// `TensorProto.DataType`.
-const TYPES: [(Kind, i32); 4] = [(Kind::Float, 1), (Kind::Int64, 7), (Kind::Half, 10), (Kind::Double, 11)];
-
-impl Constant {
-    fn of(name: &str, tensor: &Tensor) -> Result<Constant> {
-        let found = TYPES.iter().find(|(kind, _)| *kind == tensor.kind());
-        let data_type = found.context("ONNX has no such type")?.1;
-        Ok(Constant { dims: tensor.size(), data_type, name: name.into(), raw_data: raw(tensor)? })
-    }
-
-    fn tensor(&self) -> Result<Tensor> {
-        let Some((kind, _)) = TYPES.iter().find(|(_, data_type)| *data_type == self.data_type) else {
-            bail!("its numbers have a type ({}) that is not read", self.data_type);
-        };
-        tensor(&self.raw_data, &self.dims, *kind)
-    }
-}
-
-/// `ValueInfoProto`: the name, type and shape of an input or output.
-#[derive(Clone, PartialEq, Message)]
-struct Value {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    r#type: Option<Type>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Type {
-    #[prost(message, optional, tag = "1")]
-    tensor_type: Option<TensorType>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorType {
-    #[prost(int32, tag = "1")]
-    elem_type: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<Shape>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Shape {
-    #[prost(message, repeated, tag = "1")]
-    dim: Vec<Dimension>,
-}
-
-/// A size, or the name of a size that is not fixed.
-#[derive(Clone, PartialEq, Message)]
-struct Dimension {
-    #[prost(int64, optional, tag = "1")]
-    dim_value: Option<i64>,
-    #[prost(string, optional, tag = "2")]
-    dim_param: Option<String>,
-}
-
-impl Value {
-    /// float32 [N, sizes...] with any N.
-    fn of(name: &str, sizes: &[i64]) -> Value {
-        let batch = Dimension { dim_value: None, dim_param: Some("N".into()) };
-        let fixed = sizes.iter().map(|&size| Dimension { dim_value: Some(size), dim_param: None });
-        let shape = Shape { dim: std::iter::once(batch).chain(fixed).collect() };
-        let tensor_type = TensorType { elem_type: 1, shape: Some(shape) };
-        Value { name: name.into(), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,77 @@
+"""Settings that are drawn only if others have certain values: `when = { schedule = ["step", "cosine"] }`."""
+
+from collections.abc import Iterable, Mapping
+
+from sweeping.settings import Setting, text_of
+
+When = Mapping[str, list[Setting]]
+"""Other settings, and the values of which each must have one."""
+
+
+def read(entry: object) -> dict[str, list[Setting]]:
+    """A `when` of a space file; raises a ValueError if it is wrong."""
+    if not isinstance(entry, dict) or not entry:
+        raise ValueError(f'when takes settings and their values, as {{ schedule = "step" }}, not {entry!r}')
+    when = {}
+    for name, value in entry.items():
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, Setting) for one in values):
+            raise ValueError(f"when takes a value or a list of values of {name}, not {value!r}")
+        when[name.replace("-", "_")] = values
+    return when
+
+
+def holds(when: When, settings: Mapping[str, Setting]) -> bool:
+    """Whether each setting is there and has one of its values."""
+    return all(name in settings and contains(values, settings[name]) for name, values in when.items())
+
+
+def contains(values: Iterable[Setting], value: Setting) -> bool:
+    """Whether a value is in a list; to Python True is 1, but to the program it is not."""
+    return any(one == value and isinstance(one, bool) == isinstance(value, bool) for one in values)
+
+
+def complete(whens: Mapping[str, When], values_of: Mapping[str, list[Setting] | None]) -> dict[str, When]:
+    """The condition of each setting joined with the conditions of the settings that it names.
+
+    A setting comes after all that its condition names. `values_of` has the values of every setting that can be named,
+    or None for a range of floats. Raises a ValueError if a condition can never hold.
+    """
+    found: dict[str, When] = {}
+
+    def add(name: str, path: list[str]) -> None:
+        if name in path:
+            circle = [*path[path.index(name) :], name]
+            raise ValueError(f"{name}: when goes in a circle: {' needs '.join(circle)}")
+        if name in found:
+            return
+        whole = dict(whens[name])
+        for other, values in whens[name].items():
+            check(name, other, values, values_of)
+            if other not in whens:
+                continue
+            add(other, [*path, name])
+            for key, allowed in found[other].items():
+                whole[key] = [value for value in whole.get(key, allowed) if contains(allowed, value)]
+                if not whole[key]:
+                    raise ValueError(f"{name}: when can never hold: {other} needs another value of {key}")
+        found[name] = whole
+
+    for name in whens:
+        add(name, [])
+    return found
+
+
+def check(name: str, other: str, values: list[Setting], values_of: Mapping[str, list[Setting] | None]) -> None:
+    """Raises a ValueError if `other` cannot be named in the condition of `name`, or never has one of the values."""
+    if other not in values_of:
+        raise ValueError(f"{name}: when names {other}, which is neither in [space] nor in [fixed]")
+    known = values_of[other]
+    if known is None:
+        raise ValueError(f"{name}: when names {other}, but takes only a choice, an int or a setting in [fixed]")
+    for value in values:
+        if not contains(known, value):
+            options = ", ".join(map(text_of, known))
+            raise ValueError(
+                f"{name}: when asks for {other} = {text_of(value)}, but {other} is only ever one of {options}"
+            )

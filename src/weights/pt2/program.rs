@@ -1,0 +1,289 @@
+//! The program of a `.pt2` file, generated from the list of layers: ATen operators, tensors and signature, as
+//! `torch/_export/serde/schema.py` defines them.
+
+use super::super::format::{Weights, is_parameter};
+use super::{TYPES, contiguous};
+use crate::model::{Layer, NamedLayer, StateDict};
+use crate::shape::{CLASSES, SIDE};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use tch::{Kind, Tensor};
+
+/// The names that are neither a weight's nor a layer's.
+const INPUT: &str = "x";
+const VIEW: &str = "view";
+const LOG_SOFTMAX: &str = "log_softmax";
+
+/// `models/model.json`: the net in evaluation mode.
+pub(super) fn program(weights: &Weights) -> Result<Value> {
+    let state_dict = sorted(&weights.state_dict);
+    let names = names(weights, &state_dict);
+    let argument = |key: &String| &names[key];
+    let mut tensors = serde_json::Map::new();
+    for (key, tensor) in &state_dict {
+        let meta = meta(tensor.kind(), &sizes(&tensor.size()), &tensor.size(), is_parameter(key))?;
+        tensors.insert(argument(key).clone(), meta);
+    }
+    tensors.insert(INPUT.into(), batch_of(&[1, SIDE as i64, SIDE as i64])?);
+    let mut program = Program { names: &names, nodes: Vec::new(), tensors, last: INPUT.into() };
+    for layer in weights.architecture.layers() {
+        program.layer(layer)?;
+    }
+    let classes = CLASSES as i64;
+    program.add("view.default", VIEW, "self", vec![("size", ints([-1, classes]))], &[classes])?;
+    if !weights.architecture.ends_in_log_softmax() {
+        program.add("log_softmax.int", LOG_SOFTMAX, "self", vec![("dim", int(-1))], &[classes])?;
+    }
+
+    let spec = |key: &String| match is_parameter(key) {
+        true => json!({"parameter": {"arg": {"name": argument(key)}, "parameter_name": key}}),
+        false => json!({"buffer": {"arg": {"name": argument(key)}, "buffer_name": key, "persistent": true}}),
+    };
+    let inputs = state_dict.iter().map(|(key, _)| named(argument(key))).chain([named(INPUT)]);
+    let specs = state_dict.iter().map(|(key, _)| spec(key)).chain([json!({"user_input": {"arg": named(INPUT)}})]);
+    Ok(json!({
+        "graph_module": {
+            "graph": {
+                "inputs": inputs.collect::<Vec<_>>(),
+                "outputs": [named(&program.last)],
+                "nodes": program.nodes,
+                "tensor_values": program.tensors,
+                "sym_int_values": {},
+                "sym_bool_values": {},
+                "is_single_tensor_return": false,
+                "custom_obj_values": {},
+                "sym_float_values": {},
+            },
+            "signature": {
+                "input_specs": specs.collect::<Vec<_>>(),
+                "output_specs": [{"user_output": {"arg": named(&program.last)}}],
+            },
+            "module_call_graph": [{"fqn": "", "signature": call_signature()}],
+            "metadata": {},
+            "treespec_namedtuple_fields": {},
+        },
+        "opset_version": {"aten": 10},
+        "range_constraints": {"s0": {"min_val": 0, "max_val": null}},
+        "schema_version": {"major": 8, "minor": 17},
+        "verifiers": ["TRAINING"],
+        "torch_version": "2.11.0",
+        "guards_code": [],
+    }))
+}
+
+/// Parameters first, then buffers, each in the order of the state_dict.
+fn sorted(weights: &StateDict) -> Vec<&(String, Tensor)> {
+    let (parameters, buffers): (Vec<_>, Vec<_>) = weights.0.iter().partition(|(key, _)| is_parameter(key));
+    [parameters, buffers].concat()
+}
+
+/// The names in the program: of the weights by key, `p_convblock1_0_weight`, or `b_...` for a buffer, and of the layers by
+/// path, `convblock1_0`. Each is an identifier in Python and there once.
+fn names(weights: &Weights, state_dict: &[&(String, Tensor)]) -> HashMap<String, String> {
+    let tensors = state_dict.iter().map(|(key, _)| (key, if is_parameter(key) { "p_" } else { "b_" }));
+    let layers = weights.architecture.layers().iter().map(|layer| {
+        let is_number = layer.path.starts_with(|first: char| first.is_ascii_digit());
+        (&layer.path, if is_number { "_" } else { "" })
+    });
+    let mut taken: HashSet<String> = [INPUT, VIEW, LOG_SOFTMAX].map(String::from).into();
+    let mut names = HashMap::new();
+    for (path, prefix) in tensors.chain(layers) {
+        let mut name = format!("{prefix}{}", path.replace('.', "_"));
+        while !taken.insert(name.clone()) {
+            name.push('_');
+        }
+        names.insert(path.clone(), name);
+    }
+    names
+}
+
+pub(super) fn sizes(size: &[i64]) -> Vec<Value> {
+    size.iter().map(|size| json!({"as_int": size})).collect()
+}
+
+/// The size of the batch: any.
+fn batch() -> Value {
+    json!({"as_expr": {"expr_str": "Symbol('s0', positive=True, integer=True)", "hint": {"as_int": 2}}})
+}
+
+/// The meta of a batch of `shape`, in float32.
+fn batch_of(shape: &[i64]) -> Result<Value> {
+    let all: Vec<Value> = std::iter::once(batch()).chain(sizes(shape)).collect();
+    let like: Vec<i64> = std::iter::once(1).chain(shape.iter().copied()).collect();
+    meta(Kind::Float, &all, &like, false)
+}
+
+/// `TensorMeta`; the strides are those of a contiguous tensor of the shape `like`.
+pub(super) fn meta(kind: Kind, sizes: &[Value], like: &[i64], requires_grad: bool) -> Result<Value> {
+    let found = TYPES.iter().find(|(known, _)| *known == kind);
+    Ok(json!({
+        "dtype": found.context("an exported program has no such type")?.1,
+        "sizes": sizes,
+        "requires_grad": requires_grad,
+        "device": {"type": "cpu", "index": null},
+        "strides": contiguous(like).iter().map(|stride| json!({"as_int": stride})).collect::<Vec<_>>(),
+        "storage_offset": {"as_int": 0},
+        // Strided.
+        "layout": 7,
+    }))
+}
+
+/// The program: nodes, tensors and signature.
+struct Program<'a> {
+    /// See [`names`].
+    names: &'a HashMap<String, String>,
+    nodes: Vec<Value>,
+    tensors: serde_json::Map<String, Value>,
+    /// The result of the last node.
+    last: String,
+}
+
+/// The name of an argument, and its value.
+type Argument = (&'static str, Value);
+
+impl Program<'_> {
+    /// Adds a node that maps the last result, its argument `first`, to a batch of `shape`.
+    fn add(&mut self, operator: &str, name: &str, first: &str, rest: Vec<Argument>, shape: &[i64]) -> Result<()> {
+        // 1: a positional argument, 2: one by keyword.
+        let kind = |name: &str| if name == "approximate" { 2 } else { 1 };
+        let input = |name: &str, argument: Value| json!({"name": name, "arg": argument, "kind": kind(name)});
+        let rest = rest.into_iter().map(|(name, argument)| input(name, argument));
+        self.nodes.push(json!({
+            "target": format!("torch.ops.aten.{operator}"),
+            "inputs": std::iter::once(input(first, named(&self.last))).chain(rest).collect::<Vec<_>>(),
+            "outputs": [named(name)],
+            "metadata": {},
+            "is_hop_single_tensor_return": null,
+            "name": name,
+        }));
+        self.tensors.insert(name.into(), batch_of(shape)?);
+        self.last = name.into();
+        Ok(())
+    }
+
+    /// Adds the layer's node.
+    fn layer(&mut self, NamedLayer { path, layer, output }: &NamedLayer) -> Result<()> {
+        let Some((operator, first, arguments)) = self.call(path, layer) else { return Ok(()) };
+        self.add(operator, &self.names[path], first, arguments, output)
+    }
+
+    /// The ATen operator of a layer, the name of its first argument, and the others. `None` for a layer that does nothing.
+    fn call(&self, path: &str, layer: &Layer) -> Option<(&'static str, &'static str, Vec<Argument>)> {
+        let own = |parameter: &str| named(&self.names[&format!("{path}.{parameter}")]);
+        let bias = |exists: bool| if exists { own("bias") } else { none() };
+        Some(match *layer {
+            Layer::Conv2d(conv) => {
+                let optional = vec![
+                    ("bias", bias(conv.bias), none()),
+                    ("stride", ints(conv.stride), ints([1, 1])),
+                    ("padding", ints(conv.padding), ints([0, 0])),
+                    ("dilation", ints(conv.dilation), ints([1, 1])),
+                    ("groups", int(conv.groups), int(1)),
+                ];
+                ("conv2d.default", "input", with_optional(vec![("weight", own("weight"))], optional))
+            }
+            Layer::Linear { bias: has_bias, .. } => {
+                let optional = vec![("bias", bias(has_bias), none())];
+                ("linear.default", "input", with_optional(vec![("weight", own("weight"))], optional))
+            }
+            Layer::BatchNorm2d { eps, momentum, .. } => {
+                let mut arguments = ["weight", "bias", "running_mean", "running_var"].map(|it| (it, own(it))).to_vec();
+                arguments.extend([
+                    ("training", truth(false)),
+                    ("momentum", float(momentum)),
+                    ("eps", float(eps)),
+                    ("cudnn_enabled", truth(true)),
+                ]);
+                ("batch_norm.default", "input", arguments)
+            }
+            Layer::ReLU => ("relu.default", "self", vec![]),
+            Layer::LeakyReLU { negative_slope } => {
+                let optional = vec![("negative_slope", float(negative_slope), float(0.01))];
+                ("leaky_relu.default", "self", with_optional(vec![], optional))
+            }
+            Layer::GELU { tanh } => {
+                let arguments = if tanh { vec![("approximate", json!({"as_string": "tanh"}))] } else { vec![] };
+                ("gelu.default", "self", arguments)
+            }
+            Layer::SiLU => ("silu.default", "self", vec![]),
+            Layer::Dropout { p } => ("dropout.default", "input", vec![("p", float(p)), ("train", truth(false))]),
+            Layer::Dropout2d { p } => {
+                ("feature_dropout.default", "input", vec![("p", float(p)), ("train", truth(false))])
+            }
+            Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
+                let optional = vec![
+                    ("padding", ints(padding), ints([0, 0])),
+                    ("dilation", ints(dilation), ints([1, 1])),
+                    ("ceil_mode", truth(ceil_mode), truth(false)),
+                ];
+                ("max_pool2d.default", "self", with_optional(window(kernel_size, stride), optional))
+            }
+            Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => {
+                let optional = vec![
+                    ("padding", ints(padding), ints([0, 0])),
+                    ("ceil_mode", truth(ceil_mode), truth(false)),
+                    ("count_include_pad", truth(count_include_pad), truth(true)),
+                ];
+                ("avg_pool2d.default", "self", with_optional(window(kernel_size, stride), optional))
+            }
+            Layer::AdaptiveAvgPool2d { output_size } => {
+                ("adaptive_avg_pool2d.default", "self", vec![("output_size", ints(output_size))])
+            }
+            Layer::Flatten => ("flatten.using_ints", "self", vec![("start_dim", int(1))]),
+            Layer::LogSoftmax => ("log_softmax.int", "self", vec![("dim", int(1))]),
+            Layer::Identity => return None,
+        })
+    }
+}
+
+fn window(kernel_size: [i64; 2], stride: [i64; 2]) -> Vec<Argument> {
+    vec![("kernel_size", ints(kernel_size)), ("stride", ints(stride))]
+}
+
+/// `arguments`, and the `optional` ones, each with its default, up to the last that differs from it, as `torch.export` writes
+/// them.
+fn with_optional(mut arguments: Vec<Argument>, optional: Vec<(&'static str, Value, Value)>) -> Vec<Argument> {
+    let given = optional.iter().rposition(|(_, value, default)| value != default).map_or(0, |last| last + 1);
+    arguments.extend(optional.into_iter().take(given).map(|(name, value, _)| (name, value)));
+    arguments
+}
+
+fn named(name: &str) -> Value {
+    json!({"as_tensor": {"name": name}})
+}
+
+fn none() -> Value {
+    json!({"as_none": true})
+}
+
+fn truth(value: bool) -> Value {
+    json!({"as_bool": value})
+}
+
+fn int(value: i64) -> Value {
+    json!({"as_int": value})
+}
+
+fn ints(values: [i64; 2]) -> Value {
+    json!({"as_ints": values})
+}
+
+fn float(value: f64) -> Value {
+    json!({"as_float": value})
+}
+
+/// How the arguments of a call, one tensor, and its result are laid out: a pytree as JSON within JSON.
+fn call_signature() -> Value {
+    let leaf = json!({"type": null, "context": null, "children_spec": []});
+    let positional = json!({"type": "builtins.tuple", "context": "null", "children_spec": [leaf]});
+    let keywords = json!({"type": "builtins.dict", "context": "[]", "children_spec": []});
+    let call = json!({"type": "builtins.tuple", "context": "null", "children_spec": [positional, keywords]});
+    json!({
+        "inputs": [],
+        "outputs": [],
+        "in_spec": json!([1, call]).to_string(),
+        "out_spec": json!([1, leaf]).to_string(),
+        "forward_arg_names": [INPUT],
+    })
+}
