@@ -104,7 +104,7 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
         with start(command, stderr) as process:
             for line in process.stdout:
                 event = json.loads(line)
-                # The test's when nothing is held out, as in the report. The last line has that of the weights that are saved.
+                # The test's when nothing is held out, as in the report; in the last line, that of the weights saved.
                 accuracy = event.get("validation_accuracy", event.get("test_accuracy"))
                 if event["event"] == "epoch":
                     epochs = event["epoch"] + 1
