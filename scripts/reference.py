@@ -186,7 +186,7 @@ def nothing() -> None:
 class Rates:
     """The learning rate of each step: a schedule of SCHEDULES, and the warm-up in front of it.
 
-    SequentialLR counts all its parts in the same unit. Here the warm-up goes by steps, and most schedules go by epochs.
+    SequentialLR counts all its parts in the same unit, so it does for a schedule that goes by steps. Most go by epochs.
     """
 
     def __init__(self, args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -> None:
@@ -198,16 +198,20 @@ class Rates:
             # It rises to the rate that the schedule begins with.
             rising = self.warmup_epochs * steps
             self.warmup = lr_scheduler.LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+            if self.per_step:
+                self.schedule = lr_scheduler.SequentialLR(optimizer, [self.warmup, self.schedule], milestones=[rising])
 
     def after_step(self) -> None:
         """After each step."""
-        if self.warmup_epochs:
-            self.warmup.step()
-        elif self.per_step:
+        if self.per_step:
             self.schedule.step()
+        elif self.warmup_epochs:
+            self.warmup.step()
 
     def after_epoch(self, loss: float) -> None:
         """After each epoch and its test, which measured `loss`."""
+        if self.per_step:
+            return
         if self.warmup_epochs:
             self.warmup_epochs -= 1
             if not self.warmup_epochs:
@@ -215,7 +219,7 @@ class Rates:
                     group["lr"] = self.first
         elif self.per_loss:
             self.schedule.step(loss)
-        elif not self.per_step:
+        else:
             self.schedule.step()
 
 

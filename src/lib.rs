@@ -16,7 +16,7 @@
 //! | `data` | datasets: files downloaded, imported, checked, put on a device |
 //! | [`digit`] | any picture of a digit as MNIST would have it |
 //! | `backprop` | backpropagation by hand on a 2-2-2 network |
-//! | `model` | the net, layer by layer, named as in PyTorch |
+//! | `model` | any net as a list of layers, named as in PyTorch |
 //! | `canvas` | drawing: SVG and PNG |
 //! | [`libtorch`] | the libtorch calls that tch lacks; the only `unsafe` and C++ |
 //! | `error` | what an error looks like: one sentence |

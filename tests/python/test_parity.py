@@ -11,7 +11,7 @@ from mnist import load_split
 from net import Net
 from reference import SCHEDULES, Rates, arguments
 from safetensors.torch import load_file
-from torch.optim import SGD, lr_scheduler
+from torch.optim import SGD
 
 # 13 steps per epoch, the last one on 64 images.
 SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
@@ -85,19 +85,6 @@ def test_a_warm_up_in_front_of_every_schedule(tmp_path: Path, monkeypatch: pytes
         rates.after_epoch(line.get("validation_loss"))
     assert [lr for _, _, lr, _ in steps] == expected
     assert expected[:6] == sorted(expected[:6])
-
-
-def test_where_pytorch_has_the_same_warm_up_its_rates_are_the_same(tmp_path: Path) -> None:
-    options = [*LONG_SLICE, "--threads", 1, "--schedule", "one-cycle", "--warmup-epochs", 3, "--lr", 0.05]
-    tch_mnist("train", "--data", DATA, "--device", "cpu", *options, "--report=false", "--out", tmp_path / "run")
-    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
-    one_cycle = lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=18, cycle_momentum=False)
-    warmup = lr_scheduler.LinearLR(optimizer, start_factor=1 / 7, total_iters=6)
-    scheduler = lr_scheduler.SequentialLR(optimizer, [warmup, one_cycle], milestones=[6])
-    for _, _, lr, _ in read_losses(tmp_path / "run"):
-        assert lr == optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        scheduler.step()
 
 
 @pytest.mark.parametrize(

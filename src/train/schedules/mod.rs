@@ -41,7 +41,11 @@ impl Schedule {
     pub fn new(settings: &Settings, steps_per_epoch: i64) -> Schedule {
         let mut schedule = Schedule { settings: settings.clone(), steps_per_epoch, warmup: Vec::new() };
         let steps = settings.schedule.warmup_epochs * steps_per_epoch;
-        let rise = linear::rates(schedule.after_warmup(0, &[]), 1.0 / (steps + 1) as f64, 1.0, steps);
+        let top = match settings.schedule.schedule {
+            ScheduleKind::OneCycle => one_cycle::initial_lr(settings.optimizer.lr),
+            _ => schedule.after_warmup(0, &[]),
+        };
+        let rise = linear::rates(top, 1.0 / (steps + 1) as f64, 1.0, steps);
         schedule.warmup = rise.take(steps as usize).collect();
         schedule
     }
