@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
-use tch::{Cuda, Device, Tensor};
+use tch::{Cuda, Device, Kind, Tensor};
 use tch_mnist::libtorch::graph::Graph;
 use tch_mnist::libtorch::precision;
 use tch_mnist::{Data, Dataset, Kernels, Net, Schedule, Settings, Shuffle, State, Stepper};
@@ -132,15 +132,57 @@ fn a_step_over_static_buffers_is_the_eager_step() {
         (NO_MOMENTUM, Kernels::Fused),
         (EVERYTHING, Kernels::Fused),
         (DAMPENING, Kernels::Torch),
-        (ADAM, Kernels::Torch),
-        (ADAMW, Kernels::Fused),
-        (RMSPROP, Kernels::Fused),
-        (RMSPROP_MOMENTUM, Kernels::Torch),
     ] {
         let settings = settings(flags);
         let eager = train_50(&settings, &data, kernels, Steps::AsConfigured);
         let over_static_buffers = train_50(&settings, &data, kernels, Steps::Static);
         let difference = difference(&eager, &over_static_buffers);
+        eprintln!("{flags:?}: {difference:e}");
+        assert!(difference <= 1e-6, "{difference:e} with {flags:?}");
+    }
+}
+
+/// The largest difference that any of 50 steps over static buffers makes from the eager step, each from the same state.
+fn largest_difference_of_a_step(settings: &Settings, data: &Data, kernels: Kernels) -> f64 {
+    let steps = EPOCHS * 10;
+    let [mut eager, mut over_static] = [0, 1].map(|_| {
+        tch::manual_seed(settings.training.seed);
+        let net = Net::new(Device::Cpu, &settings.training.net.architecture().unwrap(), kernels);
+        State::new(net, settings, steps).unwrap()
+    });
+    let stepper = Stepper::new(&data.train, settings).unwrap();
+    let schedule = Schedule::new(settings, steps);
+    let mut inputs = stepper.static_inputs().unwrap();
+    let mut largest: f64 = 0.0;
+    for step in 0..steps {
+        let indices = Tensor::randint(IMAGES, [16], (Kind::Int64, Device::Cpu));
+        tch::no_grad(|| {
+            for ((_, from), (_, mut to)) in eager.tensors().iter().zip(over_static.tensors()) {
+                to.copy_(from);
+            }
+        });
+        let lr = schedule.lr(step, &[]);
+        tch::manual_seed(step);
+        let _ = stepper.eager_step(&mut eager, &indices, lr).unwrap();
+        tch::manual_seed(step);
+        inputs.set(&over_static, &indices, lr).unwrap();
+        stepper.static_step(&mut over_static, &inputs).unwrap();
+        largest = largest.max(difference(&eager.tensors(), &over_static.tensors()));
+    }
+    largest
+}
+
+#[test]
+fn a_step_over_static_buffers_of_an_optimizer_with_other_rounding_is_the_eager_step() {
+    let _alone = alone();
+    tch::set_num_threads(1);
+    let data = load(Device::Cpu);
+    // PyTorch's fused and capturable forms of these optimizers round differently from its default, and a difference in the last
+    // bit grows from step to step: so each step is compared from the same state.
+    for (flags, kernels) in
+        [(ADAM, Kernels::Torch), (ADAMW, Kernels::Fused), (RMSPROP, Kernels::Fused), (RMSPROP_MOMENTUM, Kernels::Torch)]
+    {
+        let difference = largest_difference_of_a_step(&settings(flags), &data, kernels);
         eprintln!("{flags:?}: {difference:e}");
         assert!(difference <= 1e-6, "{difference:e} with {flags:?}");
     }
