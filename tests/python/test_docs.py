@@ -60,7 +60,7 @@ def write_kaggle(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
 def test_the_commands_of_a_page_run_one_after_the_other(tmp_path: Path, page: str) -> None:
-    for name in ["scripts", ".venv", "data", "docs/seven.jpg", "tests", "pyproject.toml"]:
+    for name in ["scripts", ".venv", "data", "docs/seven.jpg", "docs/small_net.txt", "nets", "tests", "pyproject.toml"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
     write_program(tmp_path / "target/release/tch-mnist", SLICED)

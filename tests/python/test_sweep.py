@@ -441,8 +441,16 @@ def test_a_command_line_with_a_mistake_is_refused(
 
 def test_a_trial_that_stopped_early_is_worth_its_best_epoch(tmp_path: Path) -> None:
     # A rate that is raised far too high after two epochs: the third is worse, and the run stops.
-    flags = ["--validation=128", "--limit-train=640", "--epochs=9", "--lr=0.02", "--schedule=multi-step", "--gamma=100"]
-    flags += ["--milestones=2", "--patience=1", "--keep=best", "--report=false", "--threads=1", f"--data={DATA}"]
+    flags = ["--validation=128", "--limit-train=640", "--epochs=9", "--lr=0.05", "--schedule=multi-step", "--gamma=20"]
+    flags += [
+        "--batch-size=32",
+        "--milestones=2",
+        "--patience=1",
+        "--keep=best",
+        "--report=false",
+        "--threads=1",
+        f"--data={DATA}",
+    ]
     command = [str(PROGRAM), "train", "-q", "--log-format=json", "--device=cpu", *flags, f"--out={tmp_path / 'run'}"]
     seen = []
     result = run_once(command, lambda _, accuracy: bool(seen.append(accuracy)), start)
