@@ -26,7 +26,7 @@ SOON = """
 import sys
 import sweep
 from sweeping import study
-study.HEARTBEAT, study.DEAD = 0.5, 4
+study.HEARTBEAT, study.DEAD = 0.5, 8
 sys.exit(sweep.main(sys.argv[1:]))
 """
 
