@@ -37,7 +37,7 @@ mod tests {
     fn gradients_are_scaled_down_to_the_norm_and_never_up() {
         for (max_norm, expected) in [(0.0, [3.0, 4.0]), (1.0, [0.6, 0.8]), (6.0, [3.0, 4.0])] {
             let parameters = [1, 2].map(|n| Tensor::ones([n], (Kind::Float, Device::Cpu)).set_requires_grad(true));
-            // Of a parameter without a gradient nothing is asked.
+            // A parameter without a gradient is left alone.
             let without = Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let mut sum = Tensor::from(10.0);
             (&parameters[0] * 3.0 + parameters[1].get(0) * 4.0).sum(Kind::Float).backward();

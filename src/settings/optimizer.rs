@@ -13,7 +13,7 @@ use OptimizerKind::{Adam, AdamW, RmsProp, Sgd};
 /// The optimizer, its arguments by PyTorch's names, and `torch.nn.utils.clip_grad_norm_`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct OptimizerSettings {
-    /// What changes the weights; a choice sets its own defaults, those of torch.optim, for the settings that are not given beside it
+    /// The optimizer; choosing another one sets its own defaults, except for settings that are given beside it
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Sgd)]
     pub optimizer: OptimizerKind,
     /// The learning rate, with adam and adamw 0.001 by default; of one-cycle, the highest
