@@ -273,9 +273,11 @@ def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Setting:
 def check(space: Space, program: Path) -> dict[str, Setting]:
     """Lets the program check the ends of every range, and returns the settings of a run that varies nothing: those of
     [fixed] over the program's own."""
+    # Trials hold images out, and some settings need that.
+    held_out = f"--validation={space.validation}"
     for drawn in space.ends():
-        ask_program(program, {**space.fixed, **drawn}, f"{space.name}.toml")
-    return ask_program(program, space.fixed, f"{space.name}.toml")
+        ask_program(program, {**space.fixed, **drawn}, f"{space.name}.toml", held_out)
+    return ask_program(program, space.fixed, f"{space.name}.toml", held_out)
 
 
 def ends_of(distribution: BaseDistribution) -> list[Setting]:
