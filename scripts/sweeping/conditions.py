@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from sweeping.settings import Setting, text_of
 
 When = Mapping[str, list[Setting]]
-"""Other settings, and the values of which each must have one."""
+"""Other settings, and for each the values that it must have one of."""
 
 
 def read(entry: object) -> dict[str, list[Setting]]:

@@ -232,7 +232,7 @@ fn a_net_of_absurd_size_is_refused() {
     assert!(refusal(wide).contains("more than 10 million numbers"), "{}", refusal(wide));
 }
 
-/// Numbers of which [`layer`] makes a layer.
+/// The numbers that [`layer`] makes a layer of.
 type Dice = [u8; 8];
 
 /// A layer that takes an input of the shape `input`.

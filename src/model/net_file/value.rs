@@ -14,7 +14,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// The value of a word without quotes. A word that is no number is a text, for print shows `padding=same`.
+    /// The value of a word without quotes. A word that is not a number is a text, as print shows `padding=same`.
     pub(super) fn of_word(word: &str) -> Value {
         match word {
             "None" => Value::None,
