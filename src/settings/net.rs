@@ -3,7 +3,7 @@
 use super::ranges::{any, within};
 use crate::error::UsageError;
 use crate::model::Architecture;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -82,7 +82,9 @@ fn parse(net: &Path, text: &str, NetValues(values): &NetValues, dropout: f64) ->
     if values.insert("dropout".into(), dropout.to_string()).is_some() {
         return Err(UsageError("--net-values cannot set dropout: --dropout does".into()).into());
     }
-    Architecture::parse(text, &values).with_context(|| format!("--net {}", net.display()))
+    let architecture = Architecture::parse(text, &values).with_context(|| format!("--net {}", net.display()))?;
+    ensure!(architecture.parameters() > 0, "--net {}: it has no parameters that could be trained", net.display());
+    Ok(architecture)
 }
 
 impl FromStr for NetValues {

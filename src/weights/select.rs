@@ -53,9 +53,10 @@ fn candidates<'a>(contents: &'a Contents, expected: &StateDict) -> Vec<Candidate
 
 /// Every dict and prefix under which the net's first key is.
 fn places<'a>(contents: &'a Contents, expected: &StateDict) -> Vec<Candidate<'a>> {
-    let first = expected.0[0].0.as_str();
+    // A net without parameters has no key.
+    let Some((first, _)) = expected.0.first() else { return Vec::new() };
     let prefixes = contents.dicts.iter().flat_map(|dict| {
-        let prefixes = dict.entries.iter().filter_map(|(key, _)| key.strip_suffix(first));
+        let prefixes = dict.entries.iter().filter_map(|(key, _)| key.strip_suffix(first.as_str()));
         prefixes.map(move |prefix| Candidate { dict, prefix })
     });
     prefixes.collect()
