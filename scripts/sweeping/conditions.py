@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from sweeping.settings import Setting, text_of
 
 When = Mapping[str, list[Setting]]
-"""Other settings, and for each the values that it must have one of."""
+"""The other settings that a condition names, each with the values it allows."""
 
 
 def read(entry: object) -> dict[str, list[Setting]]:

@@ -116,7 +116,7 @@ SEQUENTIAL = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.GELU(), nn.Ident
 
 
 class Base(nn.Module):
-    """Two convolutions of which a `step` makes something, and a layer behind them."""
+    """Two convolutions, combined by `step`, and a layer after them."""
 
     def __init__(self, step: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()

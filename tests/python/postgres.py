@@ -16,7 +16,7 @@ import pytest
 FOLDERS = [shutil.which("postgres"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
 PROGRAMS = next((Path(found).parent for found in reversed(FOLDERS) if found), None)
 
-needed = pytest.mark.skipif(PROGRAMS is None, reason="there is no PostgreSQL here")
+needed = pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL is not installed")
 
 
 class Server:

@@ -39,7 +39,7 @@ exec {PROGRAM} "$@"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
-    """One for all tests, each of which has a study of its own."""
+    """One server for all tests; each test has its own study."""
     started = postgres.Server()
     yield started
     started.remove()
@@ -132,7 +132,7 @@ def test_sweeps_wait_for_a_server_that_is_started_again(server: postgres.Server,
 
 
 def refusal(url: str) -> str:
-    """What is said of a storage that cannot be used."""
+    """The error for a storage that cannot be used."""
     with pytest.raises(UsageError) as error:
         open_storage(url, stopped=lambda: False)
     said = str(error.value)

@@ -31,7 +31,7 @@ pub(super) fn run(
             let batch_size = settings.training.batches.batch_size;
             batches = Shuffle::draw()?.batches(images.len(), batch_size, images.device())?.into_iter();
         }
-        let indices = batches.next().context("there are no images to train on")?;
+        let indices = batches.next().context("the training set is empty")?;
         let loss = f32::try_from(stepper.step(&mut state, &indices, rate)?)?;
         ensure!(loss.is_finite() || !curve.losses.is_empty(), "the loss of the first batch is {loss}: check --init");
         curve.push(loss);

@@ -270,7 +270,7 @@ impl<'a> Parser<'a, '_> {
             .map_err(|_| anyhow!("the value of {{{name}}} is {text:?}: it must be one value, such as 16 or 0.05"))
     }
 
-    /// Refuses values for which there is no placeholder.
+    /// Refuses values without a placeholder.
     fn check_values(&self) -> Result<()> {
         let is_unused = |name: &&String| *name != ALWAYS_GIVEN && !self.placeholders.contains_key(name.as_str());
         if let Some(name) = self.values.keys().find(is_unused) {
@@ -330,7 +330,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn unexpected(&self, expected: &str) -> Error {
-        // Inside brackets there is no token for the end of a line.
+        // Inside brackets the end of a line has no token of its own.
         match self.next.checked_sub(1).and_then(|last| self.tokens.get(last)) {
             Some(last) if last.kind != Kind::End && (self.is_done() || last.line < self.line()) => {
                 anyhow!("line {}: expected {expected}, found {}", last.line, Kind::End)

@@ -8,7 +8,7 @@ use std::str::CharIndices;
 /// How deep brackets can be nested. It bounds the depth of the parser's recursion.
 const DEEPEST: usize = 32;
 
-/// The longest word or text, in bytes. What is quoted in a sentence about a mistake is no longer than this.
+/// The longest word or text, in bytes. Error messages quote at most this much.
 const LONGEST: usize = 100;
 
 #[derive(Clone, Copy, Debug)]
