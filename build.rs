@@ -58,9 +58,9 @@ fn compile(root: &Path, lib: &Path) -> Result<(), String> {
         .map_err(|error| format!("src/libtorch cannot be read: {error}"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|ending| ending == "cpp"))
-        .filter(|path| !path.ends_with(KERNELS))
         .collect();
     sources.sort();
+    sources.push(PathBuf::from("src/libtorch/kernels/reference.cpp"));
     let x86_64 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     let mut build = cc::Build::new();
     build
@@ -96,7 +96,7 @@ fn compile(root: &Path, lib: &Path) -> Result<(), String> {
     Ok(())
 }
 
-const KERNELS: &str = "src/libtorch/fused_kernels.cpp";
+const KERNELS: &str = "src/libtorch/kernels/fast.cpp";
 
 /// Compiles the fused kernels for one instruction set, as the table `kernels_NAME`.
 fn compile_kernels(name: &str, flags: &[&str]) -> Result<(), cc::Error> {

@@ -1,17 +1,15 @@
-//! The four files of a dataset in a folder: found under their usual names, gzipped or not, checked, and made ready for tch's
-//! loader.
+//! The four files of a dataset in a folder: found under their usual names, gzipped or not, checked and read.
 
 use super::Dataset;
 use super::datasets::Checksum;
 use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
 use super::info::Info;
 use super::sources;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// The folder with the four files: `folder` itself if it holds one of them, or the place below it where torchvision or this
 /// program would put the dataset's. If there are none, the last: that is where they are downloaded to.
@@ -261,76 +259,36 @@ fn checksum(folder: &Path, dataset: Dataset, file: &IdxFile, digest: &Digest) ->
     }
 }
 
-/// Checked files, unpacked and together in one folder under their published names, as tch's loader wants them.
-pub(super) struct Ready {
-    /// The folder to load from.
-    pub folder: PathBuf,
-    /// Of the files that are needed, in the order of [`FILES`].
-    pub digests: Vec<(Found, Digest)>,
-    /// Holds links, unpacked files and stand-ins if the folder itself cannot be loaded from.
-    _temporary: Option<TempDir>,
+/// A file that was read to its end and checked.
+pub(super) struct Sound {
+    pub found: Found,
+    pub digest: Digest,
+    /// Unpacked, with its header.
+    bytes: Vec<u8>,
 }
 
-impl Ready {
-    /// Checks the files that are needed to their last byte and unpacks those that are gzipped: beside themselves, or into a
-    /// temporary folder if theirs is read-only. tch's loader reads four files: one image stands in for a split that is not
-    /// needed.
-    pub(super) fn new(place: &Place, need: Need) -> Result<Ready> {
-        let found = place.glance(need)?;
-        let writable = found.iter().all(|one| !one.gzipped) || tempfile::tempfile_in(&place.folder).is_ok();
-        let published = |one: &Found| place.folder.join(one.file.name);
-        let stays = |one: &Found| match one.gzipped {
-            false => one.path == published(one),
-            true => writable && std::fs::symlink_metadata(published(one)).is_err(),
-        };
-        let temporary = match need == Need::Both && found.iter().all(stays) {
-            true => None,
-            false => Some(tempfile::tempdir().context("a temporary folder for the data files cannot be created")?),
-        };
-        let folder = temporary.as_ref().map_or(place.folder.clone(), |temporary| temporary.path().to_path_buf());
-        let mut digests = Vec::new();
-        for one in &found {
-            let path = folder.join(one.file.name);
-            let unpacked = if stays(one) { published(one) } else { path.clone() };
-            let digest = if one.gzipped {
-                tracing::info!("unpacking {}", one.path.display());
-                unpack(one, place, &unpacked)?
-            } else {
-                one.read(&mut io::sink()).map_err(|fault| one.refuse(&fault, place))?
-            };
-            if !path.exists() {
-                link(if one.gzipped { &unpacked } else { &one.path }, &path)?;
-            }
-            digests.push((one.clone(), digest));
-        }
-        for file in FILES.iter().filter(|file| found.iter().all(|one| one.file != **file)) {
-            let mut output = File::create(folder.join(file.name))?;
-            idx::write(file.content, &vec![0; file.content.item_length() as usize], &mut output)?;
-        }
-        Ok(Ready { folder, digests, _temporary: temporary })
+impl Sound {
+    /// The files that are needed, in the order of [`FILES`]. What is gzipped is also unpacked beside itself, so that the next
+    /// start need not do it again; where that fails, as in a read-only folder, nothing is lost.
+    pub(super) fn read_all(place: &Place, need: Need) -> Result<Vec<Sound>> {
+        place.glance(need)?.into_iter().map(|found| Sound::read(found, place)).collect()
     }
-}
 
-fn link(original: &Path, path: &Path) -> Result<()> {
-    let linked = std::fs::canonicalize(original).and_then(|original| std::os::unix::fs::symlink(original, path));
-    linked.with_context(|| format!("{} cannot be linked", path.display()))
-}
-
-/// Unpacks one file to `path` with [`write_atomically`](crate::files::write_atomically).
-fn unpack(one: &Found, place: &Place, path: &Path) -> Result<Digest> {
-    let mut result = None;
-    let written = crate::files::write_atomically(path, |temporary| {
-        let mut output = File::create(temporary)?;
-        result = Some(one.read(&mut output));
-        match &result {
-            Some(Err(fault)) => bail!("{fault}"),
-            _ => Ok(()),
+    fn read(found: Found, place: &Place) -> Result<Sound> {
+        let mut bytes = Vec::new();
+        let digest = found.read(&mut bytes).map_err(|fault| found.refuse(&fault, place))?;
+        let unpacked = place.folder.join(found.file.name);
+        if found.gzipped && std::fs::symlink_metadata(&unpacked).is_err() {
+            match crate::files::write_atomically(&unpacked, |temporary| Ok(std::fs::write(temporary, &bytes)?)) {
+                Ok(()) => tracing::info!("unpacked {}", found.path.display()),
+                Err(error) => tracing::debug!("{} stays gzipped: {error:#}", found.path.display()),
+            }
         }
-    });
-    // A fault of the file says more than that its copy could not be written.
-    match result {
-        Some(Err(fault)) => Err(one.refuse(&fault, place)),
-        Some(Ok(digest)) => written.map(|()| digest),
-        None => Err(written.err().unwrap_or_else(|| anyhow!("{} cannot be written", path.display()))),
+        Ok(Sound { found, digest, bytes })
+    }
+
+    /// One byte per pixel or label.
+    pub(super) fn items(&self) -> &[u8] {
+        &self.bytes[self.found.file.content.header_length()..]
     }
 }

@@ -1,4 +1,4 @@
-//! IDX files, checked before tch's loader reads them: the loader allocates whatever a header claims.
+//! IDX files, read with suspicion: whatever a header claims, no more is allocated than the file holds.
 //!
 //! The format is described at <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the count,
 //! and for images rows and columns), then one byte per pixel or label.

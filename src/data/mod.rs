@@ -1,5 +1,5 @@
 //! Datasets: four IDX files, downloaded ([`fetch`]) or imported from data of other forms ([`import`], [`sources`]), checked
-//! ([`idx`], [`folder`]), read by tch's loader, and put on a device once, as bytes ([`split`]).
+//! ([`idx`], [`folder`]), read, and put on a device once, as bytes ([`split`]).
 
 mod classes;
 mod datasets;
@@ -26,8 +26,7 @@ pub use split::{Part, Split};
 
 use crate::error::UsageError;
 use anyhow::{Context, Result, ensure};
-use folder::{Found, Ready};
-use idx::Digest;
+use folder::{Found, Sound};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,11 +48,9 @@ pub struct Data {
 }
 
 impl Data {
-    /// Checks the four files in `folder`, or in the folder below it that is named after the dataset, reads them by
-    /// [`tch::vision::mnist::load_dir`] and puts them on `device`.
+    /// Checks the four files in `folder`, or in the folder below it that is named after the dataset, reads them and puts them on `device`.
     ///
-    /// Gzipped files are unpacked beside themselves, or into a temporary folder if theirs is read-only. Valid files that
-    /// are not the published ones are used, with a warning, so that anybody's own images in this format will do; those
+    /// Gzipped files are unpacked beside themselves, unless their folder is read-only. Valid files that are not the published ones are used, with a warning, so that anybody's own images in this format will do; those
     /// of another dataset are refused. The limits keep the first images of the training and of the test set; 0 keeps all.
     ///
     /// ```no_run
@@ -67,24 +64,21 @@ impl Data {
     /// One sentence that names the file that is missing or damaged.
     pub fn load(folder: &Path, dataset: Dataset, device: Device, limit_train: i64, limit_test: i64) -> Result<Data> {
         let files = Files::read(folder, dataset, Need::Both)?;
-        // One after the other: the floats of one split are freed before the next is converted.
-        let Files { name, train, test, classes, checksums } = files;
-        let train = Files::split(Part::Train, train, limit_train, &classes, device)?;
-        let test = Files::split(Part::Test, test, limit_test, &classes, device)?;
-        Ok(Data { train, validation: None, test: Some(test), name, checksums })
+        let train = files.split(Part::Train, limit_train, device)?;
+        let test = files.split(Part::Test, limit_test, device)?;
+        Ok(Data { train, validation: None, test: Some(test), name: files.name, checksums: files.checksums })
     }
 
     /// The same from the two training files alone: [`Data::hold_out`] must then give what the epochs are measured on.
     pub(crate) fn load_train(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Data> {
-        let Files { name, train, classes, checksums, .. } = Files::read(folder, dataset, Need::Train)?;
-        let train = Files::split(Part::Train, train, limit, &classes, device)?;
-        Ok(Data { train, validation: None, test: None, name, checksums })
+        let files = Files::read(folder, dataset, Need::Train)?;
+        let train = files.split(Part::Train, limit, device)?;
+        Ok(Data { train, validation: None, test: None, name: files.name, checksums: files.checksums })
     }
 
     /// The test set, from its two files alone.
     pub(crate) fn load_test(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Split> {
-        let Files { test, classes, .. } = Files::read(folder, dataset, Need::Test)?;
-        Files::split(Part::Test, test, limit, &classes, device)
+        Files::read(folder, dataset, Need::Test)?.split(Part::Test, limit, device)
     }
 
     /// Moves `count` training images, chosen by `seed`, to [`Data::validation`]; 0 moves none.
@@ -124,12 +118,10 @@ impl Data {
     }
 }
 
-/// What tch's loader makes of the files that are needed; one image stands in for a split that is not.
+/// The files that are needed, and what is known of them.
 struct Files {
     name: String,
-    /// float32 [N, 784] of byte / 255, and int64 [N].
-    train: (Tensor, Tensor),
-    test: (Tensor, Tensor),
+    files: Vec<Sound>,
     classes: Arc<Classes>,
     checksums: BTreeMap<String, String>,
 }
@@ -137,42 +129,32 @@ struct Files {
 impl Files {
     fn read(folder: &Path, dataset: Dataset, need: Need) -> Result<Files> {
         let place = Place::new(folder, dataset);
-        let ready = Ready::new(&place, need)?;
+        let files = Sound::read_all(&place, need)?;
         let info = Info::read(&place.folder)?;
-        check_origin(&place, &ready, info.as_ref())?;
-        let checksum = |(found, digest): &(Found, Digest)| (found.file.name.to_string(), digest.sha256.clone());
-        let checksums = ready.digests.iter().map(checksum).collect();
-        let loaded = tch::vision::mnist::load_dir(&ready.folder)
-            .with_context(|| format!("{} cannot be loaded", place.folder.display()))?;
+        check_origin(&place, &files, info.as_ref())?;
+        let checksums = files.iter().map(|file| (file.found.file.name.to_string(), file.digest.sha256.clone())).collect();
         let (name, classes) = match info {
             Some(info) => (info.name, info.classes),
             None => (dataset.facts().title.to_string(), Classes::of(dataset)),
         };
-        Ok(Files {
-            name,
-            train: (loaded.train_images, loaded.train_labels),
-            test: (loaded.test_images, loaded.test_labels),
-            classes: Arc::new(classes),
-            checksums,
-        })
+        Ok(Files { name, files, classes: Arc::new(classes), checksums })
     }
 
-    fn split(
-        part: Part,
-        loaded: (Tensor, Tensor),
-        limit: i64,
-        classes: &Arc<Classes>,
-        device: Device,
-    ) -> Result<Split> {
-        Split::new(part, loaded, limit, classes.clone(), device)
+    /// The split of one of the files that were read: `part` is the training or the test set.
+    fn split(&self, part: Part, limit: i64, device: Device) -> Result<Split> {
+        let [images, labels] = match part {
+            Part::Test => self.files.last_chunk().expect("images and labels of the test set"),
+            _ => self.files.first_chunk().expect("images and labels of the training set"),
+        };
+        Split::new(part, images.items(), labels.items(), limit, self.classes.clone(), device)
             .with_context(|| format!("the {part} set does not fit on {device:?}"))
     }
 }
 
 /// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody published.
-fn check_origin(place: &Place, ready: &Ready, info: Option<&Info>) -> Result<()> {
+fn check_origin(place: &Place, files: &[Sound], info: Option<&Info>) -> Result<()> {
     let mut unpublished = Vec::new();
-    for (Found { file, path, .. }, digest) in &ready.digests {
+    for Sound { found: Found { file, path, .. }, digest, .. } in files {
         if let Some(info) = info {
             info.check(path, file.name, digest)?;
             continue;

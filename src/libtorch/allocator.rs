@@ -1,5 +1,8 @@
 //! Makes glibc's allocator keep what a training step frees.
 
+const HEAP: usize = 512 << 20;
+const LARGE_PAGE: usize = 2 << 20;
+
 /// Keeps freed activations in the process instead of returning them to the system.
 ///
 /// By default glibc maps large blocks, unmaps them when they are freed, and returns the free end of its heap, so each step's
@@ -14,5 +17,11 @@ pub(crate) fn keep_freed_memory() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        let heap = libc::malloc(HEAP);
+        if !heap.is_null() {
+            let skip = heap.align_offset(LARGE_PAGE);
+            libc::madvise(heap.add(skip), HEAP - skip, libc::MADV_HUGEPAGE);
+            libc::free(heap);
+        }
     }
 }

@@ -11,7 +11,7 @@
 // image. The batch is always cut into SLICES whose sums are added in order, so the number of threads changes no bit.
 
 #include "common.h"
-#include "fused_kernels.h"
+#include "kernels/kernels.h"
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
@@ -55,37 +55,40 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t SLICES = 16;
+constexpr int64_t SLICES = 16; // at most
 constexpr double MOMENTUM = 0.1, EPSILON = 1e-5; // nn.BatchNorm2d's defaults
 
 int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP * GROUP); }
 
-// Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats`
-// floats, zero at the start of each slice.
+// How many slices a batch is cut into: each has a few images, for a slice's sums cost memory traffic too.
+int64_t slices_of(int64_t images) { return std::clamp<int64_t>(images / 4, 1, SLICES); }
+
+// Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats` floats
+// of any value.
 template <typename Body>
 void over_slices(int64_t images, int64_t floats, Body body) {
-    const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP;
+    const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP, slices = slices_of(images);
     const Tensor scratches = at::empty({at::get_num_threads() * stride}, at::kFloat);
     float *base = scratches.data_ptr<float>();
-    at::parallel_for(0, SLICES, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
         float *scratch = base + at::get_thread_num() * stride;
-        for (int64_t slice = begin; slice < end; ++slice) {
-            std::fill(scratch, scratch + floats, 0.0f);
-            body(slice, images * slice / SLICES, images * (slice + 1) / SLICES, scratch);
-        }
+        for (int64_t slice = begin; slice < end; ++slice)
+            body(slice, images * slice / slices, images * (slice + 1) / slices, scratch);
     });
 }
 
-// One row of doubles per slice, added in the order of the slices.
+// Sums of a batch: one row per slice, added in the order of the slices in double.
+template <typename Number>
 struct Sums {
     Tensor rows;
-    explicit Sums(int64_t count) : rows(at::zeros({SLICES, count}, at::kDouble)) {}
-    double *of(int64_t slice) { return rows.data_ptr<double>() + slice * rows.size(1); }
+    Sums(int64_t images, int64_t count)
+        : rows(at::zeros({slices_of(images), count}, c10::CppTypeToScalarType<Number>::value)) {}
+    Number *of(int64_t slice) { return rows.data_ptr<Number>() + slice * rows.size(1); }
     std::vector<double> total() {
         std::vector<double> sum(rows.size(1), 0.0);
         at::parallel_for(0, rows.size(1), 2048, [&](int64_t begin, int64_t end) {
-            for (int64_t slice = 0; slice < SLICES; ++slice) {
-                const double *row = of(slice);
+            for (int64_t slice = 0; slice < rows.size(0); ++slice) {
+                const Number *row = of(slice);
                 for (int64_t i = begin; i < end; ++i) sum[i] += row[i];
             }
         });
@@ -114,9 +117,9 @@ struct Convolution {
     int matrices; // of the packed weight
     int border;   // zeros around the input
     Tensor x, weight;
-    bool first;          // one channel: the nine inputs of a pixel become the channels of a 1x1 convolution
+    bool first;          // of one channel: the images themselves
     const float *affine; // null if x needs no normalisation
-    int64_t images, pixels, in_floats, out_floats, source_floats;
+    int64_t images, pixels, in_floats, out_floats, source_floats, weights;
 
     Convolution(const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
         : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
@@ -125,67 +128,63 @@ struct Convolution {
         TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.size(2) == weight.size(3),
                     "the fused kernels need a square convolution kernel in float32 on the CPU");
         first = weight.size(1) == 1;
-        const int kernel = int(weight.size(2)), out_c = int(weight.size(0));
+        const int kernel = int(weight.size(2)), out_c = int(weight.size(0)), in_c = int(weight.size(1));
         const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
         const int out_h = h - kernel + 1, out_w = w - kernel + 1;
+        g = {kernel, h, w, in_c, first ? 1 : padded(in_c), out_h, out_w, out_c, padded(out_c)};
+        TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= MOST && g.out_pad <= MOST,
+                    "the fused kernels need a 1x1 or 3x3 convolution of at most 32 channels");
         if (first) {
             TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1,
                         "the first fused block must be a 3x3 convolution, without padding, of images of one channel");
             TORCH_CHECK(!x.requires_grad(),
                         "the fused kernels compute no gradient for the images; the torch kernels do");
-            g = {1, out_h, out_w, 9, GROUP, out_h, out_w, out_c, padded(out_c)};
         } else {
-            const int in_c = int(weight.size(1));
-            g = {kernel, h, w, in_c, padded(in_c), out_h, out_w, out_c, padded(out_c)};
-            TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= 32 && g.out_pad <= 32 &&
-                            x.size(3) == g.in_pad,
-                        "the fused kernels need a 1x1 or 3x3 convolution of at most 32 channels, padded to 16 or 32");
+            TORCH_CHECK(x.size(3) == g.in_pad, "the fused kernels need channels padded to 16 or 32");
             TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
                         "a fused 3x3 convolution needs an output of even height and width, not ", out_h, "x", out_w);
         }
-        matrices = g.kernel == 3 ? kernels().matrices : 1;
+        matrices = kernels().matrices(g);
         pixels = int64_t(out_h) * out_w;
         TORCH_CHECK(out_h > 0 && out_w > 0 && pixels >= 3, "the image is too small for the fused kernels");
         affine = first || plain ? nullptr : affine_of(this->x);
         images = x.size(0) - (affine != nullptr);
         in_floats = x.stride(0);
         out_floats = pixels * g.out_pad;
-        source_floats = first || affine || border > 0 ? int64_t(g.in_h) * g.in_w * g.in_pad : 0;
+        source_floats = affine || border > 0 ? int64_t(g.in_h) * g.in_w * g.in_pad : 0;
+        weights = int64_t(matrices) * g.out_c * g.in_pad;
     }
 
     // An image as the kernels read it: x itself, or a normalised or padded copy in `scratch`, which has source_floats
-    // floats and starts as zeros.
+    // floats and zeros at the border.
     const float *source(int64_t image, float *scratch) const {
         const float *from = x.data_ptr<float>() + image * in_floats;
         if (source_floats == 0) return from;
-        if (first) {
-            kernels().patches(from, g.in_h + 2, g.in_w + 2, scratch);
-            return scratch;
-        }
-        const int columns = g.in_w - 2 * border, row = columns * g.in_pad;
-        for (int y = border; y < g.in_h - border; ++y, from += row) {
-            float *to = scratch + (y * g.in_w + border) * g.in_pad;
-            if (affine) kernels().normalise(from, columns, g.in_pad, affine, to);
-            else std::copy(from, from + row, to);
-        }
+        over_rows([&](int64_t inside, int64_t bordered, int columns) {
+            if (affine) kernels().normalise(from + inside, columns, g.in_pad, affine, scratch + bordered);
+            else std::copy_n(from + inside, columns * g.in_pad, scratch + bordered);
+        });
         return scratch;
     }
 
-    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `rotated` by 180 degrees for the input gradient,
-    // which is a convolution from out_c channels to in_c: [matrices, out_c, in_pad].
-    Tensor packed(bool rotated) const {
-        const int from = rotated ? g.out_c : g.in_c, pad = rotated ? g.in_pad : g.out_pad, taps = g.kernel * g.kernel;
+    // Calls body(place in an image of x, place in the image with its border, pixels) for each row; once where there is no
+    // border.
+    template <typename Body>
+    void over_rows(Body body) const {
+        if (border == 0) return body(0, 0, g.in_h * g.in_w);
+        const int columns = g.in_w - 2 * border;
+        for (int y = border; y < g.in_h - border; ++y)
+            body(int64_t(y - border) * columns * g.in_pad, (int64_t(y) * g.in_w + border) * g.in_pad, columns);
+    }
+
+    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `transposed` for the gradients, [matrices, out_c, in_pad].
+    Tensor packed(bool transposed) const {
+        const int from = transposed ? g.out_c : g.in_c, pad = transposed ? g.in_pad : g.out_pad;
         const Tensor out = at::zeros({matrices, from, pad}, at::kFloat);
         const float *w = weight.data_ptr<float>();
         for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i, w += taps) {
-                float *to = out.data_ptr<float>() + (rotated ? o * pad + i : i * pad + o);
-                float kernel[9];
-                if (rotated) std::reverse_copy(w, w + taps, kernel);
-                else std::copy(w, w + taps, kernel);
-                if (g.kernel == 3) kernels().pack(kernel, to, from * pad);
-                else *to = *kernel;
-            }
+            for (int i = 0; i < g.in_c; ++i, w += g.kernel * g.kernel)
+                kernels().pack(g, w, out.data_ptr<float>() + (transposed ? o * pad + i : i * pad + o), from * pad);
         return out;
     }
 
@@ -194,46 +193,50 @@ struct Convolution {
         const Tensor out = at::empty_like(weight);
         float *to = out.data_ptr<float>();
         for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel) {
-                const double *gradient = from + o * g.in_pad + i;
-                if (g.kernel == 3) kernels().unpack(gradient, g.out_c * g.in_pad, to);
-                else *to = float(*gradient);
-            }
+            for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel)
+                kernels().unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, to);
         return out;
     }
 
-    // The gradients of weight and x (undefined for the first block). fill(image, out, row) writes the gradient of one
-    // image of the convolution's output; a row of `out` has `row` floats.
-    template <typename Fill>
-    std::pair<Tensor, Tensor> backward(Fill fill) const {
-        const int outside = g.kernel - 1 - border, h = g.out_h + 2 * outside, w = g.out_w + 2 * outside,
-                  row = w * g.out_pad;
-        const Geometry back = {g.kernel,         h,      w,       g.out_c, g.out_pad, h - g.kernel + 1,
-                               w - g.kernel + 1, g.in_c, g.in_pad};
-        const int64_t gradient_floats = int64_t(h) * row, weights = int64_t(matrices) * g.out_c * g.in_pad;
-        const int64_t in_pixels = int64_t(back.out_h) * back.out_w;
-        const Tensor dx = first ? Tensor() : at::empty_like(x), rotated = first ? Tensor() : packed(true);
-        Sums sums(weights + 2 * g.in_pad);
-        over_slices(images, source_floats + gradient_floats + weights,
-                    [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
-                        float *gradient = scratch + source_floats, *inside = gradient + outside * (row + g.out_pad);
-                        double *dweight = sums.of(slice), *sum = dweight + weights, *product = sum + g.in_pad;
-                        for (int64_t image = from; image < to; ++image) {
-                            fill(image, inside, row);
-                            kernels().weight_gradient(g, source(image, scratch), inside, row,
-                                                      gradient + gradient_floats, dweight);
-                            if (first) continue;
-                            float *out = dx.data_ptr<float>() + image * in_floats;
-                            kernels().convolve(back, gradient, rotated.data_ptr<float>(), out);
-                            if (affine)
-                                kernels().normalise_gradient(out, x.data_ptr<float>() + image * in_floats, in_pixels,
-                                                             g.in_pad, affine, sum, product);
-                        }
-                    });
+    // Calls body(slice, image, x, scratch) for every image, with x as the kernels read it. `scratch` has `floats` floats.
+    template <typename Body>
+    void over_images(int64_t floats, Body body) const {
+        over_slices(images, source_floats + floats, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
+            if (border > 0) std::fill_n(scratch, source_floats, 0.0f);
+            for (int64_t image = from; image < to; ++image)
+                body(slice, image, source(image, scratch), scratch + source_floats);
+        });
+    }
 
-        const std::vector<double> total = sums.total();
-        if (affine) write_affine_gradient(dx, total.data() + weights, total.data() + weights + g.in_pad);
-        return {unpacked(total.data()), dx};
+    // The gradients of weight and x (undefined for the first block). gradients(image, x, wt, dw, dx, scratch) computes those
+    // of one image: x and dx with their border. `scratch` has `floats` floats.
+    template <typename Gradients>
+    std::pair<Tensor, Tensor> backward(int64_t floats, Gradients gradients) const {
+        const Tensor dx = first ? Tensor() : at::empty_like(x), wt = first ? Tensor() : packed(true);
+        const int64_t bordered = border > 0 ? source_floats : 0;
+        Sums<float> weight_sums(images, weights);
+        Sums<double> sums(images, 2 * g.in_pad);
+        over_images(bordered + floats, [&](int64_t slice, int64_t image, const float *x, float *scratch) {
+            float *out = first ? nullptr : dx.data_ptr<float>() + image * in_floats;
+            gradients(image, x, first ? nullptr : wt.data_ptr<float>(), weight_sums.of(slice),
+                      border > 0 ? scratch : out, scratch + bordered);
+            if (!first) finish(image, scratch, out, sums.of(slice), sums.of(slice) + g.in_pad);
+        });
+        if (affine) {
+            const std::vector<double> total = sums.total();
+            write_affine_gradient(dx, total.data(), total.data() + g.in_pad);
+        }
+        return {unpacked(weight_sums.total().data()), dx};
+    }
+
+    // The input's gradient without its border, and before the normalisation.
+    void finish(int64_t image, const float *bordered, float *dx, double *sum, double *product) const {
+        over_rows([&](int64_t inside, int64_t outside, int columns) {
+            if (border > 0) std::copy_n(bordered + outside, columns * g.in_pad, dx + inside);
+            if (affine)
+                kernels().normalise_gradient(dx + inside, x.data_ptr<float>() + image * in_floats + inside, columns,
+                                             g.in_pad, affine, sum, product);
+        });
     }
 
     void write_affine_gradient(const Tensor &dx, const double *sum, const double *product) const {
@@ -273,14 +276,11 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
                     "num_batches_tracked must be an int64 scalar on the CPU");
         const Dropout dropout = {p > 0 ? dropout_key() : 0, dropout_threshold(p)};
         const Tensor w = conv.packed(false), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
-        Sums sums(2 * g.out_pad);
-        over_slices(conv.images, conv.source_floats, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
-            double *sum = sums.of(slice), *square = sum + g.out_pad;
-            for (int64_t image = from; image < to; ++image) {
-                float *out = y.data_ptr<float>() + image * conv.out_floats;
-                kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), out);
-                kernels().activate(out, conv.pixels, g.out_pad, dropout, image * conv.out_floats, sum, square);
-            }
+        Sums<double> sums(conv.images, 2 * g.out_pad);
+        conv.over_images(0, [&](int64_t slice, int64_t image, const float *x, float *) {
+            const int64_t offset = image * conv.out_floats;
+            kernels().block(g, x, w.data_ptr<float>(),
+                            {dropout, offset, sums.of(slice), sums.of(slice) + g.out_pad}, y.data_ptr<float>() + offset);
         });
 
         const std::vector<double> total = sums.total();
@@ -327,11 +327,11 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
             b[i] = float(-gamma.data_ptr<float>()[i] * inverse * inverse * dscale / count);
             c[i] = float(daffine[i] / count - double(b[i]) * affine[i]);
         }
-        const auto [dweight, dx] = conv.backward([&](int64_t image, float *out, int row) {
-            int64_t offset = image * conv.out_floats;
-            for (int h = 0; h < g.out_h; ++h, offset += g.out_w * g.out_pad, out += row)
-                kernels().activate_gradient(dy.data_ptr<float>() + offset, y.data_ptr<float>() + offset, g.out_w,
-                                            g.out_pad, b.data(), c.data(), out);
+        const auto [dweight, dx] = conv.backward(0, [&](int64_t image, const float *x, const float *wt, float *dw, float *dx,
+                                                        float *) {
+            const int64_t offset = image * conv.out_floats;
+            kernels().block_gradients(
+                g, x, {dy.data_ptr<float>() + offset, y.data_ptr<float>() + offset, b.data(), c.data()}, wt, dw, dx);
         });
         return {dx, dweight, dgamma, dbeta, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     }
@@ -352,12 +352,9 @@ Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma
         shift[c] = float(beta.data_ptr<float>()[c] - running_mean.data_ptr<float>()[c] * factor);
     }
     const Tensor w = conv.packed(false), y = at::empty({conv.images, g.out_h, g.out_w, g.out_pad}, at::kFloat);
-    over_slices(conv.images, conv.source_floats, [&](int64_t, int64_t from, int64_t to, float *scratch) {
-        for (int64_t image = from; image < to; ++image) {
-            float *out = y.data_ptr<float>() + image * conv.out_floats;
-            kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), out);
-            kernels().relu_affine(out, conv.pixels, g.out_pad, scale.data(), shift.data());
-        }
+    conv.over_images(0, [&](int64_t, int64_t image, const float *x, float *) {
+        kernels().evaluated_block(g, x, w.data_ptr<float>(), scale.data(), shift.data(),
+                                  y.data_ptr<float>() + image * conv.out_floats);
     });
     return y;
 }
@@ -371,16 +368,12 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
         const Tensor w = conv.packed(false);
         const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
         const Tensor which = at::empty(y.sizes(), at::kByte);
-        over_slices(conv.images, conv.source_floats + conv.out_floats,
-                    [&](int64_t, int64_t from, int64_t to, float *scratch) {
-                        float *unpooled = scratch + conv.source_floats;
-                        for (int64_t image = from; image < to; ++image) {
-                            const int64_t offset = image * conv.out_floats / 4;
-                            kernels().convolve(g, conv.source(image, scratch), w.data_ptr<float>(), unpooled);
-                            kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
-                                               which.data_ptr<uint8_t>() + offset);
-                        }
-                    });
+        conv.over_images(conv.out_floats, [&](int64_t, int64_t image, const float *x, float *unpooled) {
+            const int64_t offset = image * conv.out_floats / 4;
+            kernels().pointwise(g, x, w.data_ptr<float>(), unpooled);
+            kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
+                               which.data_ptr<uint8_t>() + offset);
+        });
         context->save_for_backward({x, weight, which});
         context->saved_data["plain"] = plain;
         return y;
@@ -390,10 +383,12 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
         const variable_list saved = context->get_saved_variables();
         const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
         const Tensor dy = gradients[0].contiguous(), which = saved[2];
-        const auto [dweight, dx] = conv.backward([&](int64_t image, float *out, int) {
+        const auto [dweight, dx] = conv.backward(conv.out_floats, [&](int64_t image, const float *x, const float *wt,
+                                                                      float *dw, float *dx, float *unpooled) {
             const int64_t offset = image * conv.out_floats / 4;
             kernels().max_unpool(dy.data_ptr<float>() + offset, which.data_ptr<uint8_t>() + offset, conv.g.out_h,
-                                 conv.g.out_w, conv.g.out_pad, out);
+                                 conv.g.out_w, conv.g.out_pad, unpooled);
+            kernels().pointwise_gradients(conv.g, x, unpooled, wt, dw, dx);
         });
         return {dx, dweight, Tensor()};
     }
@@ -484,7 +479,7 @@ struct Normalise : torch::autograd::Function<Normalise> {
         const Tensor x = context->get_saved_variables()[0], dy = gradients[0].contiguous(), dx = at::empty_like(x);
         const int pad = int(x.size(3));
         const int64_t images = x.size(0) - 1, pixels = x.size(1) * x.size(2), floats = x.stride(0);
-        Sums sums(2 * pad);
+        Sums<double> sums(images, 2 * pad);
         over_slices(images, 0, [&](int64_t slice, int64_t from, int64_t to, float *) {
             double *sum = sums.of(slice), *product = sum + pad;
             for (int64_t image = from; image < to; ++image) {
@@ -542,8 +537,7 @@ char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
         TORCH_CHECK(n % GROUP == 0, "the length of a dropout mask must be a multiple of ", GROUP, ", not ", n);
         const Tensor ones = at::ones({n}, at::kFloat);
         double sums[2 * GROUP] = {};
-        kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {key, dropout_threshold(p)}, 0, sums,
-                           sums + GROUP);
+        kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {{key, dropout_threshold(p)}, 0, sums, sums + GROUP});
         *out = new Tensor(at::signbit(ones));
     });
 }

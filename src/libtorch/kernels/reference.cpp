@@ -1,30 +1,24 @@
 // The reference: what each function of `Kernels` computes, in plain loops. Read this file to learn what a kernel does,
-// and fused_kernels.cpp to learn how it is made fast. The tests compare the two.
+// and fast.cpp to learn how it is made fast. The tests compare the two.
 //
 // Sums are in double, so that an error found by a test is the fast kernel's.
 
-#include "fused_kernels.h"
+#include "kernels.h"
 
 #include <cmath>
+#include <vector>
 
 namespace {
 
-// A 3x3 convolution has a matrix for each of the nine places in the kernel: w is [3, 3, in_c, out_pad].
-constexpr int MATRICES = 9;
+// A matrix for each place in the kernel: w is [kernel, kernel, in_c, out_pad], wt is [kernel, kernel, out_c, in_pad].
+int matrices(const Geometry &g) { return g.kernel * g.kernel; }
 
-void pack(const float *kernel, float *out, int64_t step) {
-    for (int k = 0; k < MATRICES; ++k) out[k * step] = kernel[k];
+void pack(const Geometry &g, const float *kernel, float *out, int64_t step) {
+    for (int k = 0; k < matrices(g); ++k) out[k * step] = kernel[k];
 }
 
-void unpack(const double *gradient, int64_t step, float *kernel) {
-    for (int k = 0; k < MATRICES; ++k) kernel[k] = float(gradient[k * step]);
-}
-
-void patches(const float *x, int h, int w, float *out) {
-    for (int row = 0; row < h - 2; ++row)
-        for (int column = 0; column < w - 2; ++column, out += GROUP)
-            for (int ky = 0; ky < 3; ++ky)
-                for (int kx = 0; kx < 3; ++kx) out[ky * 3 + kx] = x[(row + ky) * w + column + kx];
+void unpack(const Geometry &g, const double *gradient, int64_t step, float *kernel) {
+    for (int k = 0; k < matrices(g); ++k) kernel[k] = float(gradient[k * step]);
 }
 
 void convolve(const Geometry &g, const float *x, const float *w, float *out) {
@@ -32,25 +26,30 @@ void convolve(const Geometry &g, const float *x, const float *w, float *out) {
         for (int column = 0; column < g.out_w; ++column)
             for (int o = 0; o < g.out_pad; ++o) {
                 double sum = 0;
-                for (int ky = 0; ky < g.kernel; ++ky)
-                    for (int kx = 0; kx < g.kernel; ++kx) {
-                        const float *pixel = x + ((row + ky) * g.in_w + column + kx) * g.in_pad;
-                        const float *weights = w + (ky * g.kernel + kx) * g.in_c * g.out_pad + o;
-                        for (int i = 0; i < g.in_c; ++i) sum += double(pixel[i]) * weights[i * g.out_pad];
-                    }
+                for (int k = 0; k < matrices(g); ++k) {
+                    const float *pixel = x + ((row + k / g.kernel) * g.in_w + column + k % g.kernel) * g.in_pad;
+                    for (int i = 0; i < g.in_c; ++i) sum += double(pixel[i]) * w[(k * g.in_c + i) * g.out_pad + o];
+                }
                 *out++ = float(sum);
             }
 }
 
-void weight_gradient(const Geometry &g, const float *x, const float *dy, int dy_row, float *, double *dw) {
-    for (int ky = 0; ky < g.kernel; ++ky)
-        for (int kx = 0; kx < g.kernel; ++kx)
-            for (int o = 0; o < g.out_c; ++o)
-                for (int i = 0; i < g.in_pad; ++i, ++dw)
-                    for (int row = 0; row < g.out_h; ++row)
-                        for (int column = 0; column < g.out_w; ++column)
-                            *dw += double(x[((row + ky) * g.in_w + column + kx) * g.in_pad + i]) *
-                                   dy[row * dy_row + column * g.out_pad + o];
+// dy: [out_h, out_w, out_pad].
+void convolve_gradients(const Geometry &g, const float *x, const float *dy, const float *wt, float *dw, float *dx) {
+    std::vector<double> weight(matrices(g) * g.out_c * g.in_pad), input(dx ? g.in_h * g.in_w * g.in_pad : 0);
+    for (int row = 0; row < g.out_h; ++row)
+        for (int column = 0; column < g.out_w; ++column, dy += g.out_pad)
+            for (int k = 0; k < matrices(g); ++k) {
+                const int pixel = ((row + k / g.kernel) * g.in_w + column + k % g.kernel) * g.in_pad;
+                for (int o = 0; o < g.out_c; ++o)
+                    for (int i = 0; i < g.in_pad; ++i) {
+                        const int place = (k * g.out_c + o) * g.in_pad + i;
+                        weight[place] += double(x[pixel + i]) * dy[o];
+                        if (dx) input[pixel + i] += double(wt[place]) * dy[o];
+                    }
+            }
+    for (size_t i = 0; i < weight.size(); ++i) dw[i] += float(weight[i]);
+    for (size_t i = 0; i < input.size(); ++i) dx[i] = float(input[i]);
 }
 
 // A counter-based generator: a hash of the element's number and the key, whoever computes it and when.
@@ -65,14 +64,38 @@ uint32_t hash(uint32_t number, uint64_t key) {
     return (x ^ (x >> 15)) * 0x735a2d97;
 }
 
-void activate(float *x, int64_t pixels, int pad, Dropout dropout, int64_t index, double *sum, double *square) {
+void activate(float *x, int64_t pixels, int pad, const Activation &activation) {
     for (int64_t i = 0; i < pixels * pad; ++i) {
         const float value = std::fabs(x[i] < 0 ? 0 : x[i]); // NaN stays NaN, -0 becomes 0
-        sum[i % pad] += value;
-        square[i % pad] += double(value) * value;
-        const bool dropped = hash(uint32_t(index + i), dropout.key) < dropout.threshold;
+        activation.sum[i % pad] += value;
+        activation.square[i % pad] += double(value) * value;
+        const Dropout &dropout = activation.dropout;
+        const bool dropped = hash(uint32_t(activation.index + i), dropout.key) < dropout.threshold;
         x[i] = dropped ? -value : value;
     }
+}
+
+void block(const Geometry &g, const float *x, const float *w, const Activation &activation, float *out) {
+    convolve(g, x, w, out);
+    activate(out, g.out_h * g.out_w, g.out_pad, activation);
+}
+
+void block_gradients(const Geometry &g, const float *x, const ActivationGradient &gradient, const float *wt, float *dw,
+                     float *dx) {
+    std::vector<float> dy(g.out_h * g.out_w * g.out_pad);
+    for (size_t i = 0; i < dy.size(); ++i) {
+        const float value = std::fabs(gradient.y[i]); // the sign is dropout's
+        const int c = int(i % g.out_pad);
+        dy[i] = value > 0 ? float(gradient.dy[i] + double(gradient.b[c]) * value + gradient.c[c]) : 0;
+    }
+    convolve_gradients(g, x, dy.data(), wt, dw, dx);
+}
+
+void evaluated_block(const Geometry &g, const float *x, const float *w, const float *scale, const float *shift,
+                     float *out) {
+    convolve(g, x, w, out);
+    for (int i = 0; i < g.out_h * g.out_w * g.out_pad; ++i)
+        out[i] = float(double(out[i] < 0 ? 0 : out[i]) * scale[i % g.out_pad] + shift[i % g.out_pad]);
 }
 
 void normalise(const float *x, int64_t pixels, int pad, const float *affine, float *y) {
@@ -93,19 +116,6 @@ void normalise_gradient(float *dy, const float *x, int64_t pixels, int pad, cons
         product[c] += gradient * (double(x[i]) - mean[c]);
         dy[i] = float(gradient * scale[c]);
     }
-}
-
-void activate_gradient(const float *dx, const float *x, int pixels, int pad, const float *b, const float *c,
-                       float *out) {
-    for (int i = 0; i < pixels * pad; ++i) {
-        const float value = std::fabs(x[i]); // the sign is dropout's
-        out[i] = value > 0 ? float(dx[i] + double(b[i % pad]) * value + c[i % pad]) : 0;
-    }
-}
-
-void relu_affine(float *x, int64_t pixels, int pad, const float *scale, const float *shift) {
-    for (int64_t i = 0; i < pixels * pad; ++i)
-        x[i] = float(double(x[i] < 0 ? 0 : x[i]) * scale[i % pad] + shift[i % pad]);
 }
 
 void max_pool(const float *x, int h, int w, int pad, float *y, uint8_t *which) {
@@ -131,16 +141,16 @@ void max_unpool(const float *dy, const uint8_t *which, int h, int w, int pad, fl
 
 extern const Kernels kernels_reference;
 const Kernels kernels_reference = {"reference",
-                                   MATRICES,
+                                   matrices,
                                    pack,
                                    unpack,
-                                   patches,
+                                   block,
+                                   block_gradients,
+                                   evaluated_block,
                                    convolve,
-                                   weight_gradient,
+                                   convolve_gradients,
                                    activate,
                                    normalise,
                                    normalise_gradient,
-                                   activate_gradient,
-                                   relu_affine,
                                    max_pool,
                                    max_unpool};
