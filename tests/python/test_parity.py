@@ -1,17 +1,21 @@
 """The same seed, the same bits: the program and its twin in PyTorch, `scripts/reference.py`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import reference
 import torch
 from compare import read_losses
-from conftest import DATA, json_lines, script, tch_mnist
+from conftest import DATA, json_lines, tch_mnist
 from mnist import load_split
 from net import Net
 from reference import SCHEDULES, Rates, arguments
 from safetensors.torch import load_file
 from torch.optim import SGD
+
+Twin = Callable[..., str]
+Both = Callable[..., tuple[Path, Path]]
 
 # 13 steps per epoch, the last one on 64 images.
 SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
@@ -34,13 +38,30 @@ ARGUMENTS = {
 }
 
 
-def both(tmp_path: Path, *options: object) -> tuple[Path, Path]:
+@pytest.fixture
+def twin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Twin:
+    """Runs the twin and returns its stdout: in this process, for to start PyTorch takes longer than these runs."""
+
+    def run(*options: object) -> str:
+        monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *options]])
+        reference.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def both(tmp_path: Path, twin: Twin) -> Both:
     """Runs the twin and the program with the same options; returns their folders, after comparing what they printed."""
-    twin, program = tmp_path / "twin", tmp_path / "program"
-    options = ("--data", DATA, "--device", "cpu", *options)
-    printed = script("reference.py", *options, "--out", twin)
-    assert tch_mnist("train", "--kernels", "torch", *options, "--out", program) == printed
-    return twin, program
+
+    def run(*options: object) -> tuple[Path, Path]:
+        folders = tmp_path / "twin", tmp_path / "program"
+        options = ("--data", DATA, "--device", "cpu", *options)
+        printed = twin(*options, "--out", folders[0])
+        assert tch_mnist("train", "--kernels", "torch", *options, "--out", folders[1]) == printed
+        return folders
+
+    return run
 
 
 def assert_same_bits(twin: Path, program: Path) -> None:
@@ -55,14 +76,14 @@ def assert_same_bits(twin: Path, program: Path) -> None:
 
 
 @pytest.mark.parametrize(("seed", "threads"), [(1, 2), (20, 1), (300, 2)])
-def test_original_settings(tmp_path: Path, seed: int, threads: int) -> None:
-    assert_same_bits(*both(tmp_path, *SLICE, "--seed", seed, "--threads", threads))
+def test_original_settings(both: Both, seed: int, threads: int) -> None:
+    assert_same_bits(*both(*SLICE, "--seed", seed, "--threads", threads))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_schedule(tmp_path: Path, schedule: str) -> None:
+def test_every_schedule(both: Both, schedule: str) -> None:
     options = ["--threads", 1, "--schedule", schedule, "--lr", 0.05, *ARGUMENTS.get(schedule, [])]
-    twin, program = both(tmp_path, *LONG_SLICE, *options)
+    twin, program = both(*LONG_SLICE, *options)
     assert_same_bits(twin, program)
     rates = {lr for _, _, lr, _ in read_losses(program)}
     assert schedule == "constant" or len(rates) > 2
@@ -96,8 +117,8 @@ def test_a_warm_up_in_front_of_every_schedule(tmp_path: Path, monkeypatch: pytes
         ["--step-size", 1, "--gamma", 0.3, "--batch-size", 100, "--nesterov", "--weight-decay", 0.01],
     ],
 )
-def test_other_settings(tmp_path: Path, options: list) -> None:
-    assert_same_bits(*both(tmp_path, *SLICE, "--threads", 2, *options))
+def test_other_settings(both: Both, options: list) -> None:
+    assert_same_bits(*both(*SLICE, "--threads", 2, *options))
 
 
 @pytest.mark.parametrize(
@@ -113,26 +134,20 @@ def test_other_settings(tmp_path: Path, options: list) -> None:
         ["--optimizer", "rmsprop", "--momentum", 0.9, "--centered", "--weight-decay", 0.001, "--lr", 0.001],
     ],
 )
-def test_optimizers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list
-) -> None:
-    twin, program = tmp_path / "twin", tmp_path / "program"
+def test_optimizers(tmp_path: Path, twin: Twin, options: list) -> None:
     # 4 steps per epoch, the last one on 16 images.
     sizes = ["--limit-train", 400, "--limit-test", 100, "--epochs", 2, "--threads", 1, "--log-format", "json"]
     shared = ["--data", DATA, "--device", "cpu", *sizes, *options]
-    # In this process: to start PyTorch takes longer than these runs.
-    monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *shared, "--out", twin]])
-    reference.main()
-    expected = json_lines(capsys.readouterr().out)
-    files = ["--report=false", "--tensorboard=false", "--out", program]
+    expected = json_lines(twin(*shared, "--out", tmp_path / "twin"))
+    files = ["--report=false", "--tensorboard=false", "--out", tmp_path / "program"]
     got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *files))
     assert [line.get("grad_norm") for line in got] == [line.get("grad_norm") for line in expected]
-    assert_same_bits(twin, program)
+    assert_same_bits(tmp_path / "twin", tmp_path / "program")
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_json_lines(tmp_path: Path, twin: Twin) -> None:
     options = ("--data", DATA, "--device", "cpu", "--log-format", "json", *SLICE, "--threads", 2)
-    expected = json_lines(script("reference.py", *options))
+    expected = json_lines(twin(*options))
     got = json_lines(tch_mnist("train", "--kernels", "torch", *options, "--out", tmp_path / "run"))
     measured = {"seconds", "images_per_second", "out"}
     for ours, theirs in zip(got, expected, strict=True):
@@ -173,14 +188,13 @@ def test_log_probabilities(tmp_path: Path, trained: Path, name: str) -> None:
     assert torch.equal(got["log_probabilities"], expected)
 
 
-def test_init_starts_from_the_weights_of_the_twin(tmp_path: Path) -> None:
-    twin = tmp_path / "twin"
+def test_init_starts_from_the_weights_of_the_twin(tmp_path: Path, twin: Twin) -> None:
     options = ["--data", DATA, "--device", "cpu", "--limit-train", 640, "--limit-test", 500, "--epochs", 1]
-    script("reference.py", *options, "--out", twin)
+    twin(*options, "--out", tmp_path / "twin")
     # At a learning rate that changes no weight, the first losses are those of the weights given.
     run = tmp_path / "run"
-    tch_mnist("train", *options, "--lr", 1e-30, "--init", twin / "model.pth", "--out", run)
-    expected = torch.load(twin / "model.pth", weights_only=True)
+    tch_mnist("train", *options, "--lr", 1e-30, "--init", tmp_path / "twin/model.pth", "--out", run)
+    expected = torch.load(tmp_path / "twin" / "model.pth", weights_only=True)
     got = torch.load(run / "model.pth", weights_only=True)
     kept = [key for key in expected if key.endswith((".weight", ".bias"))]
     assert len(kept) == 20
