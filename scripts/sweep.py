@@ -283,7 +283,8 @@ def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
         first = parts.defaults["seed"] + seeds
         fresh = list(range(first, first + parts.args.report_seeds))
         candidates = {"best": best, "defaults": parts.space.fixed}
-        report = winner.report(parts.out, parts.place, parts.command, candidates, fresh, parts.stop.asked)
+        validation = parts.space.validation
+        report = winner.report(parts.out, parts.place, parts.command, validation, candidates, fresh, parts.stop.asked)
         if report is not None:
             print(winner.text(report))
 

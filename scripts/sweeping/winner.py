@@ -1,12 +1,14 @@
 """The end of a sweep: the best settings and the original's, measured on the test set.
 
-Both are trained on the whole training split, with seeds that no trial had. It is the only place where a sweep looks at
-the test images, and nothing is chosen by them.
+Both are trained on the whole training split, with seeds that no trial had; only settings that need images held out,
+such as `keep = "best"`, hold out as many as the trials did. It is the only place where a sweep looks at the test
+images, and nothing is chosen by them.
 """
 
 import json
 import shutil
 import statistics
+import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,14 +19,14 @@ from sweeping.results import replacing
 from sweeping.settings import Setting, flags
 from sweeping.storage import SweepFailed
 from sweeping.study import RETRIES
-from sweeping.trial import Job
+from sweeping.trial import Job, Result
 
 Settings = Mapping[str, Setting]
 
 
 def report(
-    folder: Path, place: Place, command: list[str], candidates: dict[str, Settings], seeds: list[int],
-    stopped: Callable[[], bool],
+    folder: Path, place: Place, command: list[str], validation: int, candidates: dict[str, Settings],
+    seeds: list[int], stopped: Callable[[], bool],
 ) -> dict | None:  # fmt: skip
     """Trains each candidate with each seed, and writes and returns `report.json`; None if it was stopped.
 
@@ -36,7 +38,8 @@ def report(
         known = json.loads(path.read_text())
         if {name: {key: entry[key] for key in ["settings", "seeds"]} for name, entry in known.items()} == wanted:
             return known
-    accuracies = measure(folder / "report", place, command, candidates, seeds, stopped)
+    runs = {name: Run(command, settings, validation) for name, settings in candidates.items()}
+    accuracies = measure(folder / "report", place, runs, seeds, stopped)
     if accuracies is None:
         return None
     result = {}
@@ -50,15 +53,38 @@ def report(
     return result
 
 
+class Run:
+    """How a candidate is trained and tested."""
+
+    def __init__(self, command: list[str], settings: Settings, validation: int) -> None:
+        self.command = [*command, *flags(settings)]
+        # The program knows which settings need images held out.
+        self.held_out = subprocess.run([*self.command, "--print-config"], capture_output=True).returncode == 2
+        if self.held_out:
+            self.command.append(f"--validation={validation}")
+
+    def test_accuracy(self, folder: Path, result: Result) -> float:
+        """Of the run in `folder`, in percent."""
+        if not self.held_out:
+            return result.accuracy
+        shared = [
+            flag for flag in self.command if flag.startswith(("--data=", "--dataset=", "--limit-test=", "--threads="))
+        ]
+        evaluate = [self.command[0], "evaluate", "-q", "--log-format=json", *shared]
+        done = subprocess.run([*evaluate, f"--weights={folder / 'model.safetensors'}"], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SweepFailed(f"the report's weights in {folder} cannot be tested: {done.stderr.strip()}")
+        return json.loads(done.stdout)["test_accuracy"]
+
+
 def measure(
-    folder: Path, place: Place, command: list[str], candidates: dict[str, Settings], seeds: list[int],
-    stopped: Callable[[], bool],
-) -> dict[str, list[float]] | None:  # fmt: skip
+    folder: Path, place: Place, candidates: dict[str, Run], seeds: list[int], stopped: Callable[[], bool]
+) -> dict[str, list[float]] | None:
     """The test accuracy of each candidate by seed, in percent."""
     shutil.rmtree(folder, ignore_errors=True)
     runs = [(name, seed) for name in candidates for seed in seeds]
     jobs = [
-        Job(number, [*command, *flags(candidates[name])], [seed], keep=folder / f"{name}-seed-{seed}")
+        Job(number, candidates[name].command, [seed], keep=folder / f"{name}-seed-{seed}")
         for number, (name, seed) in enumerate(runs)
     ]
     waiting, running, losses, accuracies = deque(jobs), 0, 0, {}
@@ -79,12 +105,14 @@ def measure(
                 losses += 1
                 lost = jobs[message.number]
                 again = f"{lost.keep.name}-again-{losses}"
-                waiting.append(replace(lost, keep=lost.keep.with_name(again)))
+                jobs[message.number] = replace(lost, keep=lost.keep.with_name(again))
+                waiting.append(jobs[message.number])
             elif result.status != "done":
                 why = result.error or result.status
                 raise SweepFailed(f"the report's run of {name} with the seed {seed} came to no end: {why}")
             else:
-                accuracies[message.number] = result.accuracy
+                trained = jobs[message.number].keep
+                accuracies[message.number] = candidates[name].test_accuracy(trained, result)
     values = [accuracies[number] for number in range(len(runs))]
     return {name: values[i * len(seeds) : (i + 1) * len(seeds)] for i, name in enumerate(candidates)}
 

@@ -359,21 +359,26 @@ Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma
     return y;
 }
 
+// Each image's 1x1 convolution and 2x2 max-pool, and which of four values each maximum was.
+std::pair<Tensor, Tensor> convolve_and_pool(const Convolution &conv) {
+    const Geometry &g = conv.g;
+    TORCH_CHECK(g.kernel == 1 && g.out_h % 2 == 0 && g.out_w % 2 == 0,
+                "the fused max-pool must follow a 1x1 convolution of even height and width");
+    const Tensor w = conv.packed(false);
+    const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
+    const Tensor which = at::empty(y.sizes(), at::kByte);
+    conv.over_images(conv.out_floats, [&](int64_t, int64_t image, const float *x, float *unpooled) {
+        const int64_t offset = image * conv.out_floats / 4;
+        kernels().pointwise(g, x, w.data_ptr<float>(), unpooled);
+        kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
+                           which.data_ptr<uint8_t>() + offset);
+    });
+    return {y, which};
+}
+
 struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
-        const Convolution conv(x, weight, 0, plain);
-        const Geometry &g = conv.g;
-        TORCH_CHECK(!conv.first && g.out_h % 2 == 0 && g.out_w % 2 == 0,
-                    "the fused max-pool needs an even height and width");
-        const Tensor w = conv.packed(false);
-        const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
-        const Tensor which = at::empty(y.sizes(), at::kByte);
-        conv.over_images(conv.out_floats, [&](int64_t, int64_t image, const float *x, float *unpooled) {
-            const int64_t offset = image * conv.out_floats / 4;
-            kernels().pointwise(g, x, w.data_ptr<float>(), unpooled);
-            kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
-                               which.data_ptr<uint8_t>() + offset);
-        });
+        const auto [y, which] = convolve_and_pool(Convolution(x, weight, 0, plain));
         context->save_for_backward({x, weight, which});
         context->saved_data["plain"] = plain;
         return y;
@@ -394,39 +399,42 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     }
 };
 
-// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]. These are a few
-// thousand numbers, so plain loops are enough. x comes from a block without dropout, so BatchNorm, which is linear, can be
-// applied to the average.
+// An element of the average of an image, [in_pad], normalised if its pixels are not.
+double normalised(const Convolution &conv, const float *average, int i) {
+    const float *affine = conv.affine + i;
+    const int pad = conv.g.in_pad;
+    return conv.affine ? (double(average[i]) - affine[0]) * affine[pad] + affine[2 * pad] : average[i];
+}
+
+// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]; and the averages. These
+// are a few thousand numbers, so plain loops are enough. x comes from a block without dropout, so BatchNorm, which is
+// linear, can be applied to the average.
+std::pair<Tensor, Tensor> average_and_convolve(const Convolution &conv) {
+    TORCH_CHECK(conv.g.kernel == 1 && !conv.first, "the fused average-pool must be followed by a 1x1 convolution");
+    const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
+    const Tensor averages = at::zeros({conv.images, pad}, at::kFloat), y = at::empty({conv.images, out}, at::kFloat);
+    over_slices(conv.images, 0, [&](int64_t, int64_t from, int64_t to, float *) {
+        for (int64_t image = from; image < to; ++image) {
+            const float *pixel = conv.x.data_ptr<float>() + image * conv.in_floats, *w = conv.weight.data_ptr<float>();
+            float *average = averages.data_ptr<float>() + image * pad, *result = y.data_ptr<float>() + image * out;
+            for (int64_t p = 0; p < conv.pixels; ++p, pixel += pad)
+                for (int i = 0; i < in; ++i) average[i] += pixel[i] / conv.pixels;
+            for (int o = 0; o < out; ++o, w += in) {
+                double sum = 0;
+                for (int i = 0; i < in; ++i) sum += w[i] * normalised(conv, average, i);
+                result[o] = float(sum);
+            }
+        }
+    });
+    return {y, averages};
+}
+
 struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
-        const Convolution conv(x, weight, 0, plain); // for its checks and sizes
-        TORCH_CHECK(conv.g.kernel == 1 && !conv.first, "the fused average-pool must be followed by a 1x1 convolution");
-        const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
-        const Tensor averages = at::zeros({conv.images, pad}, at::kFloat),
-                     y = at::empty({conv.images, out}, at::kFloat);
-        over_slices(conv.images, 0, [&](int64_t, int64_t from, int64_t to, float *) {
-            for (int64_t image = from; image < to; ++image) {
-                const float *pixel = conv.x.data_ptr<float>() + image * conv.in_floats,
-                            *w = conv.weight.data_ptr<float>();
-                float *average = averages.data_ptr<float>() + image * pad, *result = y.data_ptr<float>() + image * out;
-                for (int64_t p = 0; p < conv.pixels; ++p, pixel += pad)
-                    for (int i = 0; i < in; ++i) average[i] += pixel[i] / conv.pixels;
-                for (int o = 0; o < out; ++o, w += in) {
-                    double sum = 0;
-                    for (int i = 0; i < in; ++i) sum += w[i] * normalised(conv, average, i);
-                    result[o] = float(sum);
-                }
-            }
-        });
+        const auto [y, averages] = average_and_convolve(Convolution(x, weight, 0, plain));
         context->save_for_backward({x, weight, averages});
         context->saved_data["plain"] = plain;
         return y;
-    }
-
-    static double normalised(const Convolution &conv, const float *average, int i) {
-        const float *affine = conv.affine + i;
-        const int pad = conv.g.in_pad;
-        return conv.affine ? (double(average[i]) - affine[0]) * affine[pad] + affine[2 * pad] : average[i];
     }
 
     static variable_list backward(AutogradContext *context, variable_list gradients) {
@@ -495,9 +503,48 @@ struct Normalise : torch::autograd::Function<Normalise> {
     }
 };
 
+// A fused unit in evaluation; `fused.rs` has the same struct.
+struct Stage {
+    enum { BLOCK, MAX_POOL, AVERAGE_POOL } kind;
+    // A block needs all of them, the others the weight.
+    const Tensor *weight, *gamma, *beta, *running_mean, *running_var;
+    int64_t padding;
+
+    Tensor operator()(const Tensor &x) const {
+        switch (kind) {
+        case BLOCK: return evaluate_block(x, *weight, *gamma, *beta, *running_mean, *running_var, padding);
+        case MAX_POOL: return convolve_and_pool(Convolution(x, *weight, 0, true)).first;
+        default: return average_and_convolve(Convolution(x, *weight, 0, true)).first;
+        }
+    }
+};
+
+// How many images go through all stages before the next ones: their activations stay in the second-level cache.
+constexpr int64_t EVALUATED_TOGETHER = 32;
+
+Tensor evaluate_stages(const Tensor &images, const Stage *stages, int64_t count) {
+    const int64_t total = images.size(0), least = std::clamp<int64_t>(at::get_num_threads(), 1, std::max<int64_t>(1, total));
+    const int64_t parts = std::max(least, total / EVALUATED_TOGETHER);
+    std::vector<Tensor> outputs(parts);
+    at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+        const at::NoGradGuard no_grad; // each thread has its own
+        for (int64_t part = begin; part < end; ++part) {
+            Tensor x = images.slice(0, total * part / parts, total * (part + 1) / parts);
+            for (int64_t i = 0; i < count; ++i) x = stages[i](x);
+            outputs[part] = x;
+        }
+    });
+    return at::cat(outputs);
+}
+
 } // namespace
 
 extern "C" {
+
+// Images [N, 1, H, W] through stages of which the last is an average-pool: [N, out]. There is no gradient.
+char *tm_fused_evaluate(const Tensor *images, const Stage *stages, int64_t count, Tensor **out) {
+    return guarded([&] { *out = new Tensor(evaluate_stages(*images, stages, count)); });
+}
 
 // Convolution + ReLU + BatchNorm + dropout; `Convolution` describes x. In training, the result is [N + 1, H, W, pad], and
 // the running statistics and the number of batches are updated; in evaluation, x and the result are `plain`.

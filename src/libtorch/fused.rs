@@ -6,7 +6,8 @@
 
 use super::{check, new_tensor};
 use anyhow::Result;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::null;
 use tch::Tensor;
 use tch::nn::ModuleT;
 use torch_sys::C_tensor;
@@ -36,6 +37,12 @@ unsafe extern "C" {
         x: *const C_tensor,
         weight: *const C_tensor,
         plain: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn tm_fused_evaluate(
+        images: *const C_tensor,
+        stages: *const RawStage,
+        count: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn tm_fused_normalise(x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
@@ -115,6 +122,48 @@ pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, plain: bool) -> Res
     unsafe { new_tensor(|out| tm_fused_average_pool_convolution(x.as_ptr(), weight.as_ptr(), plain, out)) }
 }
 
+/// A fused operation in evaluation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage<'a> {
+    ConvBlock(&'a ConvBlock),
+    /// [`convolution_max_pool`] with this weight.
+    ConvolutionMaxPool(&'a Tensor),
+    /// [`average_pool_convolution`] with this weight.
+    AveragePoolConvolution(&'a Tensor),
+}
+
+/// `Stage` of `fused.cpp`.
+#[repr(C)]
+struct RawStage {
+    kind: c_int,
+    /// The weight; for a block also gamma, beta, running_mean and running_var.
+    tensors: [*const C_tensor; 5],
+    padding: i64,
+}
+
+impl Stage<'_> {
+    fn raw(self) -> RawStage {
+        let only = |weight: &Tensor| [weight.as_ptr(), null(), null(), null(), null()];
+        match self {
+            Stage::ConvBlock(block) => {
+                let tensors = [&block.weight, &block.gamma, &block.beta, &block.running_mean, &block.running_var];
+                RawStage { kind: 0, tensors: tensors.map(|tensor| tensor.as_ptr()), padding: block.padding }
+            }
+            Stage::ConvolutionMaxPool(weight) => RawStage { kind: 1, tensors: only(weight), padding: 0 },
+            Stage::AveragePoolConvolution(weight) => RawStage { kind: 2, tensors: only(weight), padding: 0 },
+        }
+    }
+}
+
+/// What `stages` make of `images` [N, 1, H, W] in evaluation mode, [N, out]: the first is a block, the last an average-pool. A
+/// few images at a time go through all of them, so that their activations stay in cache.
+pub(crate) fn evaluate_stages(images: &Tensor, stages: &[Stage]) -> Result<Tensor> {
+    let raw: Vec<RawStage> = stages.iter().map(|stage| stage.raw()).collect();
+    // SAFETY: the tensors and `raw` outlive the call, which only reads them; it stores a tensor made with `new` when it returns
+    // null.
+    unsafe { new_tensor(|out| tm_fused_evaluate(images.as_ptr(), raw.as_ptr(), raw.len() as i64, out)) }
+}
+
 /// The output of a [`ConvBlock`] in training, [N + 1, H, W, C], with BatchNorm and dropout applied: [N, H, W, C].
 pub fn normalise(x: &Tensor) -> Result<Tensor> {
     // SAFETY: `x` outlives the call; it stores a tensor made with `new` when it returns null.
@@ -136,7 +185,7 @@ pub fn dropout_mask(key: u64, p: f64, n: i64) -> Result<Tensor> {
     unsafe { new_tensor(|out| tm_dropout_mask(key, p, n, out)) }
 }
 
-/// The instruction sets that the kernels are compiled for, the fastest first; last the plain loops of `fused_reference.cpp`,
+/// The instruction sets that the kernels are compiled for, the fastest first; last the plain loops of `kernels/reference.cpp`,
 /// which only tests use.
 pub const INSTRUCTION_SETS: [&CStr; 4] = [c"avx512", c"x86_64_v3", c"portable", c"reference"];
 

@@ -5,6 +5,7 @@ use super::fused::{self, Layout, Unit};
 use super::modules::Module;
 use super::state_dict::{Entry, StateDict};
 use super::step::Step;
+use crate::libtorch::fused::{Stage, evaluate_stages};
 use crate::libtorch::generator;
 use crate::shape::CLASSES;
 use anyhow::{Result, ensure};
@@ -118,9 +119,20 @@ impl Net {
     /// The log-probabilities [N, 10] of normalised images [N, 1, 28, 28]. `train` switches BatchNorm and dropout, as
     /// `net.train()` and `net.eval()` do.
     pub fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
+        if !train && let Some(logits) = self.evaluate_fused(images) {
+            return self.log_softmax(&logits);
+        }
         let output = self.steps.iter().fold(images.shallow_clone(), |x, step| step.forward_t(&x, train));
         let layout = self.steps.last().map_or(Layout::Torch, Step::output);
         self.log_softmax(&fused::unpacked(&output, layout, train))
+    }
+
+    /// The logits in evaluation mode if the fused kernels compute the whole net.
+    fn evaluate_fused(&self, images: &Tensor) -> Option<Tensor> {
+        let stages: Vec<Stage> = self.steps.iter().map(Step::stage).collect::<Option<_>>()?;
+        // The output of other stages is packed.
+        let ends = matches!(stages.last(), Some(Stage::AveragePoolConvolution(_)));
+        ends.then(|| evaluate_stages(images, &stages).expect("the fused kernels"))
     }
 
     /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of layers that

@@ -3,7 +3,7 @@
 use super::architecture::NamedLayer;
 use super::fused::{Layout, Operation, Unit, packed, unpacked};
 use super::modules::Module;
-use crate::libtorch::fused;
+use crate::libtorch::fused::{self, Stage};
 use std::ops::Range;
 use tch::Tensor;
 use tch::nn::ModuleT;
@@ -67,6 +67,16 @@ impl Step {
     /// Whether it is computed on the fused kernels.
     pub(super) fn is_fused(&self) -> bool {
         !matches!(self.computation, Computation::Layer(_))
+    }
+
+    /// The same for [`fused::evaluate_stages`]; `None` for a layer on libtorch.
+    pub(super) fn stage(&self) -> Option<Stage<'_>> {
+        match &self.computation {
+            Computation::Layer(_) => None,
+            Computation::ConvBlock(block, _) => Some(Stage::ConvBlock(block)),
+            Computation::ConvolutionMaxPool(weight) => Some(Stage::ConvolutionMaxPool(weight)),
+            Computation::AveragePoolConvolution(weight) => Some(Stage::AveragePoolConvolution(weight)),
+        }
     }
 
     /// Its output. Like tch's own layers it panics where libtorch fails, as when memory runs out.

@@ -245,6 +245,16 @@ def test_two_sweeps_share_a_storage(tmp_path: Path) -> None:
     assert all("owner" in trial.user_attrs for trial in needed)
 
 
+def test_a_winner_that_needs_held_out_images_is_tested_all_the_same(tmp_path: Path) -> None:
+    file = write_space(tmp_path, "lr = { type = 'float', low = 0.01, high = 0.02 }", keep="best")
+    run(*command(file, "--trials", 1, "--report-seeds", 1))
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    for name in ["best", "defaults"]:
+        weights = tmp_path / f"out/report/{name}-seed-2/model.safetensors"
+        flags = ["--data", DATA, "--weights", weights, "--limit-test", 256, "--log-format", "json"]
+        assert report[name]["test_accuracy"] == [json.loads(tch_mnist("evaluate", *flags))["test_accuracy"]]
+
+
 def test_conditional_settings_and_a_front_after_known_settings(tmp_path: Path) -> None:
     ranges = """
 gamma = { type = "float", low = 0.1, high = 0.9, when = { schedule = "step" } }
