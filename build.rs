@@ -54,13 +54,7 @@ fn build() -> Result<(), String> {
 
 /// Compiles the C++ side of `src/libtorch` against the headers in `root`.
 fn compile(root: &Path, lib: &Path) -> Result<(), String> {
-    let mut sources: Vec<PathBuf> = fs::read_dir("src/libtorch")
-        .map_err(|error| format!("src/libtorch cannot be read: {error}"))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "cpp"))
-        .collect();
-    sources.sort();
-    sources.push(PathBuf::from("src/libtorch/kernels/reference.cpp"));
+    let sources = sources()?;
     let x86_64 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     let mut build = cc::Build::new();
     build
@@ -94,6 +88,18 @@ fn compile(root: &Path, lib: &Path) -> Result<(), String> {
         compile_kernels("avx512", &["-march=x86-64-v4", "-mprefer-vector-width=512"]).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The C++ files, except the fast kernels, which are compiled more than once.
+fn sources() -> Result<Vec<PathBuf>, String> {
+    let mut sources = Vec::new();
+    for folder in ["src/libtorch", "src/libtorch/fused", "src/libtorch/kernels"] {
+        let entries = fs::read_dir(folder).map_err(|error| format!("{folder} cannot be read: {error}"))?;
+        sources.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+    }
+    sources.retain(|path| path.extension().is_some_and(|ending| ending == "cpp") && !path.ends_with(KERNELS));
+    sources.sort();
+    Ok(sources)
 }
 
 const KERNELS: &str = "src/libtorch/kernels/fast.cpp";

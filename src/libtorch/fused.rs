@@ -132,7 +132,7 @@ pub(crate) enum Stage<'a> {
     AveragePoolConvolution(&'a Tensor),
 }
 
-/// `Stage` of `fused.cpp`.
+/// `Stage` of `fused/evaluate.cpp`.
 #[repr(C)]
 struct RawStage {
     kind: c_int,

@@ -1,4 +1,4 @@
-// What a fused block does to one image, as plain functions on floats: the interface between the batch (fused.cpp) and
+// What a fused block does to one image, as plain functions on floats: the interface between the batch (../fused) and
 // the arithmetic. reference.cpp defines each function in plain loops; fast.cpp is compiled once per instruction set.
 // docs/kernels.md explains how they work.
 //

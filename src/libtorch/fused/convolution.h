@@ -1,0 +1,212 @@
+// A batch of images and a convolution of them, for the fused operations of this folder; docs/kernels.md explains why and how.
+//
+// A batch is stored as [N, H, W, channels], the channels padded with zeros to a multiple of 16. In training, a block with
+// BatchNorm returns [N + 1, H, W, channels]: the results of ReLU, with dropout's decisions in their sign bits, and in the
+// place of one more image three rows: a mean, a scale and a shift per channel. The next block normalises each image when
+// it reads it: y = (x - mean) * scale + shift, or 0 where dropped. The gradient has the gradients of the three rows in
+// the same place.
+//
+// Here are the batch, its slices and the sums over them; the functions of `Kernels` compute one image. The batch is cut into
+// slices whose sums are added in order, so the number of threads changes no bit.
+#pragma once
+
+#include "../kernels/choice.h"
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace fused {
+
+using at::Tensor;
+
+constexpr int64_t SLICES = 16; // at most
+
+inline int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP * GROUP); }
+
+// How many slices a batch is cut into: each has a few images, for a slice's sums cost memory traffic too.
+inline int64_t slices_of(int64_t images) { return std::clamp<int64_t>(images / 4, 1, SLICES); }
+
+// Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats` floats
+// of any value.
+template <typename Body>
+void over_slices(int64_t images, int64_t floats, Body body) {
+    const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP, slices = slices_of(images);
+    const Tensor scratches = at::empty({at::get_num_threads() * stride}, at::kFloat);
+    float *base = scratches.data_ptr<float>();
+    at::parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
+        float *scratch = base + at::get_thread_num() * stride;
+        for (int64_t slice = begin; slice < end; ++slice)
+            body(slice, images * slice / slices, images * (slice + 1) / slices, scratch);
+    });
+}
+
+// Sums of a batch: one row per slice, added in the order of the slices in double.
+template <typename Number>
+struct Sums {
+    Tensor rows;
+    Sums(int64_t images, int64_t count)
+        : rows(at::zeros({slices_of(images), count}, c10::CppTypeToScalarType<Number>::value)) {}
+    Number *of(int64_t slice) { return rows.data_ptr<Number>() + slice * rows.size(1); }
+    std::vector<double> total() {
+        std::vector<double> sum(rows.size(1), 0.0);
+        at::parallel_for(0, rows.size(1), 2048, [&](int64_t begin, int64_t end) {
+            for (int64_t slice = 0; slice < rows.size(0); ++slice) {
+                const Number *row = of(slice);
+                for (int64_t i = begin; i < end; ++i) sum[i] += row[i];
+            }
+        });
+        return sum;
+    }
+};
+
+// The rows mean, scale and shift of a batch [N + 1, H, W, pad], or their gradients: behind the images.
+inline float *affine_of(const Tensor &x) { return x.data_ptr<float>() + (x.size(0) - 1) * x.stride(0); }
+
+// Writes the gradients of mean, scale and shift behind those of the images, from the sums of dy and dy * (x - mean).
+inline void write_affine_gradient(const Tensor &dx, const float *affine, int channels, int pad, const double *sum,
+                           const double *product) {
+    for (int c = 0; c < channels; ++c) {
+        float *daffine = affine_of(dx) + c;
+        daffine[0] = float(-sum[c] * affine[pad + c]);
+        daffine[pad] = float(product[c]);
+        daffine[2 * pad] = float(sum[c]);
+    }
+}
+
+// A convolution of a batch x with weight [out, in, kernel, kernel]. For a weight of one input channel, x is the images
+// [N, 1, H, W]; otherwise it is the output of a block in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
+struct Convolution {
+    Geometry g;
+    int matrices; // of the packed weight
+    int border;   // zeros around the input
+    Tensor x, weight;
+    bool first;          // of one channel: the images themselves
+    const float *affine; // null if x needs no normalisation
+    int64_t images, pixels, in_floats, out_floats, source_floats, weights;
+
+    Convolution(const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
+        : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
+        TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat && x.is_cpu() && weight.dim() == 4,
+                    "the fused kernels need a batch of images in float32 on the CPU");
+        TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.size(2) == weight.size(3),
+                    "the fused kernels need a square convolution kernel in float32 on the CPU");
+        first = weight.size(1) == 1;
+        const int kernel = int(weight.size(2)), out_c = int(weight.size(0)), in_c = int(weight.size(1));
+        const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
+        const int out_h = h - kernel + 1, out_w = w - kernel + 1;
+        g = {kernel, h, w, in_c, first ? 1 : padded(in_c), out_h, out_w, out_c, padded(out_c)};
+        TORCH_CHECK((kernel == 1 || kernel == 3) && border < kernel && g.in_pad <= MOST && g.out_pad <= MOST,
+                    "the fused kernels need a 1x1 or 3x3 convolution of at most 32 channels");
+        if (first) {
+            TORCH_CHECK(kernel == 3 && border == 0 && x.size(1) == 1,
+                        "the first fused block must be a 3x3 convolution, without padding, of images of one channel");
+            TORCH_CHECK(!x.requires_grad(),
+                        "the fused kernels compute no gradient for the images; the torch kernels do");
+        } else {
+            TORCH_CHECK(x.size(3) == g.in_pad, "the fused kernels need channels padded to 16 or 32");
+            TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
+                        "a fused 3x3 convolution needs an output of even height and width, not ", out_h, "x", out_w);
+        }
+        matrices = kernels().matrices(g);
+        pixels = int64_t(out_h) * out_w;
+        TORCH_CHECK(out_h > 0 && out_w > 0 && pixels >= 3, "the image is too small for the fused kernels");
+        affine = first || plain ? nullptr : affine_of(this->x);
+        images = x.size(0) - (affine != nullptr);
+        in_floats = x.stride(0);
+        out_floats = pixels * g.out_pad;
+        source_floats = affine || border > 0 ? int64_t(g.in_h) * g.in_w * g.in_pad : 0;
+        weights = int64_t(matrices) * g.out_c * g.in_pad;
+    }
+
+    // An image as the kernels read it: x itself, or a normalised or padded copy in `scratch`, which has source_floats
+    // floats and zeros at the border.
+    const float *source(int64_t image, float *scratch) const {
+        const float *from = x.data_ptr<float>() + image * in_floats;
+        if (source_floats == 0) return from;
+        over_rows([&](int64_t inside, int64_t bordered, int columns) {
+            if (affine) kernels().normalise(from + inside, columns, g.in_pad, affine, scratch + bordered);
+            else std::copy_n(from + inside, columns * g.in_pad, scratch + bordered);
+        });
+        return scratch;
+    }
+
+    // Calls body(place in an image of x, place in the image with its border, pixels) for each row; once where there is no
+    // border.
+    template <typename Body>
+    void over_rows(Body body) const {
+        if (border == 0) return body(0, 0, g.in_h * g.in_w);
+        const int columns = g.in_w - 2 * border;
+        for (int y = border; y < g.in_h - border; ++y)
+            body(int64_t(y - border) * columns * g.in_pad, (int64_t(y) * g.in_w + border) * g.in_pad, columns);
+    }
+
+    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `transposed` for the gradients, [matrices, out_c, in_pad].
+    Tensor packed(bool transposed) const {
+        const int from = transposed ? g.out_c : g.in_c, pad = transposed ? g.in_pad : g.out_pad;
+        const Tensor out = at::zeros({matrices, from, pad}, at::kFloat);
+        const float *w = weight.data_ptr<float>();
+        for (int o = 0; o < g.out_c; ++o)
+            for (int i = 0; i < g.in_c; ++i, w += g.kernel * g.kernel)
+                kernels().pack(g, w, out.data_ptr<float>() + (transposed ? o * pad + i : i * pad + o), from * pad);
+        return out;
+    }
+
+    // The weight's gradient from that of the matrices, [matrices, out_c, in_pad].
+    Tensor unpacked(const double *from) const {
+        const Tensor out = at::empty_like(weight);
+        float *to = out.data_ptr<float>();
+        for (int o = 0; o < g.out_c; ++o)
+            for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel)
+                kernels().unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, to);
+        return out;
+    }
+
+    // Calls body(slice, image, x, scratch) for every image, with x as the kernels read it. `scratch` has `floats` floats.
+    template <typename Body>
+    void over_images(int64_t floats, Body body) const {
+        over_slices(images, source_floats + floats, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
+            if (border > 0) std::fill_n(scratch, source_floats, 0.0f);
+            for (int64_t image = from; image < to; ++image)
+                body(slice, image, source(image, scratch), scratch + source_floats);
+        });
+    }
+
+    // The gradients of weight and x (undefined for the first block). gradients(image, x, wt, dw, dx, scratch) computes those
+    // of one image: x and dx with their border. `scratch` has `floats` floats.
+    template <typename Gradients>
+    std::pair<Tensor, Tensor> backward(int64_t floats, Gradients gradients) const {
+        const Tensor dx = first ? Tensor() : at::empty_like(x), wt = first ? Tensor() : packed(true);
+        const int64_t bordered = border > 0 ? source_floats : 0;
+        Sums<float> weight_sums(images, weights);
+        Sums<double> sums(images, 2 * g.in_pad);
+        over_images(bordered + floats, [&](int64_t slice, int64_t image, const float *x, float *scratch) {
+            float *out = first ? nullptr : dx.data_ptr<float>() + image * in_floats;
+            gradients(image, x, first ? nullptr : wt.data_ptr<float>(), weight_sums.of(slice),
+                      border > 0 ? scratch : out, scratch + bordered);
+            if (!first) finish(image, scratch, out, sums.of(slice), sums.of(slice) + g.in_pad);
+        });
+        if (affine) {
+            const std::vector<double> total = sums.total();
+            write_affine_gradient(dx, total.data(), total.data() + g.in_pad);
+        }
+        return {unpacked(weight_sums.total().data()), dx};
+    }
+
+    // The input's gradient without its border, and before the normalisation.
+    void finish(int64_t image, const float *bordered, float *dx, double *sum, double *product) const {
+        over_rows([&](int64_t inside, int64_t outside, int columns) {
+            if (border > 0) std::copy_n(bordered + outside, columns * g.in_pad, dx + inside);
+            if (affine)
+                kernels().normalise_gradient(dx + inside, x.data_ptr<float>() + image * in_floats + inside, columns,
+                                             g.in_pad, affine, sum, product);
+        });
+    }
+
+    void write_affine_gradient(const Tensor &dx, const double *sum, const double *product) const {
+        fused::write_affine_gradient(dx, affine, g.in_c, g.in_pad, sum, product);
+    }
+};
+
+} // namespace fused

@@ -1,0 +1,7 @@
+// Which kernels are in use.
+#pragma once
+
+#include "kernels.h"
+
+// Those of the fastest instruction set that this processor has, unless a test chose others.
+const Kernels &kernels();
