@@ -40,7 +40,7 @@ shear = 5.0
 
 /// Where [`Recipe::Speed`] differs from it.
 const SPEED: &str = "
-epochs = 6
+epochs = 3
 ema_decay = 0.99
 ";
 
