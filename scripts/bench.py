@@ -44,9 +44,9 @@ def command(contender: str, what: str, args: argparse.Namespace) -> list[str]:
     shared = ["--what", what, "--batch-size", args.batch_size, "--device", args.device, "--threads", args.threads]
     shared += ["--steps", args.steps, "--data", args.data]
     if contender in ("torch", "fused", "captured"):
-        own = {"torch": ["--kernels", "torch"], "fused": ["--kernels", "fused"], "captured": []}[contender]
-        if contender == "torch" and args.device != "cpu":
-            own += ["--cuda-graph", "off"]
+        own = ["--kernels", "fused" if contender == "fused" else "torch"]
+        if args.device != "cpu":
+            own += ["--cuda-graph", "on" if contender == "captured" else "off"]
         line = [PROGRAM, "bench", "-q", "--on-request", "--log-format", "json", "--rounds", args.rounds, *own, *shared]
     else:
         line = [sys.executable, ROOT / "scripts/twins.py", "--way", contender, *shared]
@@ -67,7 +67,9 @@ class Contender:
         """Starts it and waits until it is ready for its first round."""
         pipe = subprocess.PIPE
         contender = cls(name, subprocess.Popen(command(name, what, args), stdin=pipe, stdout=pipe, text=True))
-        contender.read("ready")
+        ready = contender.read("ready")
+        if what != "evaluate" and name in ("torch", "captured") and ready["captured"] != (name == "captured"):
+            sys.exit(f"error: {NAMES[name]}: its steps are {'' if ready['captured'] else 'not '}captured")
         return contender
 
     def read(self, event: str) -> dict:

@@ -112,6 +112,21 @@ fn data_is_found_and_compared_with_what_was_published() {
 }
 
 #[test]
+fn every_choice_that_is_listed_is_one_that_train_takes() {
+    let choices = doctor(Path::new(DATA))["choices"].clone();
+    for (key, least) in [("optimizer", 4), ("schedule", 9), ("recipe", 3), ("kernels", 3)] {
+        let names = choices[key].as_array().unwrap();
+        assert!(names.len() >= least, "{key}: {names:?}");
+        for name in names {
+            let flag = format!("--{key}={}", name.as_str().unwrap());
+            // Some go by images that are held out.
+            tch_mnist(&["train", "--print-config", "--validation=100", &flag]).assert().success();
+        }
+    }
+    assert!(choices["lr"].is_null());
+}
+
+#[test]
 fn an_unknown_flag_is_refused() {
     let (sentence, code) = failure(&mut tch_mnist(&["doctor", "--devices"]));
     assert!(sentence.contains("unexpected argument '--devices'"), "{sentence}");

@@ -238,6 +238,59 @@ fn what_a_resume_cannot_keep_is_refused() {
     }
 }
 
+#[test]
+fn a_run_keeps_the_device_and_the_kernels_that_were_asked_for() {
+    let (_folder, run) = out();
+    train(&run, &["--epochs", "1", "-q", "--device", "auto"]).assert().success();
+    let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(config.contains("device = \"auto\"\n") && config.contains("kernels = \"auto\"\n"), "{config}");
+    // The number of threads may decide about a last bit.
+    assert!(!config.contains("threads = 0\n"), "{config}");
+    // What they were in fact is in environment.json.
+    let environment: Value = serde_json::from_slice(&std::fs::read(run.join("environment.json")).unwrap()).unwrap();
+    assert!(["fused", "torch"].iter().any(|kernels| environment["kernels"] == *kernels), "{environment}");
+    assert!(environment["device"].as_str().unwrap().starts_with("c"), "{environment}");
+}
+
+#[test]
+fn a_run_goes_on_with_the_kernels_that_its_checkpoint_names() {
+    // The second is a checkpoint of an older program, which stored what `auto` stood for.
+    for (asked, stored) in [("torch", "torch"), ("auto", "fused")] {
+        let ((_folder, one), (_other_folder, other)) = (out(), out());
+        train(&one, &["-q", "--kernels", asked]).assert().success();
+        train(&other, &["-q", "--kernels", asked, "--epochs", "1"]).assert().success();
+        rewrite_metadata(&other.join("checkpoint.safetensors"), |state| state["config"]["kernels"] = stored.into());
+        tch_mnist(&["train", "-q", "--epochs", "2", "--resume"]).arg(&other).assert().success();
+        // The weights files have the settings in their metadata; the last test's loss has all of their digits.
+        let losses = |out: &Path| std::fs::read_to_string(out.join("losses.csv")).unwrap();
+        assert_eq!(losses(&one), losses(&other), "{asked}");
+        assert_eq!(metrics(&one), metrics(&other), "{asked}");
+    }
+}
+
+#[test]
+fn a_run_that_began_on_a_gpu_goes_on_on_a_cpu() {
+    let ((_folder, one), (_other_folder, other)) = (out(), out());
+    train(&one, &["-q"]).assert().success();
+    train(&other, &["-q", "--epochs", "1"]).assert().success();
+    rewrite_metadata(&other.join("checkpoint.safetensors"), |state| {
+        state["config"]["device"] = "cuda:99".into();
+        state["config"]["precision"] = "bf16".into();
+    });
+    let resume = |args: &[&str]| {
+        let mut command = tch_mnist(&["train", "-q", "--epochs", "2", "--resume", other.to_str().unwrap()]);
+        command.args(args);
+        command
+    };
+    let (sentence, code) = failure(&mut resume(&[]));
+    assert_eq!((sentence.starts_with("error: --device cuda"), code), (true, 1), "{sentence}");
+    let (sentence, code) = failure(&mut resume(&["--device", "cpu"]));
+    let expected = "error: --precision bf16 needs CUDA: use --precision float32, or --device cuda";
+    assert_eq!((sentence.as_str(), code), (expected, 2));
+    resume(&["--device", "cpu", "--precision", "float32"]).assert().success();
+    assert_same_run(&one, &other);
+}
+
 /// Changes the JSON that a checkpoint keeps in its metadata.
 fn rewrite_metadata(path: &Path, change: impl FnOnce(&mut Value)) {
     let bytes = std::fs::read(path).unwrap();

@@ -71,8 +71,10 @@ const EVERYTHING: &[&str] = &[
 /// How the steps of [`train_50`] are made, except for the last of each epoch, which is always eager.
 #[derive(Clone, Copy, PartialEq)]
 enum Steps {
-    /// By [`Stepper::step`], as the program makes them.
-    AsConfigured,
+    /// One kernel at a time.
+    Eager,
+    /// By the replay of a CUDA graph.
+    Captured,
     /// By [`Stepper::static_step`].
     Static,
     /// The same, with the first learning rate throughout.
@@ -87,7 +89,14 @@ fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) ->
     let mut state = State::new(net, settings, 10).unwrap();
     let mut stepper = Stepper::new(&data.train, settings).unwrap();
     let schedule = Schedule::new(settings, 10);
-    let mut inputs = (steps != Steps::AsConfigured).then(|| stepper.static_inputs().unwrap());
+    let mut inputs = None;
+    match steps {
+        Steps::Eager => {}
+        Steps::Captured => stepper.prepare(&mut state).unwrap(),
+        Steps::Static | Steps::Stale => inputs = Some(stepper.static_inputs().unwrap()),
+    }
+    // Otherwise eager steps would be compared with themselves.
+    assert_eq!(stepper.is_captured(), steps == Steps::Captured);
     for epoch in 0..EPOCHS {
         let batches = Shuffle::draw().unwrap().batches(IMAGES, 16, device).unwrap();
         for (step, indices) in (0..).zip(&batches) {
@@ -134,7 +143,7 @@ fn a_step_over_static_buffers_is_the_eager_step() {
         (DAMPENING, Kernels::Torch),
     ] {
         let settings = settings(flags);
-        let eager = train_50(&settings, &data, kernels, Steps::AsConfigured);
+        let eager = train_50(&settings, &data, kernels, Steps::Eager);
         let over_static_buffers = train_50(&settings, &data, kernels, Steps::Static);
         let difference = difference(&eager, &over_static_buffers);
         eprintln!("{flags:?}: {difference:e}");
@@ -194,7 +203,7 @@ fn a_learning_rate_that_stays_as_it_was_would_show() {
     tch::set_num_threads(1);
     let data = load(Device::Cpu);
     let settings = settings(ONE_CYCLE);
-    let eager = train_50(&settings, &data, Kernels::Fused, Steps::AsConfigured);
+    let eager = train_50(&settings, &data, Kernels::Fused, Steps::Eager);
     let stale = train_50(&settings, &data, Kernels::Fused, Steps::Stale);
     assert!(difference(&eager, &stale) > 1e-3);
 }
@@ -232,8 +241,8 @@ fn captured_steps_are_the_eager_ones() {
     precision::allow_tf32(false).unwrap();
     let data = load(device);
     for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM] {
-        let results = [&[][..], &["--cuda-graph=off"]]
-            .map(|graph| train_50(&settings(&[flags, graph].concat()), &data, Kernels::Torch, Steps::AsConfigured));
+        let settings = settings(&[flags, &["--cuda-graph=on"]].concat());
+        let results = [Steps::Captured, Steps::Eager].map(|steps| train_50(&settings, &data, Kernels::Torch, steps));
         let difference = difference(&results[0], &results[1]);
         eprintln!("{flags:?}: {difference:e}");
         assert!(difference <= 1e-6, "{difference:e} with {flags:?}");
@@ -244,7 +253,8 @@ fn captured_steps_are_the_eager_ones() {
 fn train_on_cuda(out: &Path, args: &[&str]) -> assert_cmd::Command {
     let mut command = tch_mnist(&["train", "--data", DATA, "--device", "cuda", "-q", "--out"]);
     command.arg(out).args(["--limit-train", "6380", "--limit-test", "100", "--batch-size", "64", "--epochs", "2"]);
-    command.args(["--schedule", "one-cycle", "--ema-decay", "0.9", "--rotate", "10"]).args(args);
+    command.args(["--schedule", "one-cycle", "--ema-decay", "0.9", "--rotate", "10"]);
+    command.args(["--cuda-graph", "on"]).args(args);
     command
 }
 
@@ -253,6 +263,7 @@ fn captured_runs_are_resumed_exactly() {
     let Some(_) = gpu("captured_runs_are_resumed_exactly") else { return };
     let ((_folder, one), (_other_folder, other)) = (out(), out());
     train_on_cuda(&one, &[]).assert().success();
+    assert!(metrics(&one).last().unwrap()["captured"].as_bool().unwrap());
     // Killed after its first checkpoint, among the captured steps.
     let program = assert_cmd::cargo::cargo_bin!("tch-mnist");
     let mut child = std::process::Command::new(program)
@@ -282,16 +293,32 @@ fn a_full_gpu_is_one_sentence() {
 }
 
 #[test]
+fn a_graph_that_is_demanded_is_refused_on_a_cpu() {
+    let (_folder, run) = out();
+    let (sentence, code) = failure(&mut train(&run, &["--cuda-graph", "on"]));
+    let expected = "error: --cuda-graph on needs CUDA: use --cuda-graph auto, or --device cuda";
+    assert_eq!((sentence.as_str(), code), (expected, 2));
+    // What is not captured is not said to be, and a CPU needs nothing before its first step.
+    train(&run, &["-q"]).assert().success();
+    let environment = std::fs::read_to_string(run.join("environment.json")).unwrap();
+    assert!(environment.contains("\"captured\": false"), "{environment}");
+    let lines = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
+    let done = lines.last().unwrap();
+    assert_eq!(done["captured"], false);
+    assert!(done["preparation_seconds"].as_f64().unwrap() < done["seconds"].as_f64().unwrap());
+}
+
+#[test]
 fn reduced_precision_trains_on_cuda_and_is_refused_elsewhere() {
     for precision in ["tf32", "bf16"] {
         let (_folder, run) = out();
         let (sentence, code) = failure(&mut train(&run, &["--precision", precision]));
-        let expected = format!("error: --precision {precision} needs CUDA: leave it out, or use --device cuda");
+        let expected = format!("error: --precision {precision} needs CUDA: use --precision float32, or --device cuda");
         assert_eq!((sentence, code), (expected, 2));
     }
     let Some(_) = gpu("reduced_precision_trains_on_cuda_and_is_refused_elsewhere") else { return };
     for precision in ["tf32", "bf16"] {
-        for graph in ["auto", "off"] {
+        for graph in ["on", "off"] {
             let (_folder, run) = out();
             train_on_cuda(&run, &["--precision", precision, "--cuda-graph", graph]).assert().success().stderr("");
         }

@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::time::Instant;
 use tch::{Cuda, Device};
 
-/// Steps before the first round: caches fill, CUDA captures its graph.
+/// Steps before the first round: caches fill.
 const WARM_UP: i64 = 12;
 
 /// The flags of `bench`.
@@ -63,9 +63,9 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_data(&settings, backend.device)?;
     let net = session::initial_net(&settings, &architecture, &backend)?;
-    let mut rounds = Rounds { args: &args, device: backend.device, done: Vec::new() };
+    let mut rounds = Rounds { args: &args, backend, captured: false, done: Vec::new() };
     match args.what {
-        What::Evaluate => rounds.evaluate(&net, &data, settings.training.batches.batch_size)?,
+        What::Evaluate => rounds.evaluate(&settings, &net, &data)?,
         What::Steps | What::Epoch => rounds.train(&mut settings, net, &data)?,
     }
     if args.log_format == LogFormat::Text {
@@ -77,7 +77,9 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
 /// The rounds that were asked for, and the seconds of those that are done.
 struct Rounds<'a> {
     args: &'a Args,
-    device: Device,
+    backend: Backend,
+    /// Whether steps are replayed as a CUDA graph.
+    captured: bool,
     done: Vec<f64>,
 }
 
@@ -109,7 +111,7 @@ impl Rounds<'_> {
 
     /// Waits until a GPU has done everything that was launched.
     fn synchronize(&self) {
-        if let Device::Cuda(index) = self.device {
+        if let Device::Cuda(index) = self.backend.device {
             Cuda::synchronize(index as i64);
         }
     }
@@ -124,13 +126,17 @@ impl Rounds<'_> {
     /// Says that a round comes next: a script that measures the start-up waits for it.
     fn say_ready(&self) -> Result<()> {
         #[derive(Serialize)]
-        struct Ready {}
+        struct Ready {
+            captured: bool,
+        }
         self.synchronize();
-        self.say("ready", &Ready {})
+        self.say("ready", &Ready { captured: self.captured })
     }
 
-    fn evaluate(&mut self, net: &Net, data: &Data, batch_size: i64) -> Result<()> {
-        let batches = Shuffle::draw()?.batches(data.measured().len(), batch_size, self.device)?;
+    fn evaluate(&mut self, settings: &Settings, net: &Net, data: &Data) -> Result<()> {
+        self.backend.announce(settings.compute.device, None);
+        let batch_size = settings.training.batches.batch_size;
+        let batches = Shuffle::draw()?.batches(data.measured().len(), batch_size, self.backend.device)?;
         evaluate(net, data.measured(), &batches[..1], || true)?;
         self.say_ready()?;
         while !self.finished() {
@@ -156,8 +162,12 @@ impl Rounds<'_> {
         let stop = Cell::new(false);
         let folder = tempfile::tempdir()?;
         let checkpoint = folder.path().join("checkpoint");
+        let mut run = Run::new(settings, data, net)?;
+        run.prepare()?;
+        self.captured = run.is_captured();
+        self.backend.announce(settings.compute.device, Some(self.captured));
         let mut held = Held { rounds: self, epoch, began: None, steps: 0, stop: &stop };
-        Run::new(settings, data, net)?.train(&checkpoint, &mut held, &|| stop.get())?;
+        run.train(&checkpoint, &mut held, &|| stop.get())?;
         Ok(())
     }
 

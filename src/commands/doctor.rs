@@ -5,6 +5,7 @@ use crate::data::{Checksum, Dataset, FileReport, Info, inspect, locate};
 use crate::libtorch::about;
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
 use crate::observe::{LogFormat, say};
+use crate::settings::Settings;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(
     after_help = "It changes nothing, and its exit code is 0 whatever it finds: scripts read --log-format json, \
-    where cuda.usable is true or false."
+    where cuda.usable is true or false, and choices has the values of each setting that is one of several."
 )]
 pub(super) struct Args {
     /// The folder with the four IDX files, or with one folder per dataset
@@ -94,6 +95,7 @@ impl Findings {
             "cpu": { "capability": self.cpu_capability, "cores": self.cores, "threads": self.threads },
             "cuda": cuda_json(&self.cuda),
             "data": data.collect::<Vec<_>>(),
+            "choices": Settings::choices(),
         })
     }
 }

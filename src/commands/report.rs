@@ -66,7 +66,7 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
     if let Some(data) = &args.data {
         settings.data.source.data = data.clone();
     }
-    let backend = Backend::of(&mut settings.compute)?;
+    let backend = Backend::of(&settings.compute)?;
     let net = run.net(|architecture| backend.net(architecture))?;
     let data = session::load_data(&settings, backend.device)?;
     if let Some(environment) = &run.environment {

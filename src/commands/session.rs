@@ -6,7 +6,8 @@ use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Architecture, Kernels, Net};
 use crate::predict::{Familiarity, Knowledge, Predictor};
 use crate::settings::{
-    Compute, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings, Source, TrainingSettings,
+    Compute, CudaGraph, CudaSettings, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings,
+    Source, TrainingSettings,
 };
 use crate::weights;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -65,7 +66,7 @@ pub(super) struct Inference {
 impl Inference {
     /// The net with its weights, and where it is. Nothing is trained, so nothing is dropped.
     pub(super) fn net(&mut self) -> Result<(Backend, Net)> {
-        let backend = Backend::of(&mut self.compute)?;
+        let backend = Backend::of(&self.compute)?;
         let net = self.file.load(&backend, 0.0)?;
         Ok((backend, net))
     }
@@ -124,49 +125,38 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Resolves `auto`, sets libtorch's threads, and writes what was chosen back into `compute`.
-    pub(super) fn of(compute: &mut Compute) -> Result<Backend> {
+    /// Resolves `auto`, and sets libtorch's device and threads.
+    pub(super) fn of(compute: &Compute) -> Result<Backend> {
         let device = choose(compute.device)?;
         let kernels = match (compute.kernels, device.is_cuda()) {
             (KernelsChoice::Torch, _) | (KernelsChoice::Auto, true) => Kernels::Torch,
             (KernelsChoice::Auto | KernelsChoice::Fused, false) => Kernels::Fused,
             (KernelsChoice::Fused, true) => {
-                bail!("--kernels fused is for a CPU: use --kernels torch, or --device cpu")
+                bail!("--kernels fused is for a CPU: use --kernels auto, or --device cpu")
             }
         };
+        if let Device::Cuda(index) = device {
+            cuda::use_device(index)?;
+        }
         if compute.threads > 0 {
             tch::set_num_threads(compute.threads);
         }
         precision::deterministic_cudnn()?;
         precision::allow_tf32(false)?;
-        *compute = Compute {
-            threads: tch::get_num_threads(),
-            device: match device {
-                Device::Cuda(index) => DeviceChoice::Cuda(index),
-                _ => DeviceChoice::Cpu,
-            },
-            kernels: match kernels {
-                Kernels::Torch => KernelsChoice::Torch,
-                Kernels::Fused => KernelsChoice::Fused,
-            },
-        };
         Ok(Backend { device, kernels })
     }
 
-    /// The same for a run, which also says how precisely to multiply; logs the device and why it was chosen.
+    /// The same for a run, which also says how precisely to multiply. The device and the kernels stay in `settings` as they were
+    /// asked for: a run may go on elsewhere. The threads become a number, because the last bits of a result may depend on it.
     pub(super) fn of_run(settings: &mut Settings) -> Result<Backend> {
-        let asked = settings.compute.device;
-        let backend = Backend::of(&mut settings.compute)?;
-        let precision = settings.cuda.precision;
-        if precision != Precision::Float32 && !backend.device.is_cuda() {
-            let value = precision.to_possible_value().expect("no precision is hidden");
-            bail!(UsageError(format!(
-                "--precision {} needs CUDA: leave it out, or use --device cuda",
-                value.get_name()
-            )));
+        let backend = Backend::of(&settings.compute)?;
+        let CudaSettings { precision, cuda_graph } = settings.cuda;
+        if !backend.device.is_cuda() {
+            refuse_on_cpu("precision", precision, &[Precision::Float32])?;
+            refuse_on_cpu("cuda-graph", cuda_graph, &[CudaGraph::Auto, CudaGraph::Off])?;
         }
         precision::allow_tf32(precision == Precision::Tf32)?;
-        tracing::info!("device: {}", backend.describe(asked));
+        settings.compute.threads = tch::get_num_threads();
         Ok(backend)
     }
 
@@ -178,7 +168,17 @@ impl Backend {
         Net::new(self.device, architecture, self.kernels)
     }
 
-    /// The device and why it was chosen when `asked` was asked for.
+    /// Logs the device, and why it was chosen when `asked` was asked for; on a GPU also how steps are launched, if that is known:
+    /// whether they are `captured`.
+    pub(super) fn announce(&self, asked: DeviceChoice, captured: Option<bool>) {
+        let launching = match captured.filter(|_| self.device.is_cuda()) {
+            None => "",
+            Some(true) => ", steps captured as a CUDA graph",
+            Some(false) => ", steps launched one kernel at a time",
+        };
+        tracing::info!("device: {}{launching}", self.describe(asked));
+    }
+
     fn describe(&self, asked: DeviceChoice) -> String {
         if self.device.is_cuda() {
             return cuda::name(self.device);
@@ -249,6 +249,16 @@ pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, back
         weights::load(init, key.as_deref(), &net).context("--init was refused")?;
     }
     Ok(net)
+}
+
+/// Refuses the value of a flag that a CPU does not have; `allowed` are those that it has.
+fn refuse_on_cpu<T: ValueEnum + PartialEq>(flag: &str, value: T, allowed: &[T]) -> Result<()> {
+    let name = |value: &T| value.to_possible_value().expect("no value is hidden").get_name().to_string();
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (value, other) = (name(&value), name(&allowed[0]));
+    bail!(UsageError(format!("--{flag} {value} needs CUDA: use --{flag} {other}, or --device cuda")))
 }
 
 /// The device that `choice` names.

@@ -5,6 +5,7 @@
 
 #include "common.h"
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <stdexcept>
 
@@ -91,6 +92,13 @@ char *tm_cuda_half(int *loaded, int64_t *runtime, int64_t *cudnn) {
         *loaded = hooks.hasCUDART();
         if (*loaded) *runtime = hooks.versionCUDART();
         if (*loaded && hooks.hasCuDNN()) *cudnn = hooks.versionRuntimeCuDNN();
+    });
+}
+
+// torch.cuda.set_device(index) for this thread.
+char *tm_cuda_set_device(int index) {
+    return guarded([&] {
+        c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)));
     });
 }
 }

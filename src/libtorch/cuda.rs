@@ -29,6 +29,7 @@ unsafe extern "C" {
     fn tm_cuda_driver(out: *mut RawDriver) -> *mut c_char;
     fn tm_cuda_device(index: c_int, out: *mut RawDevice) -> *mut c_char;
     fn tm_cuda_half(loaded: *mut c_int, runtime: *mut i64, cudnn: *mut i64) -> *mut c_char;
+    fn tm_cuda_set_device(index: c_int) -> *mut c_char;
 }
 
 /// A version in CUDA's form: 1000 * major + 10 * minor.
@@ -220,6 +221,13 @@ pub(crate) fn name(device: Device) -> String {
     format!("cuda:{index}, {}", known.map(|device| device.name).unwrap_or_default())
 }
 
+/// Makes the GPU `index` the one that this thread uses unless another is named, as `torch.cuda.set_device`. Otherwise that is
+/// `cuda:0`, where libtorch would then take memory too.
+pub(crate) fn use_device(index: usize) -> Result<()> {
+    // SAFETY: sets a number of this thread, or returns why it cannot.
+    unsafe { check(tm_cuda_set_device(index as c_int)) }
+}
+
 /// Why CUDA cannot be used, in one clause without a full stop; `usable` if it can.
 pub(crate) fn why_not() -> String {
     look().fault.map_or_else(|| "usable".into(), |fault| fault.to_string())
@@ -252,4 +260,12 @@ fn has_nvidia_gpu() -> bool {
         // PCI: vendor 10de is NVIDIA, class 03 is a display controller.
         read(device.join("vendor")).trim() == "0x10de" && read(device.join("class")).starts_with("0x03")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_gpu_that_is_not_there_cannot_be_used() {
+        assert!(super::use_device(99).is_err());
+    }
 }

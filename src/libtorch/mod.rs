@@ -12,12 +12,14 @@ pub(crate) mod cuda;
 pub(crate) mod ema;
 pub mod fused;
 pub mod generator;
+pub(crate) mod gradients;
 pub mod graph;
 pub(crate) mod jit;
 pub(crate) mod parameters;
 pub mod precision;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
+pub(crate) mod transfer;
 
 use crate::error::first_line;
 use anyhow::{Result, anyhow};
@@ -56,3 +58,24 @@ unsafe fn new_tensor(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Re
 
 /// The folder of the libtorch that the program was linked against.
 pub const LIBTORCH_LIB: &str = env!("TCH_MNIST_LIBTORCH_LIB");
+
+/// Whether a message of libtorch says that memory ran out: `CUDA out of memory`, what cuDNN and cuBLAS say
+/// (`CUDNN_STATUS_ALLOC_FAILED`), or what is said on a CPU.
+pub(crate) fn is_out_of_memory(message: &str) -> bool {
+    ["out of memory", "STATUS_ALLOC_FAILED", "can't allocate memory"].iter().any(|text| message.contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn an_error_of_memory_is_told_from_others() {
+        let error = |size: i64| Tensor::f_zeros([size], (Kind::Float, Device::Cpu)).unwrap_err().to_string();
+        assert!(is_out_of_memory(&error(1 << 50)), "{}", error(1 << 50));
+        assert!(!is_out_of_memory(&error(-1)), "{}", error(-1));
+        assert!(is_out_of_memory("CUDA out of memory. Tried to allocate 20.00 MiB."));
+        assert!(is_out_of_memory("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"));
+    }
+}

@@ -6,7 +6,7 @@ use super::modules::Module;
 use super::state_dict::{Entry, StateDict};
 use super::step::Step;
 use crate::libtorch::fused::{Stage, evaluate_stages};
-use crate::libtorch::generator;
+use crate::libtorch::{generator, gradients};
 use crate::shape::CLASSES;
 use anyhow::{Result, ensure};
 use std::fmt::{self, Display};
@@ -166,21 +166,15 @@ impl Net {
             .map(|entry| (entry.key.as_str(), &entry.tensor))
     }
 
-    /// A copy of the gradient of each parameter.
+    /// A copy of the gradient of each parameter, on its device.
     pub(crate) fn gradients(&self) -> Result<Vec<(String, Tensor)>> {
         let copy = |(name, tensor): (&str, &Tensor)| Ok((name.to_string(), tensor.f_grad()?.f_detach_copy()?));
         self.parameters().map(copy).collect()
     }
 
-    /// Zeroes all gradients, as `zero_grad(set_to_none=False)` does.
-    pub(crate) fn zero_grad(&self) {
-        self.parameters().for_each(|(_, tensor)| tensor.shallow_clone().zero_grad());
-    }
-
-    /// Whether every number in the parameters and buffers is finite.
-    pub(crate) fn is_finite(&self) -> Result<bool> {
-        let finite = self.entries.iter().map(|entry| Ok(entry.tensor.detach().f_isfinite()?.f_all()?));
-        Ok(bool::try_from(Tensor::f_stack(&finite.collect::<Result<Vec<_>>>()?, 0)?.f_all()?)?)
+    /// Removes all gradients, as `zero_grad()` does.
+    pub(crate) fn zero_grad(&self) -> Result<()> {
+        gradients::clear(self.parameters().map(|(_, tensor)| tensor))
     }
 
     /// Parameters and buffers as PyTorch's `state_dict()`, in its order. The tensors share this net's memory.

@@ -20,6 +20,9 @@ pub(crate) struct Environment {
     pub(crate) device: String,
     /// `torch` or `fused`.
     pub(crate) kernels: String,
+    /// Whether training steps were replayed as a CUDA graph; false in the files of older versions.
+    #[serde(default)]
+    pub(crate) captured: bool,
     /// libtorch's CPU threads.
     pub(crate) threads: i32,
     /// The vector instructions that libtorch used on the CPU.
@@ -34,13 +37,19 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// The environment of this process, which computes on `device` from files with these `checksums`.
-    pub(crate) fn of(device: Device, kernels: Kernels, checksums: &BTreeMap<String, String>) -> Result<Environment> {
+    pub(crate) fn of(
+        device: Device,
+        kernels: Kernels,
+        captured: bool,
+        checksums: &BTreeMap<String, String>,
+    ) -> Result<Environment> {
         Ok(Environment {
             program: env!("CARGO_PKG_VERSION").into(),
             tch: env!("TCH_MNIST_TCH_VERSION").into(),
             libtorch: about::version()?,
             device: cuda::name(device),
             kernels: kernels.to_string(),
+            captured,
             threads: tch::get_num_threads(),
             cpu_capability: about::cpu_capability()?,
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),

@@ -91,6 +91,11 @@ pub(crate) struct Done {
     pub(crate) tta: Option<(f64, f64)>,
     /// How long the process took.
     pub(crate) seconds: f64,
+    /// How long it took before its first step to get ready on a GPU: to capture a CUDA graph, to load kernels; 0 on a CPU, and in the
+    /// files of older versions.
+    pub(crate) preparation_seconds: f64,
+    /// Whether its steps were replayed as a CUDA graph; false in the files of older versions.
+    pub(crate) captured: bool,
     /// The run's folder.
     pub(crate) out: PathBuf,
     /// Why it failed.
@@ -104,7 +109,8 @@ pub(crate) fn best(epochs: &[EpochRecord]) -> Option<(f64, i64)> {
 
 impl From<Done> for Map<String, Value> {
     fn from(done: Done) -> Map<String, Value> {
-        let Done { status, epochs, parameters, part, saved, kept_epoch, best, tta, seconds, out, error } = done;
+        let Done { status, epochs, parameters, part, saved, kept_epoch, best, tta, .. } = done;
+        let Done { seconds, preparation_seconds, captured, out, error, .. } = done;
         let mut fields = Map::new();
         let mut put = |key: &str, value: Value| fields.insert(key.replace("PART", &part.to_string()), value);
         put("status", json!(status));
@@ -116,6 +122,8 @@ impl From<Done> for Map<String, Value> {
         put("best_PART_accuracy", json!(best.map(|(accuracy, _)| accuracy)));
         put("best_epoch", json!(best.map(|(_, epoch)| epoch)));
         put("seconds", json!(seconds));
+        put("preparation_seconds", json!(preparation_seconds));
+        put("captured", json!(captured));
         put("out", json!(out));
         if let Some(epoch) = kept_epoch {
             put("kept_epoch", json!(epoch));
@@ -149,6 +157,8 @@ impl TryFrom<Map<String, Value>> for Done {
             best: number("best_PART_accuracy").zip(get("best_epoch").as_i64()),
             tta: number("tta_PART_loss").zip(number("tta_PART_accuracy")),
             seconds: number("seconds").context("seconds")?,
+            preparation_seconds: number("preparation_seconds").unwrap_or(0.0),
+            captured: get("captured").as_bool().unwrap_or(false),
             out: serde_json::from_value(get("out")).context("out")?,
             error: get("error").as_str().map(String::from),
         })
@@ -178,6 +188,8 @@ mod tests {
                 best: best(std::slice::from_ref(&epoch)),
                 tta,
                 seconds: 2.0,
+                preparation_seconds: 0.5,
+                captured: true,
                 out: "runs/a".into(),
                 error: None,
             };

@@ -17,7 +17,7 @@ pub struct Compute {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i32..), add = Role::Incidental)]
     pub threads: i32,
     /// Whose kernels compute
-    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = KernelsChoice::Auto)]
+    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = KernelsChoice::Auto, add = Role::MayChange)]
     pub kernels: KernelsChoice,
 }
 
@@ -25,7 +25,7 @@ pub struct Compute {
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct CudaSettings {
     /// How precisely convolutions multiply
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32, add = Role::MayChange)]
     pub precision: Precision,
     /// Whether a training step on CUDA is launched as one CUDA graph
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
@@ -60,8 +60,10 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CudaGraph {
-    /// Where it is possible
+    /// If it is possible, with a warning if it is not
     Auto,
+    /// Always: a run that cannot is an error
+    On,
     /// Never: one kernel at a time
     Off,
 }

@@ -33,8 +33,9 @@ use crate::error::{UsageError, usage_sentence};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::builder::ArgExt;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use toml::de::DeTable;
@@ -192,6 +193,14 @@ impl Settings {
         let roles = Settings::roles();
         let shapes = |key: &String| roles.iter().any(|(name, role)| name == key && *role != Some(Role::Incidental));
         self.table().into_iter().filter(|(key, _)| shapes(key)).collect()
+    }
+
+    /// The names that a setting takes, for each that is one of several.
+    pub(crate) fn choices() -> BTreeMap<String, Vec<String>> {
+        let names = |arg: &Arg| arg.get_possible_values().iter().map(|value| value.get_name().to_string()).collect();
+        let settings = command();
+        let all = settings.get_arguments().map(|arg| (arg.get_id().to_string(), names(arg)));
+        all.filter(|(_, names): &(_, Vec<String>)| !names.is_empty()).collect()
     }
 
     /// The key and the role of every setting.

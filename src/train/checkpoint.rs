@@ -67,6 +67,11 @@ impl Checkpoint {
         Ok(Checkpoint { tensors, header })
     }
 
+    /// Whether every number in the weights is finite.
+    pub(super) fn is_finite(&self) -> Result<bool> {
+        self.tensors.is_finite()
+    }
+
     /// Writes the file; at every moment it is the old or the whole new one.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let tensors = self.tensors.0.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();

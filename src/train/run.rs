@@ -14,10 +14,13 @@ use crate::settings::Settings;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// How long the progress bar may show an old loss on CUDA, where reading one makes the host wait for the device.
 const READ_LOSS_EVERY: Duration = Duration::from_millis(200);
+
+/// See [`test_batch_size`]. Its activations take some 400 MB in the net of the original.
+const TEST_BATCH_ON_GPU: i64 = 2000;
 
 /// A training run.
 ///
@@ -40,6 +43,8 @@ pub struct Run<'a> {
     data: &'a Data,
     state: State,
     stepper: Stepper<'a>,
+    /// How long it took to get ready; `None` before that.
+    prepared: Option<Duration>,
     schedule: Schedule,
     history: History,
     /// The learning rates of the epoch's steps so far.
@@ -56,6 +61,7 @@ impl<'a> Run<'a> {
             data,
             state: State::new(net, settings, steps)?,
             stepper: Stepper::new(&data.train, settings)?,
+            prepared: None,
             schedule: Schedule::new(settings, steps),
             history: History::default(),
             lrs: Vec::new(),
@@ -73,6 +79,30 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
+    /// Gets ready for the first step, outside of any epoch's time: see [`Stepper::prepare`]; the test is tried out too. Returns how
+    /// long it took. [`Run::train`] does it if nobody did.
+    pub fn prepare(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        self.stepper.prepare(&mut self.state)?;
+        let split = self.data.measured();
+        if split.device().is_cuda() {
+            let images = self.test_batch_size().min(split.len());
+            let batch = Tensor::f_zeros([images], (Kind::Int64, split.device()))?;
+            evaluate(self.state.measured_net(), split, &[batch], || true)?;
+        }
+        Ok(*self.prepared.insert(began.elapsed()))
+    }
+
+    /// Whether steps are replayed as a CUDA graph; known after [`Run::prepare`].
+    pub fn is_captured(&self) -> bool {
+        self.stepper.is_captured()
+    }
+
+    /// How long [`Run::prepare`] took; zero before.
+    pub(crate) fn preparation(&self) -> Duration {
+        self.prepared.unwrap_or_default()
+    }
+
     /// Trains until all epochs are done, `--target-accuracy` or `--patience` ends the run, or `stop` returns true.
     ///
     /// `checkpoint` is the file with everything that a resume needs. It is written after each epoch, every
@@ -82,6 +112,9 @@ impl<'a> Run<'a> {
     ///
     /// If a loss is not finite, the checkpoint cannot be written, or an observer fails.
     pub fn train(&mut self, checkpoint: &Path, observer: &mut dyn Observer, stop: &dyn Fn() -> bool) -> Result<Ending> {
+        if self.prepared.is_none() {
+            self.prepare()?;
+        }
         loop {
             if let Some(ending) = self.ending() {
                 return Ok(ending);
@@ -196,14 +229,14 @@ impl<'a> Run<'a> {
     /// Measures the net after an epoch, in shuffled batches as the original does. `None` if `stop` ended it.
     fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
         let split = self.data.measured();
-        let batches = Shuffle::draw()?.batches(split.len(), self.batch_size(), split.device())?;
+        let batches = Shuffle::draw()?.batches(split.len(), self.test_batch_size(), split.device())?;
         evaluate(self.state.measured_net(), split, &batches, || !stop())
     }
 
     /// Measures the net that is saved with test-time augmentation, on the images that each epoch is measured on.
     pub(crate) fn test_tta(&self) -> Result<Evaluation> {
         let split = self.data.measured();
-        evaluate_tta(self.saved_net(), split, &split.batches(self.batch_size())?)
+        evaluate_tta(self.saved_net(), split, &split.batches(self.test_batch_size())?)
     }
 
     /// Adds the epoch to the history, and gets ready for the next.
@@ -254,10 +287,11 @@ impl<'a> Run<'a> {
     /// Writes the checkpoint and returns how long that took. Weights that are not finite do not replace good ones.
     fn save(&self, path: &Path) -> Result<Duration> {
         let began = Instant::now();
-        if !self.state.net.is_finite()? {
+        let checkpoint = self.checkpoint()?;
+        if !checkpoint.is_finite()? {
             bail!(self.diverged(Some((self.state.position.step - 1).max(0) as usize), f64::NAN));
         }
-        self.checkpoint()?.write(path)?;
+        checkpoint.write(path)?;
         Ok(began.elapsed())
     }
 
@@ -285,6 +319,16 @@ impl<'a> Run<'a> {
     fn batch_size(&self) -> i64 {
         self.settings.training.batches.batch_size
     }
+
+    fn test_batch_size(&self) -> i64 {
+        test_batch_size(self.batch_size(), self.data.measured().device())
+    }
+}
+
+/// The images of a batch of the test: on a CPU as many as in training, as in the original; on a GPU many, which a small batch would
+/// leave idle. Which images are in a batch changes no more than the rounding of the mean loss.
+fn test_batch_size(batch_size: i64, device: Device) -> i64 {
+    if device.is_cuda() { batch_size.max(TEST_BATCH_ON_GPU) } else { batch_size }
 }
 
 /// Steps per epoch; the last may be on fewer images.
@@ -318,3 +362,14 @@ impl std::fmt::Display for Diverged {
 }
 
 impl std::error::Error for Diverged {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_is_in_batches_of_the_training_on_a_cpu_and_in_large_ones_on_a_gpu() {
+        assert_eq!([32, 5000].map(|size| test_batch_size(size, Device::Cpu)), [32, 5000]);
+        assert_eq!([32, 5000].map(|size| test_batch_size(size, Device::Cuda(1))), [2000, 5000]);
+    }
+}

@@ -7,6 +7,7 @@ use super::average::Average;
 use super::optimizers::{self, Optimizer};
 use super::shuffle::Shuffle;
 use crate::libtorch::generator;
+use crate::libtorch::transfer::to_host;
 use crate::model::{Net, StateDict};
 use crate::settings::{Keep, Settings};
 use anyhow::{Context, Result, ensure};
@@ -89,7 +90,7 @@ impl State {
         let mut tensors = named(MODEL, self.measured_net());
         tensors.extend(self.best.iter().flat_map(|best| named(BEST, best)));
         if let Some(average) = &self.average {
-            tensors.extend(named("raw", &self.net));
+            tensors.extend(named(RAW, &self.net));
             tensors.push(("average_updates".into(), average.updates()));
         }
         tensors.extend(self.optimizer.state());
@@ -99,12 +100,19 @@ impl State {
         tensors
     }
 
-    /// A copy of all tensors on `device`, and of the generators that a step draws from.
+    /// How many steps an epoch has.
+    pub(crate) fn steps(&self) -> i64 {
+        self.losses.size()[0]
+    }
+
+    /// A copy of all tensors on `device`, the CPU or that of the state, and of the generators that a step draws from.
     pub(crate) fn snapshot(&self, device: Device) -> Result<Snapshot> {
-        let mut snapshot = BTreeMap::new();
-        for (name, tensor) in self.tensors() {
-            snapshot.insert(name, tensor.detach().f_to_device(device)?.f_detach_copy()?);
-        }
+        let (names, tensors): (Vec<String>, Vec<Tensor>) = self.tensors().into_iter().unzip();
+        let copies = match device {
+            Device::Cpu => to_host(&tensors.iter().collect::<Vec<_>>())?,
+            _ => tensors.iter().map(|tensor| Ok(tensor.detach().f_detach_copy()?)).collect::<Result<_>>()?,
+        };
+        let mut snapshot: BTreeMap<_, _> = names.into_iter().zip(copies).collect();
         for (name, device) in self.generators() {
             snapshot.insert(name.to_string(), generator::state(device)?);
         }
@@ -137,8 +145,9 @@ impl State {
     }
 }
 
-/// Before the names of the weights that are measured, and of the best of them.
+/// Before the names of the weights that are measured, of those that the steps change if they are others, and of the best.
 const MODEL: &str = "model";
+const RAW: &str = "raw";
 const BEST: &str = "best";
 
 const CPU_GENERATOR: &str = "rng.cpu";
@@ -160,6 +169,14 @@ impl Snapshot {
         };
         let entry = |key: String| Ok((key.clone(), self.get(&format!("{prefix}.{key}"))?.shallow_clone()));
         Ok(StateDict(keys.map(entry).collect::<Result<_>>()?))
+    }
+
+    /// Whether every number in the weights and buffers that a step changes is finite.
+    pub(crate) fn is_finite(&self) -> Result<bool> {
+        let is_weight = |name: &str| matches!(name.split_once('.'), Some((MODEL | RAW, _)));
+        let weights = self.0.iter().filter(|(name, _)| is_weight(name));
+        let finite = weights.map(|(_, tensor)| Ok(tensor.f_isfinite()?.f_all()?)).collect::<Result<Vec<_>>>()?;
+        Ok(bool::try_from(Tensor::f_stack(&finite, 0)?.f_all()?)?)
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<&Tensor> {

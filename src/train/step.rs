@@ -19,8 +19,11 @@ use crate::libtorch::graph::Graph;
 use crate::libtorch::precision::Autocast;
 use crate::model::Net;
 use crate::settings::{CudaGraph, Precision, Settings};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
+
+/// Why `--cuda-graph on` ends a run.
+const NOT_CAPTURED: &str = "no step can be captured as a CUDA graph, which --cuda-graph on asks for";
 
 /// Makes the steps of a run.
 pub struct Stepper<'a> {
@@ -36,8 +39,6 @@ pub struct Stepper<'a> {
 enum Launching {
     /// One by one.
     Eager,
-    /// As a graph, which the next step captures.
-    Capture,
     /// As this graph.
     Replay(StaticInputs, Graph),
 }
@@ -75,29 +76,46 @@ impl StaticInputs {
 impl<'a> Stepper<'a> {
     /// A maker of steps on batches of `split`.
     pub fn new(split: &'a Split, settings: &'a Settings) -> Result<Stepper<'a>> {
-        let capture = split.device().is_cuda() && settings.cuda.cuda_graph == CudaGraph::Auto;
         Ok(Stepper {
             split,
             settings,
             augmentations: augmentations::of(&settings.augmentation, split.device())?,
             gradients: Vec::new(),
-            launching: if capture { Launching::Capture } else { Launching::Eager },
+            launching: Launching::Eager,
         })
     }
 
-    /// A step on the images at `indices` (int64 [B]), as a graph if that was asked for and is possible: a graph takes whole
+    /// Gets ready for the steps of `state` and leaves it as it is. On a GPU, a step is captured as a CUDA graph, unless
+    /// `--cuda-graph off`, and what costs time on its first use is done once. On a CPU there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If a step cannot be captured and `--cuda-graph on` demands it; with `auto` that is a warning, and steps are eager.
+    pub fn prepare(&mut self, state: &mut State) -> Result<()> {
+        let is_cuda = self.split.device().is_cuda();
+        match self.settings.cuda.cuda_graph {
+            CudaGraph::On => self.capture(state).context(NOT_CAPTURED)?,
+            CudaGraph::Auto if is_cuda => self.capture_or_warn(state),
+            CudaGraph::Auto | CudaGraph::Off => {}
+        }
+        if is_cuda { self.rehearse(state) } else { Ok(()) }
+    }
+
+    /// Whether steps on whole batches are replayed as a CUDA graph, except for the last step of an epoch.
+    pub fn is_captured(&self) -> bool {
+        matches!(self.launching, Launching::Replay(..))
+    }
+
+    /// A step on the images at `indices` (int64 [B]), as a graph if [`Stepper::prepare`] captured one: a graph takes whole
     /// batches only. Returns the loss, a scalar that a GPU may still be computing.
     pub fn step(&mut self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Tensor> {
         let number = state.position.step;
-        if indices.size() != [self.settings.training.batches.batch_size] {
-            return self.eager_step(state, indices, lr);
-        }
-        if let Launching::Capture = self.launching {
-            self.launching = self.capture(state, indices, lr)?;
-        }
         let Launching::Replay(inputs, graph) = &mut self.launching else {
             return self.eager_step(state, indices, lr);
         };
+        if indices.size() != [self.settings.training.batches.batch_size] {
+            return self.eager_step(state, indices, lr);
+        }
         inputs.set(state, indices, lr)?;
         graph.replay()?;
         state.position.step += 1;
@@ -193,25 +211,46 @@ impl<'a> Stepper<'a> {
         Ok(loss.f_mul_scalar(1.0 - label_smoothing)?.f_sub(&uniform)?)
     }
 
-    /// Captures a step. If that fails, steps are eager from here on, and the log says why.
-    fn capture(&self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Launching> {
+    /// Captures a step; if that fails, steps are eager, and the log says why.
+    fn capture_or_warn(&mut self, state: &mut State) {
+        if let Err(error) = self.capture(state) {
+            tracing::warn!("steps are launched one kernel at a time, not as a CUDA graph: {error:#}");
+        }
+    }
+
+    /// Captures a step, and leaves the state as it was. What is in the static inputs meanwhile does not matter.
+    fn capture(&mut self, state: &mut State) -> Result<()> {
+        ensure!(state.steps() > 1, "an epoch has one step, and the last one of an epoch is never captured");
         let device = self.split.device();
-        let mut inputs = self.static_inputs()?;
-        inputs.set(state, indices, lr)?;
+        let inputs = self.static_inputs()?;
         let before = state.snapshot(device)?;
         // Both closures need the state, one after the other.
         let state = std::cell::RefCell::new(state);
         let step = || self.captured(&mut state.borrow_mut(), &inputs);
         let rewind = || state.borrow().restore(&before);
         let graph = without_panic(|| Graph::capture(device, step, rewind));
-        let error = match graph {
-            Ok(graph) => return Ok(Launching::Replay(inputs, graph)),
-            Err(error) => error,
-        };
-        rewind()?;
-        state.borrow().net.zero_grad();
-        tracing::warn!("steps are launched one kernel at a time, not as a CUDA graph: {error:#}");
-        Ok(Launching::Eager)
+        if graph.is_err() {
+            rewind()?;
+            // They may lie in memory that belonged to the graph.
+            state.borrow().net.zero_grad()?;
+        }
+        self.launching = Launching::Replay(inputs, graph?);
+        Ok(())
+    }
+
+    /// Makes the steps that are never captured, on a whole batch and on the rest of an epoch, and undoes them: kernels are
+    /// loaded and cuDNN has chosen its algorithms before a step is measured.
+    fn rehearse(&mut self, state: &mut State) -> Result<()> {
+        let (device, batch_size) = (self.split.device(), self.settings.training.batches.batch_size);
+        let rest = (self.split.len() - 1) % batch_size + 1;
+        let (before, position) = (state.snapshot(device)?, state.position.clone());
+        for images in [batch_size.min(self.split.len()), rest] {
+            state.position.step = 0;
+            let _ = self.last_step(state, &Tensor::f_zeros([images], (Kind::Int64, device))?, 0.0)?;
+        }
+        self.gradients.clear();
+        state.position = position;
+        state.restore(&before)
     }
 }
 
@@ -284,16 +323,44 @@ mod tests {
             state.restore(&first).unwrap();
             let mut stepper = Stepper::new(&data.train, &settings).unwrap();
             if capture {
-                stepper.launching = Launching::Capture;
+                stepper.capture_or_warn(&mut state);
             }
             for number in 0..3 {
                 let loss = stepper.step(&mut state, &batch(number), 0.1).unwrap();
                 assert_eq!(f64::try_from(loss).unwrap(), state.losses.double_value(&[number]));
             }
-            assert!(matches!(stepper.launching, Launching::Eager));
+            assert!(!stepper.is_captured());
             copies(&state)
         });
         assert!(eager.iter().zip(&captured).all(|(one, other)| one.equal(other)));
+    }
+
+    #[test]
+    fn a_failed_capture_is_an_error_if_a_graph_is_demanded() {
+        let (data, settings) = (load(), settings(&["--cuda-graph=on"]));
+        let mut stepper = Stepper::new(&data.train, &settings).unwrap();
+        let error = stepper.prepare(&mut state(&settings)).unwrap_err();
+        assert_eq!(format!("{error:#}"), format!("{NOT_CAPTURED}: a CUDA graph is captured on a GPU, not on Cpu"));
+        // An epoch of one step.
+        let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+        let error = stepper.prepare(&mut State::new(net, &settings, 1).unwrap()).unwrap_err();
+        assert!(format!("{error:#}").contains("an epoch has one step"), "{error:#}");
+    }
+
+    #[test]
+    fn a_rehearsal_leaves_everything_as_it_was() {
+        // With dropout: the generator is rewound too.
+        let (data, settings) = (load(), settings(&["--optimizer=adam", "--rotate=10"]));
+        let net = Net::new(Device::Cpu, &Architecture::original(0.5), Kernels::Torch);
+        let mut state = State::new(net, &settings, 3).unwrap();
+        let mut stepper = Stepper::new(&data.train, &settings).unwrap();
+        let _ = stepper.step(&mut state, &batch(0), 0.1).unwrap();
+        let before = copies(&state);
+        stepper.rehearse(&mut state).unwrap();
+        assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
+        assert_eq!((state.position.epoch, state.position.step), (0, 1));
+        assert!(stepper.last_gradients().is_empty());
+        assert!(state.net.parameters().all(|(_, tensor)| !tensor.grad().defined()));
     }
 
     #[test]

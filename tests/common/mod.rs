@@ -54,7 +54,7 @@ pub fn metrics(out: &Path) -> Vec<Value> {
     let mut lines = json_lines(&std::fs::read_to_string(out.join("metrics.jsonl")).unwrap());
     for line in &mut lines {
         let fields = line.as_object_mut().unwrap();
-        for key in ["seconds", "images_per_second", "out"] {
+        for key in ["seconds", "preparation_seconds", "images_per_second", "out"] {
             fields.remove(key);
         }
     }

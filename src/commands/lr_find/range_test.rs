@@ -22,6 +22,7 @@ pub(super) fn run(
     // To the state it is one long epoch.
     let mut state = State::new(net, settings, curve.range().steps)?;
     let mut stepper = Stepper::new(images, settings)?;
+    stepper.prepare(&mut state)?;
     let mut batches = Vec::new().into_iter();
     while let Some(rate) = curve.next_rate() {
         if stop() {

@@ -4,6 +4,7 @@ use crate::commands::Outcome;
 use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
+use crate::libtorch::is_out_of_memory;
 use crate::observe::{LogFormat, TensorBoard, say};
 use crate::predict::{Familiarity, Knowledge};
 use crate::report::{self, duration};
@@ -96,6 +97,8 @@ impl Finish<'_> {
             best: best(epochs),
             tta: tta.map(|tta| (tta.loss, tta.accuracy())),
             seconds: self.seconds,
+            preparation_seconds: self.run.preparation().as_secs_f64(),
+            captured: self.run.is_captured(),
             out: self.folder.path().to_path_buf(),
             error,
         }
@@ -176,11 +179,8 @@ impl Finish<'_> {
 
     /// An error in the middle of a run, with what can be done about it.
     fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let error = too_little_memory(error, self.settings);
         let mut text = sentence(&error);
-        if text.contains("out of memory") {
-            let batch_size = self.settings.training.batches.batch_size;
-            text = format!("the device has too little memory for --batch-size {batch_size}, try a smaller one: {text}");
-        }
         let checkpoint = self.folder.checkpoint();
         if checkpoint.exists() {
             let (folder, file) = (self.folder.path().display(), checkpoint.display());
@@ -191,6 +191,17 @@ impl Finish<'_> {
             };
         }
         anyhow!(text)
+    }
+}
+
+/// An error of a run with what can be done about it if memory ran out.
+pub(super) fn too_little_memory(error: anyhow::Error, settings: &Settings) -> anyhow::Error {
+    let batch_size = settings.training.batches.batch_size;
+    match is_out_of_memory(&sentence(&error)) {
+        true => {
+            error.context(format!("the device has too little memory for --batch-size {batch_size}, try a smaller one"))
+        }
+        false => error,
     }
 }
 

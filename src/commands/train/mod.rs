@@ -14,7 +14,7 @@ use crate::run_folder::{Environment, RunFolder};
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, Observer, Run};
 use anyhow::Result;
-use finish::Finish;
+use finish::{Finish, too_little_memory};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -99,8 +99,11 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     let stop = StopSignals::listen()?;
     let data = session::load_run_data(&settings, backend.device, !quiet)?;
     let mut run = start(&settings, &architecture, &data, &backend, checkpoint.as_ref())?;
+    let preparation = without_panic(|| run.prepare()).map_err(|error| too_little_memory(error, &settings))?;
+    backend.announce(settings.compute.device, Some(run.is_captured()));
     folder.write_settings(&settings)?;
-    folder.write_environment(&Environment::of(backend.device, backend.kernels, &data.checksums)?)?;
+    let environment = Environment::of(backend.device, backend.kernels, run.is_captured(), &data.checksums)?;
+    folder.write_environment(&environment)?;
     if checkpoint.is_some() {
         // What the interrupted process wrote after its last checkpoint is written again.
         folder.write_losses(&run.step_records()?)?;
@@ -109,7 +112,10 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     let (images, measured) = (data.train.len(), data.measured());
     let (tested, part) = (measured.len(), measured.part);
     tracing::info!("{images} training and {tested} {part} images, run folder {}", folder.path().display());
-    tracing::debug!("ready to train {:.2} s after the start", began.elapsed().as_secs_f64());
+    let (ready, prepared) = (began.elapsed().as_secs_f64(), preparation.as_secs_f64());
+    tracing::debug!(
+        "ready to train {ready:.2} s after the start, {prepared:.2} s of them for the first use of the device"
+    );
 
     let mut tensorboard = settings.run.tensorboard.then(|| TensorBoard::new(folder.path(), &settings));
     let ended = {

@@ -15,6 +15,7 @@ mod messages;
 
 use crate::canvas::svg_to_png;
 use crate::data::Part;
+use crate::libtorch::transfer::to_host;
 use crate::settings::Settings;
 use crate::train::{EpochRecord, Event as RunEvent, Observer, StepRecord};
 use anyhow::{Result, ensure};
@@ -28,7 +29,7 @@ use prost::Message;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The tag that is written last of an epoch: where it is, the epoch is whole.
 const LAST_TAG: &str = "lr";
@@ -119,9 +120,12 @@ impl Observer for TensorBoard {
             RunEvent::Step { .. } | RunEvent::EpochSaved { .. } => {}
             RunEvent::EpochEnded { history, net, gradients } => {
                 let epoch = history.epochs.len() as i64 - 1;
-                let weights = net.parameters().map(|(name, weight)| histogram(&format!("weights/{name}"), weight));
-                let gradients = gradients.iter().map(|(name, it)| histogram(&format!("gradients/{name}"), it));
-                let histograms = weights.chain(gradients).collect::<Result<_>>()?;
+                let weights = net.parameters().map(|(name, weight)| (format!("weights/{name}"), weight));
+                let gradients = gradients.iter().map(|(name, it)| (format!("gradients/{name}"), it));
+                let (tags, tensors): (Vec<_>, Vec<_>) = weights.chain(gradients).unzip();
+                let copies = to_host(&tensors)?;
+                let histograms = tags.iter().zip(&copies).map(|(tag, numbers)| histogram(tag, numbers));
+                let histograms = histograms.collect::<Result<_>>()?;
                 let mut events = vec![summary(now(), epoch, histograms)];
                 events.extend(self.scalars(&history.epochs, &history.steps)?);
                 if let Some(file) = &mut self.file {
@@ -161,10 +165,9 @@ fn scalar(tag: &str, value: f64) -> Value {
     Value { tag: tag.into(), simple_value: Some(value as f32), ..Value::default() }
 }
 
-/// The distribution of a tensor's numbers, in buckets of equal width.
+/// The distribution of the numbers of a tensor on the CPU, in buckets of equal width.
 fn histogram(tag: &str, tensor: &Tensor) -> Result<Value> {
-    let numbers = tensor.detach().f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
-    let numbers = Vec::<f64>::try_from(numbers)?;
+    let numbers = Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)?;
     let (min, max) = numbers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
     ensure!(min.is_finite() && max.is_finite(), "{tag} holds a number that is nan or infinite");
     // Equal numbers make one bucket of a width that is not 0.

@@ -1,0 +1,53 @@
+"""Captured steps train as eager ones do, with every schedule and every optimizer of the program."""
+
+from collections.abc import Iterator
+
+from gpu_checking.context import Context, Run
+from gpu_checking.findings import Finding
+
+# 5 epochs of 9 batches of 16 images and one of 12; some schedules go by images that are held out.
+SIZES = ["--limit-train", 256, "--validation", 100, "--batch-size", 16, "--epochs", 5]
+
+# What makes each schedule change the rate within 5 epochs; a schedule leaves alone what is another's.
+SCHEDULES = ["--lr", 0.02, "--step-size", 2, "--milestones", "1,3", "--t-0", 2, "--total-iters", 3, "--gamma", 0.5]
+OPTIMIZERS = ["--lr", 0.002, "--schedule", "one-cycle"]
+
+# By how much weights and losses may differ after 50 steps.
+TOLERANCE = 1e-6
+
+# What a rate that does not change would make of the weights, at least.
+VISIBLE = 1e-4
+
+
+def check(context: Context) -> Iterator[Finding]:
+    """50 steps, once as a graph and once kernel by kernel."""
+    settings = [("schedule", name, SCHEDULES) for name in context.choices("schedule")]
+    settings += [("optimizer", name, OPTIMIZERS) for name in context.choices("optimizer")]
+    if context.quick:
+        settings = [it for it in settings if it[1] in ("one-cycle", settings[-1][1])]
+    for kind, name, flags in settings:
+        one, other = (
+            context.train(f"{name}-{launch}", *SIZES, *flags, f"--{kind}", name, *how)
+            for launch, how in [("captured", context.captured), ("eager", context.eager)]
+        )
+        apart = difference(one, other)
+        right = one.done["captured"] == context.on_gpu and not other.done["captured"]
+        said = f"{apart:.1e}" if right else "steps were not launched as asked"
+        what = f"50 steps with {kind} {name}: captured and eager within {TOLERANCE}"
+        yield Finding(what, said, right and apart <= TOLERANCE, {"difference": apart})
+
+    changing = context.train("one-cycle-captured", *SIZES, *SCHEDULES, "--schedule", "one-cycle", *context.captured)
+    fixed = context.train("constant-captured", *SIZES, *SCHEDULES, "--schedule", "constant", *context.captured)
+    rates = len({lr for lr, _ in changing.steps()})
+    apart = difference(changing, fixed)
+    what = "a replay takes each step's own learning rate"
+    said = f"{rates} rates, {apart:.1e} from a run at one rate"
+    yield Finding(what, said, rates > 25 and apart > VISIBLE, {"rates": rates, "difference": apart})
+
+
+def difference(one: Run, other: Run) -> float:
+    """The largest difference of any weight, statistic or loss of two runs."""
+    weights = zip(one.weights().values(), other.weights().values(), strict=True)
+    largest = max(float((a.double() - b.double()).abs().max()) for a, b in weights)
+    losses = zip(one.steps(), other.steps(), strict=True)
+    return max([largest, *(abs(a - b) for (_, a), (_, b) in losses)])
