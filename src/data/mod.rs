@@ -132,7 +132,8 @@ impl Files {
         let files = Sound::read_all(&place, need)?;
         let info = Info::read(&place.folder)?;
         check_origin(&place, &files, info.as_ref())?;
-        let checksums = files.iter().map(|file| (file.found.file.name.to_string(), file.digest.sha256.clone())).collect();
+        let checksums =
+            files.iter().map(|file| (file.found.file.name.to_string(), file.digest.sha256.clone())).collect();
         let (name, classes) = match info {
             Some(info) => (info.name, info.classes),
             None => (dataset.facts().title.to_string(), Classes::of(dataset)),
