@@ -3,10 +3,13 @@
     python scripts/bench.py                       # on the CPU: training steps, epochs, evaluation, start-up
     python scripts/bench.py --device cuda         # on a GPU
     python scripts/bench.py --what steps --only eager fused
+    python scripts/bench.py --instruction-set     # with the fused kernels for the other instruction sets
+    python scripts/bench.py --peers PYTHON        # with JAX, ONNX Runtime and OpenVINO, as far as PYTHON has them
     python scripts/bench.py time-to-accuracy      # whole trainings of a recipe: accuracy and seconds; --help says more
 
 Prints a table for each measure, and writes all rounds as JSON with --out. `times eager` is the median over the rounds
-of PyTorch eager's time to the contender's in the same round, with its least and greatest.
+of PyTorch eager's time to the contender's in the same round, with its least and greatest. --only is about the usual
+contenders; --instruction-set and --peers add to them.
 """
 
 import argparse
@@ -15,13 +18,17 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import machine
 import time_to_accuracy
 from common import PROGRAM, ROOT, need_program, write_json
+from peers import PEERS
 
 ON_CPU = ["eager", "channels-last", "compile", "torch", "fused"]
 ON_CUDA = ["eager", "channels-last", "compile", "reduce-overhead", "cuda-graph", "torch", "captured"]
@@ -35,19 +42,33 @@ NAMES = {
     "torch": "tch-mnist --kernels torch",
     "fused": "tch-mnist --kernels fused",
     "captured": "tch-mnist, captured",
+    "jax": "JAX, jitted",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
     "import": 'python -c "import torch"',
 }
 
 
+def title(contender: str) -> str:
+    """What a contender is in the tables: its name, and if it is `fused/SET`, that instruction set."""
+    name, _, instruction_set = contender.partition("/")
+    return NAMES[name] + (f", {instruction_set.replace('_', '-')}" if instruction_set else "")
+
+
 def command(contender: str, what: str, args: argparse.Namespace) -> list[str]:
     """The process that measures `what` for a contender."""
+    contender, _, instruction_set = contender.partition("/")
     shared = ["--what", what, "--batch-size", args.batch_size, "--device", args.device, "--threads", args.threads]
     shared += ["--steps", args.steps, "--data", args.data]
     if contender in ("torch", "fused", "captured"):
         own = ["--kernels", "fused" if contender == "fused" else "torch"]
         if args.device != "cpu":
             own += ["--cuda-graph", "on" if contender == "captured" else "off"]
+        if instruction_set:
+            own += ["--instruction-set", instruction_set]
         line = [PROGRAM, "bench", "-q", "--on-request", "--log-format", "json", "--rounds", args.rounds, *own, *shared]
+    elif contender in PEERS:
+        line = [args.peers, ROOT / "scripts/peers.py", "--way", contender, "--weights", args.weights, *shared]
     else:
         line = [sys.executable, ROOT / "scripts/twins.py", "--way", contender, *shared]
     return [str(part) for part in line]
@@ -69,14 +90,14 @@ class Contender:
         contender = cls(name, subprocess.Popen(command(name, what, args), stdin=pipe, stdout=pipe, text=True))
         ready = contender.read("ready")
         if what != "evaluate" and name in ("torch", "captured") and ready["captured"] != (name == "captured"):
-            sys.exit(f"error: {NAMES[name]}: its steps are {'' if ready['captured'] else 'not '}captured")
+            sys.exit(f"error: {title(name)}: its steps are {'' if ready['captured'] else 'not '}captured")
         return contender
 
     def read(self, event: str) -> dict:
         """Its next line, which must be of this event."""
         line = self.process.stdout.readline()
         if not line or json.loads(line)["event"] != event:
-            sys.exit(f"error: {NAMES[self.name]} ended before its {event} (see above)")
+            sys.exit(f"error: {title(self.name)} ended before its {event} (see above)")
         return json.loads(line)
 
     def round(self) -> None:
@@ -115,11 +136,47 @@ class Others:
         self.shares.append(max(others, 0) / max(after_total - total, 1))
 
 
+def program(*line: object) -> str:
+    """What a command of the program prints."""
+    done = subprocess.run([PROGRAM, *line], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: tch-mnist {line[0]} ended with the exit code {done.returncode} (see above)")
+    return done.stdout
+
+
+def instruction_sets() -> list[str]:
+    """The fused kernels for the instruction sets that the processor has, but for the first, which `fused` uses."""
+    found = json.loads(program("doctor", "--log-format", "json"))
+    return [f"fused/{name}" for name in found["cpu"]["instruction_sets"][1:]]
+
+
+def importable(python: str) -> list[str]:
+    """Those of PEERS that a Python has; says which ones it does not have."""
+    try:
+        done = {name: subprocess.run([python, "-c", f"import {name}"], capture_output=True) for name in PEERS}
+    except OSError as error:
+        sys.exit(f"error: --peers {python} cannot be run: {error.strerror}")
+    found = [name for name in PEERS if done[name].returncode == 0]
+    missing = ", ".join(name for name in PEERS if name not in found)
+    if not found:
+        sys.exit(f"error: --peers {python} can import none of {missing}: install one with its pip")
+    if missing:
+        print(f"left out, because {python} cannot import them: {missing}", file=sys.stderr)
+    return found
+
+
+def export_weights(folder: Path, args: argparse.Namespace) -> None:
+    """Writes the weights that peers read, model.onnx and model.npz, after a few steps of training."""
+    quick = ["--limit-train", "1280", "--limit-test", "100", "--epochs", "1", "--report=false", "--tensorboard=false"]
+    program("train", "-q", "--device", "cpu", "--data", args.data, *quick, "--out", folder)
+    program("export", "-q", "--weights", folder / "model.pth", "--to", folder / "model.npz")
+
+
 def measure(what: str, names: list[str], args: argparse.Namespace) -> dict:
     """All rounds of one measure, the contenders in turn."""
     contenders = []
     for name in names:
-        print(f"{what}: {NAMES[name]} gets ready", file=sys.stderr)
+        print(f"{what}: {title(name)} gets ready", file=sys.stderr)
         contenders.append(Contender.start(name, what, args))
     others = Others()
     for number in range(args.rounds):
@@ -130,7 +187,15 @@ def measure(what: str, names: list[str], args: argparse.Namespace) -> dict:
     for contender in contenders:
         contender.stop()
     rows = [{"name": c.name, "seconds": c.seconds, "peak_memory": c.peak_memory} for c in contenders]
+    for row in rows:
+        row["times"] = statistics.median(ratios(row, rows))
     return {"what": what, "rows": rows, "others": statistics.median(others.shares), "others_most": max(others.shares)}
+
+
+def ratios(row: dict, rows: list[dict]) -> list[float]:
+    """How many times as fast as PyTorch eager a contender was in each round; for the start-up, as the import alone."""
+    base = next((row["seconds"] for row in rows if row["name"] in ("eager", "import")), rows[0]["seconds"])
+    return [b / s for b, s in zip(base, row["seconds"], strict=True)]
 
 
 def start_up(names: list[str], args: argparse.Namespace) -> dict:
@@ -152,7 +217,6 @@ def start_up(names: list[str], args: argparse.Namespace) -> dict:
 def table(result: dict, args: argparse.Namespace) -> str:
     """A measure as a table in Markdown."""
     what, rows = result["what"], result["rows"]
-    base = next((row["seconds"] for row in rows if row["name"] in ("eager", "import")), rows[0]["seconds"])
     unit, scale, images = {
         "steps": ("ms a step", 1e3 / args.steps, args.batch_size * args.steps),
         "epoch": ("s an epoch with its test", 1, 60000),
@@ -160,15 +224,18 @@ def table(result: dict, args: argparse.Namespace) -> str:
         "start-up": ("s to the first step", 1, 0),
     }[what]
     reference = "import torch" if what == "start-up" else "eager"
-    lines = [f"| {what} | {unit} | images a second | times {reference} | peak memory |", "|---|---|---|---|---|"]
+    lines = [
+        f"| {what}, batch {args.batch_size} | {unit} | images a second | times {reference} | peak memory |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         middle = statistics.median(row["seconds"])
-        ratios = [b / s for b, s in zip(base, row["seconds"], strict=True)]
+        times = ratios(row, rows)
         rate = f"{images / middle:,.0f}" if images else "-"
         memory = f"{row['peak_memory'] / 2**20:,.0f} MiB" if row.get("peak_memory") else "-"
         spread = f"{scale * min(row['seconds']):.3g} to {scale * max(row['seconds']):.3g}"
-        times = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        lines.append(f"| {NAMES[row['name']]} | {scale * middle:.3g} ({spread}) | {rate} | {times} | {memory} |")
+        times = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+        lines.append(f"| {title(row['name'])} | {scale * middle:.3g} ({spread}) | {rate} | {times} | {memory} |")
     if "others" in result:
         share, most = result["others"], result["others_most"]
         lines.append(f"\nOther processes took {share:.1%} of the machine (at most {most:.1%} in a round).")
@@ -176,11 +243,22 @@ def table(result: dict, args: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
+def summary(results: list[dict]) -> str:
+    """How many times as fast as PyTorch eager the fused kernels are, on one line; empty if not both were measured."""
+    parts = []
+    for result in results:
+        rows = {row["name"]: row for row in result["rows"]}
+        if result["what"] != "start-up" and {"eager", "fused"} <= set(rows):
+            parts.append(f"{result['what']} at batch {result['batch_size']}: {rows['fused']['times']:.2f}")
+    return f"{title('fused')}, times {title('eager')}: " + ", ".join(parts) if parts else ""
+
+
 def about(args: argparse.Namespace) -> dict:
     """The machine and the versions."""
-    program = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     names = {"cpu": machine.name("cpu"), "cores": os.cpu_count(), "threads": args.threads or os.cpu_count()}
-    return {**names, "program": program} | ({"gpu": machine.name(args.device)} if args.device != "cpu" else {})
+    return {**names, "program": program("--version").strip()} | (
+        {"gpu": machine.name(args.device)} if args.device != "cpu" else {}
+    )
 
 
 def arguments() -> argparse.Namespace:
@@ -192,15 +270,49 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds per measure, at least 1 (default: 5)")
     parser.add_argument("--steps", type=int, default=50, help="training steps per round (default: 50)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images per step (default: 128)")
+    sizes = {"nargs": "+", "type": int, "default": [128], "dest": "batch_sizes", "metavar": "N"}
+    parser.add_argument("--batch-size", **sizes, help="images per step, one or several sizes (default: 128)")
+    help = "the fused kernels for the processor's other instruction sets too"
+    parser.add_argument("--instruction-set", action="store_true", help=help)
+    help = "a Python with some of jax, onnxruntime and openvino: measure those too"
+    parser.add_argument("--peers", metavar="PYTHON", help=help)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one per core (default: 0)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
     parser.add_argument("--out", type=Path, help="write all rounds as JSON to this file")
     args = parser.parse_args()
-    if args.rounds < 1 or args.steps < 1 or args.batch_size < 1 or args.threads < 0:
+    if args.rounds < 1 or args.steps < 1 or min(args.batch_sizes) < 1 or args.threads < 0:
         parser.error("--rounds, --steps and --batch-size take whole numbers from 1 up, --threads from 0 up")
+    if args.device != "cpu" and (args.instruction_set or args.peers):
+        parser.error("--instruction-set and --peers measure a CPU: leave out --device")
     need_program()
     return args
+
+
+def contenders(args: argparse.Namespace) -> list[str]:
+    """All that were asked for."""
+    usual = ON_CPU if args.device == "cpu" else ON_CUDA
+    names = [name for name in usual if not args.only or name in args.only]
+    if args.instruction_set:
+        names += instruction_sets()
+    return names + (importable(args.peers) if args.peers else [])
+
+
+def results_of(names: list[str], args: argparse.Namespace) -> Iterator[dict]:
+    """All measures at all batch sizes, printed as they are done."""
+    # An epoch is the original's own functions, which take a plain net.
+    plain = [name for name in names if name.partition("/")[0] in ("eager", "torch", "fused", "captured")]
+    with tempfile.TemporaryDirectory() as weights:
+        if args.peers:
+            export_weights(Path(weights), args)
+        for size, what in product(args.batch_sizes, args.what):
+            sized = argparse.Namespace(**vars(args), batch_size=size, weights=weights)
+            if what == "start-up":
+                result = start_up(plain, sized)
+            else:
+                fitting = plain if what == "epoch" else [name for name in names if PEERS.get(name, what) == what]
+                result = measure(what, fitting, sized)
+            print("\n" + table(result, sized), flush=True)
+            yield {"batch_size": size, **result}
 
 
 def main() -> None:
@@ -208,22 +320,14 @@ def main() -> None:
     if sys.argv[1:2] == ["time-to-accuracy"]:
         return time_to_accuracy.main(sys.argv[2:])
     args = arguments()
-    names = [name for name in (ON_CPU if args.device == "cpu" else ON_CUDA) if not args.only or name in args.only]
+    names = contenders(args)
     measured_on = about(args)
     print(", ".join(f"{key}: {value}" for key, value in measured_on.items()), flush=True)
-    results = []
-    for what in args.what:
-        if what == "start-up":
-            result = start_up([name for name in names if name in ("eager", "torch", "fused", "captured")], args)
-        elif what == "epoch":
-            # The original's own functions take a plain net.
-            result = measure(what, [name for name in names if name in ("eager", "torch", "fused", "captured")], args)
-        else:
-            result = measure(what, names, args)
-        results.append(result)
-        print("\n" + table(result, args), flush=True)
+    results = list(results_of(names, args))
     if args.out:
         write_json(args.out, {"machine": measured_on, "settings": vars(args), "results": results})
+    if line := summary(results):
+        print("\n" + line)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ def need_program() -> None:
         sys.exit(f"error: {PROGRAM} is missing: run scripts/setup")
 
 
+def say(event: str, **fields: object) -> None:
+    """Prints a JSON line."""
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
 def write_json(path: Path, value: object) -> None:
     """Writes `value` to a temporary file and renames it."""
     temporary = path.with_name(f".{path.name}.tmp")

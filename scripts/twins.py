@@ -6,7 +6,6 @@ line on stdin, measures a round and prints its seconds.
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from common import say
 from mnist import load_split, locate, normalise
 from net import Net
 from reference import Images, nothing, test, train
@@ -145,11 +145,6 @@ def set_up(device: str, threads: int) -> None:
     # PyTorch rounds to TF32 in convolutions unless told otherwise.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-
-
-def say(event: str, **fields: object) -> None:
-    """Prints a JSON line."""
-    print(json.dumps({"event": event, **fields}), flush=True)
 
 
 def main() -> None:

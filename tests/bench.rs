@@ -3,8 +3,10 @@
 mod common;
 
 use common::*;
+use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use tch_mnist::libtorch::fused::INSTRUCTION_SETS;
 
 /// The flags of a benchmark of a second or two.
 const SLICE: [&str; 9] = ["bench", "--data", DATA, "--device", "cpu", "--batch-size", "16", "--limit-train", "400"];
@@ -20,6 +22,7 @@ fn every_measure_prints_its_rounds() {
 
         let lines = json_lines(&stdout(tch_mnist(&SLICE).args(args).args(["--log-format", "json"])));
         assert_eq!(lines[0]["event"], "ready", "{what}");
+        assert!(INSTRUCTION_SETS.map(Value::from).contains(&lines[0]["instruction_set"]), "{what}: {}", lines[0]);
         assert_eq!(lines.len(), 4, "{what}");
         for round in &lines[1..] {
             assert_eq!((&round["event"], &round["what"]), (&"round".into(), &what.into()));
@@ -59,4 +62,46 @@ fn rounds_that_fit_into_no_epoch_are_refused() {
         ("error: --steps takes at most 13, not 14: an epoch has 25 steps, and the first 12 warm up", 2)
     );
     assert_eq!(failure(tch_mnist(&SLICE).args(["--rounds", "0"])).1, 2);
+}
+
+/// `bench` of one short round of steps, as JSON lines.
+fn one_round(args: &[&str]) -> assert_cmd::Command {
+    let mut command = tch_mnist(&SLICE);
+    command.args(["--rounds", "1", "--steps", "2", "--log-format", "json"]).args(args);
+    command
+}
+
+#[test]
+fn the_instruction_set_that_was_asked_for_is_the_one_that_computes() {
+    let doctor = json_lines(&stdout(&mut tch_mnist(&["doctor", "--data", DATA, "--log-format", "json"])));
+    let available = doctor[0]["cpu"]["instruction_sets"].as_array().unwrap();
+    assert!(available.contains(&"portable".into()));
+    for name in INSTRUCTION_SETS {
+        let mut command = one_round(&["--instruction-set", name]);
+        if available.contains(&name.into()) {
+            assert_eq!(json_lines(&stdout(&mut command))[0]["instruction_set"], name);
+        } else {
+            let (sentence, code) = failure(&mut command);
+            assert!(sentence.starts_with(&format!("error: this processor does not have {name}: ")), "{sentence}");
+            assert_eq!(code, 1);
+        }
+    }
+    // The best one if none was asked for, and none with libtorch's kernels.
+    assert_eq!(json_lines(&stdout(&mut one_round(&[])))[0]["instruction_set"], available[0]);
+    assert_eq!(json_lines(&stdout(&mut one_round(&["--kernels", "torch"])))[0]["instruction_set"], Value::Null);
+}
+
+#[test]
+fn an_instruction_set_is_for_the_fused_kernels_on_a_cpu() {
+    for other in [["--kernels", "torch"], ["--device", "cuda"]] {
+        let (sentence, code) = failure(one_round(&["--instruction-set", "portable"]).args(other));
+        assert_eq!(
+            (sentence.as_str(), code),
+            ("error: --instruction-set is for the fused kernels on a CPU: leave it out, or --kernels and --device", 2)
+        );
+    }
+    assert_eq!(
+        failure(&mut one_round(&["--instruction-set", "mmx"])),
+        ("error: --instruction-set takes avx512, x86_64_v3 or portable, not mmx".into(), 2)
+    );
 }

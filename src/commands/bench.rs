@@ -3,15 +3,17 @@
 use super::session::{self, Backend};
 use super::{Outcome, Verbosity};
 use crate::data::Data;
-use crate::error::UsageError;
+use crate::error::{UsageError, either};
 use crate::evaluate::evaluate;
-use crate::model::Net;
+use crate::libtorch::fused;
+use crate::model::{Kernels, Net};
 use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
-use crate::settings::{Layer, Settings};
+use crate::settings::{Compute, DeviceChoice, KernelsChoice, Layer, Settings};
 use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::cell::Cell;
 use std::time::Instant;
@@ -34,6 +36,9 @@ pub(super) struct Args {
     /// Training steps per round
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     steps: i64,
+    /// The fused kernels for this instruction set, not those for the best one that this processor has
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(fused::INSTRUCTION_SETS))]
+    instruction_set: Option<String>,
     /// Wait for a line on stdin before each round, so that a script can alternate programs
     #[arg(long)]
     on_request: bool,
@@ -60,10 +65,17 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     let mut settings = Settings::resolve(None, &args.settings)?;
     let architecture = settings.training.net.architecture()?;
+    if let Some(name) = &args.instruction_set {
+        use_instruction_set(name, &mut settings.compute)?;
+    }
     let backend = Backend::of_run(&mut settings)?;
+    let instruction_set = (backend.kernels == Kernels::Fused).then(fused::instruction_set);
+    if let Some(name) = instruction_set {
+        tracing::info!("instruction set of the fused kernels: {name}");
+    }
     let data = session::load_data(&settings, backend.device)?;
     let net = session::initial_net(&settings, &architecture, &backend)?;
-    let mut rounds = Rounds { args: &args, backend, captured: false, done: Vec::new() };
+    let mut rounds = Rounds { args: &args, backend, instruction_set, captured: false, done: Vec::new() };
     match args.what {
         What::Evaluate => rounds.evaluate(&settings, &net, &data)?,
         What::Steps | What::Epoch => rounds.train(&mut settings, net, &data)?,
@@ -74,10 +86,30 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Uses the fused kernels for the instruction set `name`. What `compute` leaves to the program becomes the CPU.
+fn use_instruction_set(name: &str, compute: &mut Compute) -> Result<()> {
+    if compute.kernels == KernelsChoice::Torch || matches!(compute.device, DeviceChoice::Cuda(_)) {
+        let sentence = "--instruction-set is for the fused kernels on a CPU: leave it out, or --kernels and --device";
+        bail!(UsageError(sentence.into()));
+    }
+    (compute.device, compute.kernels) = (DeviceChoice::Cpu, KernelsChoice::Fused);
+    check_instruction_set(name, &fused::available_instruction_sets())?;
+    fused::use_instruction_set(name);
+    Ok(())
+}
+
+fn check_instruction_set(name: &str, available: &[&str]) -> Result<()> {
+    let others = either(&available.iter().map(ToString::to_string).collect::<Vec<_>>(), "or");
+    ensure!(available.contains(&name), "this processor does not have {name}: use --instruction-set {others}");
+    Ok(())
+}
+
 /// The rounds that were asked for, and the seconds of those that are done.
 struct Rounds<'a> {
     args: &'a Args,
     backend: Backend,
+    /// Of the fused kernels, if those compute.
+    instruction_set: Option<&'static str>,
     /// Whether steps are replayed as a CUDA graph.
     captured: bool,
     done: Vec<f64>,
@@ -127,10 +159,11 @@ impl Rounds<'_> {
     fn say_ready(&self) -> Result<()> {
         #[derive(Serialize)]
         struct Ready {
+            instruction_set: Option<&'static str>,
             captured: bool,
         }
         self.synchronize();
-        self.say("ready", &Ready { captured: self.captured })
+        self.say("ready", &Ready { instruction_set: self.instruction_set, captured: self.captured })
     }
 
     fn evaluate(&mut self, settings: &Settings, net: &Net, data: &Data) -> Result<()> {
@@ -249,5 +282,22 @@ impl Observer for Held<'_, '_> {
             (What::Steps, Event::Step { step, .. }) => self.step_done(*step),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_set_that_the_processor_lacks_is_refused_with_those_that_it_has() {
+        assert!(check_instruction_set("portable", &["x86_64_v3", "portable"]).is_ok());
+        let error = check_instruction_set("avx512", &["x86_64_v3", "portable"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this processor does not have avx512: use --instruction-set x86_64_v3 or portable"
+        );
+        // Exit code 1, not 2: on another processor the same command line works.
+        assert!(!error.is::<UsageError>());
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Outcome, version};
 use crate::data::{Checksum, Dataset, FileReport, Info, inspect, locate};
-use crate::libtorch::about;
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
+use crate::libtorch::{about, fused};
 use crate::observe::{LogFormat, say};
 use crate::settings::Settings;
 use anyhow::Result;
@@ -41,6 +41,8 @@ struct Findings {
     libtorch: String,
     library: PathBuf,
     cpu_capability: String,
+    /// For which the fused kernels are compiled and which the processor has; the first one is used.
+    instruction_sets: Vec<&'static str>,
     /// What the system lets this process use: cores, less what a container or `taskset` takes away.
     cores: usize,
     /// What libtorch starts, unless `--threads` says otherwise.
@@ -55,6 +57,7 @@ impl Findings {
             libtorch: about::version()?,
             library: about::library()?,
             cpu_capability: about::cpu_capability()?,
+            instruction_sets: fused::available_instruction_sets(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: tch::get_num_threads(),
             cuda: cuda::look(),
@@ -68,6 +71,7 @@ impl Findings {
             String::new(),
             field("libtorch", format_args!("{} in {}", self.libtorch, self.library.display())),
             field("CPU", format_args!("{}; {} cores, {} threads", self.cpu_capability, self.cores, self.threads)),
+            field("fused kernels", format_args!("{}", self.instruction_sets.join(", "))),
         ];
         lines.extend(cuda_text(&self.cuda));
         for (dataset, folder, files) in &self.data {
@@ -92,7 +96,10 @@ impl Findings {
             "version": env!("CARGO_PKG_VERSION"),
             "tch": env!("TCH_MNIST_TCH_VERSION"),
             "libtorch": { "version": self.libtorch, "library": self.library },
-            "cpu": { "capability": self.cpu_capability, "cores": self.cores, "threads": self.threads },
+            "cpu": {
+                "capability": self.cpu_capability, "cores": self.cores, "threads": self.threads,
+                "instruction_sets": self.instruction_sets,
+            },
             "cuda": cuda_json(&self.cuda),
             "data": data.collect::<Vec<_>>(),
             "choices": Settings::choices(),

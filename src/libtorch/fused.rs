@@ -6,7 +6,7 @@
 
 use super::{check, new_tensor};
 use anyhow::Result;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::null;
 use tch::Tensor;
 use tch::nn::ModuleT;
@@ -185,19 +185,29 @@ pub fn dropout_mask(key: u64, p: f64, n: i64) -> Result<Tensor> {
     unsafe { new_tensor(|out| tm_dropout_mask(key, p, n, out)) }
 }
 
-/// The instruction sets that the kernels are compiled for, the fastest first; last the plain loops of `kernels/reference.cpp`,
-/// which only tests use.
-pub const INSTRUCTION_SETS: [&CStr; 4] = [c"avx512", c"x86_64_v3", c"portable", c"reference"];
+/// The instruction sets that the kernels are compiled for, the fastest first.
+pub const INSTRUCTION_SETS: [&str; 3] = ["avx512", "x86_64_v3", "portable"];
 
-/// The instruction set of the kernels in use: unless a test chose another, the first of [`INSTRUCTION_SETS`] that the
+/// The plain loops of `kernels/reference.cpp` in their place, which only tests use.
+pub const REFERENCE: &str = "reference";
+
+/// The instruction set of the kernels in use: unless another was chosen, the first of [`INSTRUCTION_SETS`] that the
 /// processor has.
 pub fn instruction_set() -> &'static str {
     // SAFETY: a string literal of the C++ side.
     unsafe { CStr::from_ptr(tm_fused_instruction_set()) }.to_str().unwrap_or("unknown")
 }
 
-/// Uses another of [`INSTRUCTION_SETS`] from now on, for tests; returns false if the processor does not have it.
-pub fn use_instruction_set(name: &CStr) -> bool {
-    // SAFETY: the C side only reads the string.
-    unsafe { tm_fused_use_instruction_set(name.as_ptr()) }
+/// Uses another of [`INSTRUCTION_SETS`] or [`REFERENCE`] from now on; returns false if the processor does not have it.
+pub fn use_instruction_set(name: &str) -> bool {
+    // SAFETY: the C++ side only reads the string.
+    CString::new(name).is_ok_and(|name| unsafe { tm_fused_use_instruction_set(name.as_ptr()) })
+}
+
+/// Those of [`INSTRUCTION_SETS`] that the processor has.
+pub(crate) fn available_instruction_sets() -> Vec<&'static str> {
+    let chosen = instruction_set();
+    let available = INSTRUCTION_SETS.into_iter().filter(|name| use_instruction_set(name)).collect();
+    use_instruction_set(chosen);
+    available
 }

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT, script
+import idx
+import mnist
+from conftest import DATA, ROOT, json_lines, script, tch_mnist
+from peers import PEERS
 
 
 def test_contenders_take_turns(tmp_path: Path) -> None:
@@ -28,11 +31,92 @@ def test_contenders_take_turns(tmp_path: Path) -> None:
     assert 0 <= results["steps"]["others"] <= results["steps"]["others_most"] <= 1
 
 
+def bench(*args: object) -> subprocess.CompletedProcess:
+    """Runs it, whatever its exit code."""
+    command = [sys.executable, ROOT / "scripts/bench.py", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 def test_wrong_flags_are_usage_errors() -> None:
-    command = [sys.executable, ROOT / "scripts/bench.py", "--rounds", "0"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--rounds" in done.stderr
+    for flags, word in [
+        (["--rounds", 0], "--rounds"),
+        (["--batch-size", 128, 0], "--batch-size"),
+        (["--device", "cuda", "--peers", sys.executable], "--peers measure a CPU"),
+    ]:
+        done = bench(*flags)
+        assert done.returncode == 2
+        assert word in done.stderr
+
+
+def test_other_instruction_sets_are_contenders_at_every_batch_size(tmp_path: Path) -> None:
+    available = json.loads(tch_mnist("doctor", "--log-format", "json"))["cpu"]["instruction_sets"]
+    out = tmp_path / "bench.json"
+    sizes = ["--what", "steps", "--rounds", 1, "--steps", 2, "--batch-size", 64, 32, "--threads", 1]
+    printed = script("bench.py", *sizes, "--only", "eager", "fused", "--instruction-set", "--out", out)
+    results = json.loads(out.read_text())["results"]
+    assert [result["batch_size"] for result in results] == [64, 32]
+    for result in results:
+        assert [row["name"] for row in result["rows"]] == ["eager", "fused", *(f"fused/{s}" for s in available[1:])]
+        eager, *others = (row["seconds"][0] for row in result["rows"])
+        assert [row["times"] for row in result["rows"]] == [1, *(eager / seconds for seconds in others)]
+    assert len(available) == 1 or printed.count("| tch-mnist --kernels fused, portable |") == 2
+    times = [f"steps at batch {result['batch_size']}: {result['rows'][1]['times']:.2f}" for result in results]
+    last = printed.splitlines()[-1]
+    assert last == f"tch-mnist --kernels fused, times PyTorch eager: {', '.join(times)}"
+
+
+def python_with(folder: Path, *names: str) -> Path:
+    """A Python that can import these of the peers as this one can, and not the others."""
+    folder.mkdir()
+    for name in set(PEERS) - set(names):
+        (folder / f"{name}.py").write_text("raise ImportError\n")
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_peers_that_a_python_has_are_measured(tmp_path: Path) -> None:
+    # The tests have ONNX Runtime. JAX and OpenVINO are measured by hand: this shows only that they are left out.
+    python, out = python_with(tmp_path / "bin", "onnxruntime"), tmp_path / "bench.json"
+    sizes = ["--rounds", 2, "--steps", 2, "--threads", 1, "--what", "steps", "evaluate"]
+    done = bench(*sizes, "--only", "fused", "--peers", python, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"left out, because {python} cannot import them: jax, openvino\n" in done.stderr
+    steps, evaluate = json.loads(out.read_text())["results"]
+    assert [row["name"] for row in steps["rows"]] == ["fused"]
+    assert [row["name"] for row in evaluate["rows"]] == ["fused", "onnxruntime"]
+    assert min(evaluate["rows"][1]["seconds"]) > 0
+    assert done.stdout.count("| ONNX Runtime |") == 1
+
+
+def test_a_peer_evaluates_the_net_of_the_program(trained: Path) -> None:
+    line = [sys.executable, ROOT / "scripts/peers.py", "--way", "onnxruntime", "--what", "evaluate"]
+    ready, done = json_lines(
+        subprocess.run(
+            [*line, "--weights", trained, "--data", DATA], input="\n", capture_output=True, text=True, check=True
+        ).stdout
+    )
+    printed = tch_mnist("evaluate", "--weights", trained / "model.onnx", "--data", DATA)
+    assert f"Average loss: {ready['loss']:.4f}, Accuracy: {ready['correct']}/10000" in printed
+    assert done["seconds"] > 0
+
+
+def test_a_python_without_peers_is_an_error(tmp_path: Path) -> None:
+    python = python_with(tmp_path / "bin")
+    for peers, sentence in [
+        (python, f"error: --peers {python} can import none of jax, onnxruntime, openvino: install one with its pip\n"),
+        (tmp_path / "none", f"error: --peers {tmp_path / 'none'} cannot be run: No such file or directory\n"),
+    ]:
+        done = bench("--peers", peers)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+
+
+def test_pixels_are_the_same_with_and_without_pytorch() -> None:
+    images, labels = idx.read_split(idx.locate(DATA, "mnist"), train=False)
+    tensors, targets = mnist.load_split(idx.locate(DATA, "mnist"), train=False)
+    assert (idx.normalise(images) == mnist.normalise(tensors).numpy()).all()
+    assert (labels == targets.numpy()).all()
 
 
 def test_time_to_accuracy_trains_whole_recipes(tmp_path: Path) -> None:
