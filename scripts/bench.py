@@ -193,7 +193,7 @@ def measure(what: str, names: list[str], args: argparse.Namespace) -> dict:
 
 
 def ratios(row: dict, rows: list[dict]) -> list[float]:
-    """How many times as fast as PyTorch eager a contender was in each round; for the start-up, as the import alone."""
+    """How many times as fast as eager a contender was in each round; without it, as the first row."""
     base = next((row["seconds"] for row in rows if row["name"] in ("eager", "import")), rows[0]["seconds"])
     return [b / s for b, s in zip(base, row["seconds"], strict=True)]
 
