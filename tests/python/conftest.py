@@ -4,12 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import reference
 from common import PROGRAM, ROOT
 
 DATA = ROOT / "data"
+
+Twin = Callable[..., str]
+Both = Callable[..., tuple[Path, Path]]
 
 # Headless, it draws on the page of `serve` and looks at the page of a run.
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
@@ -54,3 +59,29 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--epochs", 1, "--schedule", "one-cycle", "--lr", 0.05, "--batch-size", 64]
     tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, "-q", *options)
     return out
+
+
+@pytest.fixture
+def twin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Twin:
+    """Runs the twin and returns its stdout: in this process, for to start PyTorch takes longer than these runs."""
+
+    def run(*options: object) -> str:
+        monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *options]])
+        reference.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def both(tmp_path: Path, twin: Twin) -> Both:
+    """Runs the twin and the program with the same options; returns their folders, after comparing what they printed."""
+
+    def run(*options: object) -> tuple[Path, Path]:
+        folders = tmp_path / "twin", tmp_path / "program"
+        options = ("--data", DATA, "--device", "cpu", *options)
+        printed = twin(*options, "--out", folders[0])
+        assert tch_mnist("train", "--kernels", "torch", *options, "--out", folders[1]) == printed
+        return folders
+
+    return run

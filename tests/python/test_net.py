@@ -20,7 +20,7 @@ import reference
 import torch
 from common import PROGRAM, ROOT
 from compare import read_losses
-from conftest import DATA, tch_mnist
+from conftest import DATA, Both, tch_mnist
 from load_weights import LOADERS, net_of
 from mnist import load_split, normalise
 from net import Net
@@ -29,7 +29,6 @@ from nets_to_print import SEQUENTIAL, UNPRINTABLE, BasicExample, Functions, LeNe
 from print_net import Unprintable
 from print_net import net_of as text_of
 from safetensors.torch import save_file
-from test_parity import both
 from torch import Tensor, nn
 
 NETS = {path.stem: path.read_text() for path in sorted((ROOT / "nets").glob("*.txt"))}
@@ -436,16 +435,16 @@ def assert_same_bits(twin: Path, program: Path) -> None:
 
 @takes_net
 @pytest.mark.parametrize("name", NETS)
-def test_every_net_trains_to_the_bits_of_the_twin(tmp_path: Path, name: str) -> None:
-    assert_same_bits(*both(tmp_path, *SLICE, "--net", ROOT / f"nets/{name}.txt", "--lr", 0.05))
+def test_every_net_trains_to_the_bits_of_the_twin(both: Both, name: str) -> None:
+    assert_same_bits(*both(*SLICE, "--net", ROOT / f"nets/{name}.txt", "--lr", 0.05))
 
 
 @takes_net
-def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path) -> None:
+def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path, both: Both) -> None:
     file = tmp_path / "net.txt"
     file.write_text(EVERYTHING)
     options = ["--net", file, "--net-values", "width=8", "--dropout", 0.1, "--lr", 0.05]
-    twin, program = both(tmp_path, *SLICE, *options)
+    twin, program = both(*SLICE, *options)
     assert_same_bits(twin, program)
     net = net_file.read(EVERYTHING, VALUES)
     tch_mnist("export", "--weights", program / "model.pth", "--to", program / "model.npz")

@@ -1,21 +1,17 @@
 """The same seed, the same bits: the program and its twin in PyTorch, `scripts/reference.py`."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import reference
 import torch
 from compare import read_losses
-from conftest import DATA, json_lines, tch_mnist
+from conftest import DATA, Both, Twin, json_lines, tch_mnist
 from mnist import load_split
 from net import Net
 from reference import SCHEDULES, Rates, arguments
 from safetensors.torch import load_file
 from torch.optim import SGD
-
-Twin = Callable[..., str]
-Both = Callable[..., tuple[Path, Path]]
 
 # 13 steps per epoch, the last one on 64 images.
 SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
@@ -36,32 +32,6 @@ ARGUMENTS = {
         *["--threshold", 0.02, "--min-lr", 0.002],
     ],
 }
-
-
-@pytest.fixture
-def twin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Twin:
-    """Runs the twin and returns its stdout: in this process, for to start PyTorch takes longer than these runs."""
-
-    def run(*options: object) -> str:
-        monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *options]])
-        reference.main()
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def both(tmp_path: Path, twin: Twin) -> Both:
-    """Runs the twin and the program with the same options; returns their folders, after comparing what they printed."""
-
-    def run(*options: object) -> tuple[Path, Path]:
-        folders = tmp_path / "twin", tmp_path / "program"
-        options = ("--data", DATA, "--device", "cpu", *options)
-        printed = twin(*options, "--out", folders[0])
-        assert tch_mnist("train", "--kernels", "torch", *options, "--out", folders[1]) == printed
-        return folders
-
-    return run
 
 
 def assert_same_bits(twin: Path, program: Path) -> None:
