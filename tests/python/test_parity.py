@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import reference
 import torch
 from compare import read_losses
 from conftest import DATA, Both, Twin, json_lines, tch_mnist
