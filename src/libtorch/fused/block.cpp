@@ -44,12 +44,13 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         TORCH_CHECK(batches.dim() == 0 && batches.scalar_type() == at::kLong && batches.is_cpu(),
                     "num_batches_tracked must be an int64 scalar on the CPU");
         const Dropout dropout = {p > 0 ? dropout_key() : 0, dropout_threshold(p)};
-        const Tensor w = conv.packed(false), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+        const Tensor w = conv.packed(), y = at::empty({conv.images + 1, g.out_h, g.out_w, g.out_pad}, at::kFloat);
         Sums<double> sums(conv.images, 2 * g.out_pad);
+        const float *weights = w.data_ptr<float>();
+        float *out = y.data_ptr<float>();
         conv.over_images(0, [&](int64_t slice, int64_t image, const float *x, float *) {
             const int64_t offset = image * conv.out_floats;
-            kernels().block(g, x, w.data_ptr<float>(),
-                            {dropout, offset, sums.of(slice), sums.of(slice) + g.out_pad}, y.data_ptr<float>() + offset);
+            kernels().block(g, x, weights, {dropout, offset, sums.of(slice), sums.of(slice) + g.out_pad}, out + offset);
         });
 
         const std::vector<double> total = sums.total();
@@ -69,7 +70,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         }
         *batches.data_ptr<int64_t>() += 1;
 
-        context->save_for_backward({x, weight, gamma, inverse_deviation, y});
+        context->save_for_backward({x, weight, gamma, inverse_deviation, y, w});
         context->saved_data["padding"] = padding;
         context->saved_data["plain"] = plain;
         context->saved_data["keep"] = keep;
@@ -96,15 +97,16 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
             b[i] = float(-gamma.data_ptr<float>()[i] * inverse * inverse * dscale / count);
             c[i] = float(daffine[i] / count - double(b[i]) * affine[i]);
         }
-        const auto [dweight, dx] = conv.backward(0, [&](int64_t image, const float *x, const float *wt, float *dw, float *dx,
-                                                        float *) {
+        const float *gradient = dy.data_ptr<float>(), *result = y.data_ptr<float>();
+        const auto [dweight, dx] = conv.backward(saved[5], 0, [&](int64_t image, const float *x, const float *wt,
+                                                                  float *dw, float *dx, float *) {
             const int64_t offset = image * conv.out_floats;
-            kernels().block_gradients(
-                g, x, {dy.data_ptr<float>() + offset, y.data_ptr<float>() + offset, b.data(), c.data()}, wt, dw, dx);
+            kernels().block_gradients(g, x, {gradient + offset, result + offset, b.data(), c.data()}, wt, dw, dx);
         });
         return {dx, dweight, dgamma, dbeta, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
+
 // BatchNorm and dropout of a block's output, where the next layer is not fused: [N + 1, H, W, pad] to [N, H, W, pad].
 struct Normalise : torch::autograd::Function<Normalise> {
     static Tensor forward(AutogradContext *context, const Tensor &x) {
@@ -145,24 +147,25 @@ struct Normalise : torch::autograd::Function<Normalise> {
 
 } // namespace
 
-// BatchNorm with its running statistics is a scale and a shift, so each image is finished while it is in cache. There is
-// no gradient.
-Tensor evaluate_block(const Tensor &x, const Tensor &weight, const Tensor &gamma, const Tensor &beta,
-                      const Tensor &running_mean, const Tensor &running_var, int64_t padding) {
-    const Convolution conv(x, weight, padding, true);
-    const Geometry &g = conv.g;
-    check_channels(g.out_c, {&gamma, &beta, &running_mean, &running_var});
-    std::vector<float> scale(g.out_pad), shift(g.out_pad);
-    for (int c = 0; c < g.out_c; ++c) {
+EvaluatedBlock::EvaluatedBlock(const Convolution &conv, const Tensor &gamma, const Tensor &beta,
+                               const Tensor &running_mean, const Tensor &running_var)
+    : w(conv.packed()), scale(conv.g.out_pad), shift(conv.g.out_pad) {
+    check_channels(conv.g.out_c, {&gamma, &beta, &running_mean, &running_var});
+    for (int c = 0; c < conv.g.out_c; ++c) {
         const double factor =
             gamma.data_ptr<float>()[c] / std::sqrt(double(running_var.data_ptr<float>()[c]) + EPSILON);
         scale[c] = float(factor);
         shift[c] = float(beta.data_ptr<float>()[c] - running_mean.data_ptr<float>()[c] * factor);
     }
-    const Tensor w = conv.packed(false), y = at::empty({conv.images, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+}
+
+Tensor evaluate_block(const Convolution &conv, const EvaluatedBlock &block) {
+    const Geometry &g = conv.g;
+    const Tensor y = at::empty({conv.images, g.out_h, g.out_w, g.out_pad}, at::kFloat);
+    const float *weights = block.w.data_ptr<float>();
+    float *out = y.data_ptr<float>();
     conv.over_images(0, [&](int64_t, int64_t image, const float *x, float *) {
-        kernels().evaluated_block(g, x, w.data_ptr<float>(), scale.data(), shift.data(),
-                                  y.data_ptr<float>() + image * conv.out_floats);
+        kernels().evaluated_block(g, x, weights, block.scale.data(), block.shift.data(), out + image * conv.out_floats);
     });
     return y;
 }
@@ -179,11 +182,16 @@ char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma,
                      const Tensor *running_mean, const Tensor *running_var, const Tensor *batches, int64_t padding,
                      double dropout, bool plain, bool train, Tensor **out) {
     return guarded([&] {
-        *out = new Tensor(train ? TrainBlock::apply(*x, *weight, *gamma, *beta, *running_mean, *running_var, *batches,
-                                                    padding, dropout, plain)
-                                : evaluate_block(*x, *weight, *gamma, *beta, *running_mean, *running_var, padding));
+        if (train) {
+            *out = new Tensor(TrainBlock::apply(*x, *weight, *gamma, *beta, *running_mean, *running_var, *batches,
+                                                padding, dropout, plain));
+        } else {
+            const Convolution conv(*x, *weight, padding, true);
+            *out = new Tensor(evaluate_block(conv, {conv, *gamma, *beta, *running_mean, *running_var}));
+        }
     });
 }
+
 // BatchNorm and dropout of the result of tm_fused_block in training. The result is plain.
 char *tm_fused_normalise(const Tensor *x, Tensor **out) {
     return guarded([&] { *out = new Tensor(Normalise::apply(*x)); });

@@ -45,14 +45,17 @@ void over_slices(int64_t images, int64_t floats, Body body) {
 // Sums of a batch: one row per slice, added in the order of the slices in double.
 template <typename Number>
 struct Sums {
+    int64_t slices, count;
     Tensor rows;
+    Number *data;
     Sums(int64_t images, int64_t count)
-        : rows(at::zeros({slices_of(images), count}, c10::CppTypeToScalarType<Number>::value)) {}
-    Number *of(int64_t slice) { return rows.data_ptr<Number>() + slice * rows.size(1); }
-    std::vector<double> total() {
-        std::vector<double> sum(rows.size(1), 0.0);
-        at::parallel_for(0, rows.size(1), 2048, [&](int64_t begin, int64_t end) {
-            for (int64_t slice = 0; slice < rows.size(0); ++slice) {
+        : slices(slices_of(images)), count(count),
+          rows(at::zeros({slices, count}, c10::CppTypeToScalarType<Number>::value)), data(rows.data_ptr<Number>()) {}
+    Number *of(int64_t slice) const { return data + slice * count; }
+    std::vector<double> total() const {
+        std::vector<double> sum(count, 0.0);
+        at::parallel_for(0, count, 2048, [&](int64_t begin, int64_t end) {
+            for (int64_t slice = 0; slice < slices; ++slice) {
                 const Number *row = of(slice);
                 for (int64_t i = begin; i < end; ++i) sum[i] += row[i];
             }
@@ -82,6 +85,7 @@ struct Convolution {
     int matrices; // of the packed weight
     int border;   // zeros around the input
     Tensor x, weight;
+    const float *data;   // of x
     bool first;          // of one channel: the images themselves
     const float *affine; // null if x needs no normalisation
     int64_t images, pixels, in_floats, out_floats, source_floats, weights;
@@ -92,6 +96,7 @@ struct Convolution {
                     "the fused kernels need a batch of images in float32 on the CPU");
         TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.size(2) == weight.size(3),
                     "the fused kernels need a square convolution kernel in float32 on the CPU");
+        data = this->x.data_ptr<float>();
         first = weight.size(1) == 1;
         const int kernel = int(weight.size(2)), out_c = int(weight.size(0)), in_c = int(weight.size(1));
         const int h = int(x.size(first ? 2 : 1)) + 2 * border, w = int(x.size(first ? 3 : 2)) + 2 * border;
@@ -123,7 +128,7 @@ struct Convolution {
     // An image as the kernels read it: x itself, or a normalised or padded copy in `scratch`, which has source_floats
     // floats and zeros at the border.
     const float *source(int64_t image, float *scratch) const {
-        const float *from = x.data_ptr<float>() + image * in_floats;
+        const float *from = data + image * in_floats;
         if (source_floats == 0) return from;
         over_rows([&](int64_t inside, int64_t bordered, int columns) {
             if (affine) kernels().normalise(from + inside, columns, g.in_pad, affine, scratch + bordered);
@@ -142,25 +147,42 @@ struct Convolution {
             body(int64_t(y - border) * columns * g.in_pad, (int64_t(y) * g.in_w + border) * g.in_pad, columns);
     }
 
-    // The weight as the kernels read it, [matrices, in_c, out_pad]; or `transposed` for the gradients, [matrices, out_c, in_pad].
-    Tensor packed(bool transposed) const {
-        const int from = transposed ? g.out_c : g.in_c, pad = transposed ? g.in_pad : g.out_pad;
-        const Tensor out = at::zeros({matrices, from, pad}, at::kFloat);
-        const float *w = weight.data_ptr<float>();
-        for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i, w += g.kernel * g.kernel)
-                kernels().pack(g, w, out.data_ptr<float>() + (transposed ? o * pad + i : i * pad + o), from * pad);
+    // The weight as the kernels read it, [matrices, in_c, out_pad].
+    Tensor packed() const {
+        const Tensor out = at::zeros({matrices, g.in_c, g.out_pad}, at::kFloat);
+        over_weights(g.in_c, g.out_c, [&](int i, int o) {
+            kernels().pack(g, kernel_of(weight, o, i), out.data_ptr<float>() + i * g.out_pad + o, g.in_c * g.out_pad);
+        });
+        return out;
+    }
+
+    // The same for the gradients, [matrices, out_c, in_pad].
+    Tensor transposed(const Tensor &packed) const {
+        const Tensor out = at::zeros({matrices, g.out_c, g.in_pad}, at::kFloat);
+        out.narrow(2, 0, g.in_c).copy_(packed.narrow(2, 0, g.out_c).transpose(1, 2));
         return out;
     }
 
     // The weight's gradient from that of the matrices, [matrices, out_c, in_pad].
     Tensor unpacked(const double *from) const {
         const Tensor out = at::empty_like(weight);
-        float *to = out.data_ptr<float>();
-        for (int o = 0; o < g.out_c; ++o)
-            for (int i = 0; i < g.in_c; ++i, to += g.kernel * g.kernel)
-                kernels().unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, to);
+        over_weights(g.out_c, g.in_c, [&](int o, int i) {
+            kernels().unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, kernel_of(out, o, i));
+        });
         return out;
+    }
+
+    float *kernel_of(const Tensor &weight, int out, int in) const {
+        return weight.data_ptr<float>() + (out * g.in_c + in) * g.kernel * g.kernel;
+    }
+
+    // Calls body(row, column) for rows x columns, with the rows shared out among the threads.
+    template <typename Body>
+    static void over_weights(int rows, int columns, Body body) {
+        at::parallel_for(0, rows, 8, [&](int64_t begin, int64_t end) {
+            for (int row = int(begin); row < end; ++row)
+                for (int column = 0; column < columns; ++column) body(row, column);
+        });
     }
 
     // Calls body(slice, image, x, scratch) for every image, with x as the kernels read it. `scratch` has `floats` floats.
@@ -174,16 +196,18 @@ struct Convolution {
     }
 
     // The gradients of weight and x (undefined for the first block). gradients(image, x, wt, dw, dx, scratch) computes those
-    // of one image: x and dx with their border. `scratch` has `floats` floats.
+    // of one image: x and dx with their border, wt from the `packed` weight. `scratch` has `floats` floats.
     template <typename Gradients>
-    std::pair<Tensor, Tensor> backward(int64_t floats, Gradients gradients) const {
-        const Tensor dx = first ? Tensor() : at::empty_like(x), wt = first ? Tensor() : packed(true);
+    std::pair<Tensor, Tensor> backward(const Tensor &packed, int64_t floats, Gradients gradients) const {
+        const Tensor dx = first ? Tensor() : at::empty_like(x), wt = first ? Tensor() : transposed(packed);
+        float *gradient = first ? nullptr : dx.data_ptr<float>();
+        const float *transposes = first ? nullptr : wt.data_ptr<float>();
         const int64_t bordered = border > 0 ? source_floats : 0;
         Sums<float> weight_sums(images, weights);
         Sums<double> sums(images, 2 * g.in_pad);
         over_images(bordered + floats, [&](int64_t slice, int64_t image, const float *x, float *scratch) {
-            float *out = first ? nullptr : dx.data_ptr<float>() + image * in_floats;
-            gradients(image, x, first ? nullptr : wt.data_ptr<float>(), weight_sums.of(slice),
+            float *out = first ? nullptr : gradient + image * in_floats;
+            gradients(image, x, transposes, weight_sums.of(slice),
                       border > 0 ? scratch : out, scratch + bordered);
             if (!first) finish(image, scratch, out, sums.of(slice), sums.of(slice) + g.in_pad);
         });
@@ -199,8 +223,8 @@ struct Convolution {
         over_rows([&](int64_t inside, int64_t outside, int columns) {
             if (border > 0) std::copy_n(bordered + outside, columns * g.in_pad, dx + inside);
             if (affine)
-                kernels().normalise_gradient(dx + inside, x.data_ptr<float>() + image * in_floats + inside, columns,
-                                             g.in_pad, affine, sum, product);
+                kernels().normalise_gradient(dx + inside, data + image * in_floats + inside, columns, g.in_pad, affine, sum,
+                                             product);
         });
     }
 

@@ -2,6 +2,7 @@
 
 #include "../common.h"
 #include "operations.h"
+#include <optional>
 
 namespace fused {
 namespace {
@@ -13,26 +14,48 @@ struct Stage {
     const Tensor *weight, *gamma, *beta, *running_mean, *running_var;
     int64_t padding;
 
+    Convolution convolution(const Tensor &x) const { return Convolution(x, *weight, kind == BLOCK ? padding : 0, true); }
+};
+
+// A stage whose weights are ready for images of one size.
+struct PreparedStage {
+    const Stage &stage;
+    std::optional<EvaluatedBlock> block;
+    Tensor w;
+
+    PreparedStage(const Stage &stage, const Tensor &x) : stage(stage) {
+        const Convolution conv = stage.convolution(x);
+        if (stage.kind == Stage::BLOCK)
+            block.emplace(conv, *stage.gamma, *stage.beta, *stage.running_mean, *stage.running_var);
+        else if (stage.kind == Stage::MAX_POOL) w = conv.packed();
+    }
+
     Tensor operator()(const Tensor &x) const {
-        switch (kind) {
-        case BLOCK: return evaluate_block(x, *weight, *gamma, *beta, *running_mean, *running_var, padding);
-        case MAX_POOL: return convolve_and_pool(Convolution(x, *weight, 0, true)).first;
-        default: return average_and_convolve(Convolution(x, *weight, 0, true)).first;
+        const Convolution conv = stage.convolution(x);
+        switch (stage.kind) {
+        case Stage::BLOCK: return evaluate_block(conv, *block);
+        case Stage::MAX_POOL: return convolve_and_pool(conv, w).first;
+        default: return average_and_convolve(conv).first;
         }
     }
 };
 
 // How many images go through all stages before the next ones: their activations stay in the second-level cache.
-constexpr int64_t EVALUATED_TOGETHER = 32;
+constexpr int64_t EVALUATED_TOGETHER = 16;
 
 Tensor evaluate_stages(const Tensor &images, const Stage *stages, int64_t count) {
     const int64_t total = images.size(0), threads = at::get_num_threads();
-    const int64_t parts = std::max({int64_t(1), std::min(threads, total), total / EVALUATED_TOGETHER});
+    if (total == 0) return at::empty({0, stages[count - 1].weight->size(0)}, at::kFloat);
+    std::vector<PreparedStage> prepared;
+    Tensor first = images.slice(0, 0, 1);
+    for (int64_t i = 0; i < count; ++i) first = prepared.emplace_back(stages[i], first)(first);
+
+    const int64_t parts = std::max(std::min(threads, total), total / EVALUATED_TOGETHER);
     std::vector<Tensor> outputs(parts);
     at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
         for (int64_t part = begin; part < end; ++part) {
             Tensor x = images.slice(0, total * part / parts, total * (part + 1) / parts);
-            for (int64_t i = 0; i < count; ++i) x = stages[i](x);
+            for (const PreparedStage &stage : prepared) x = stage(x);
             outputs[part] = x;
         }
     });

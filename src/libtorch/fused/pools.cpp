@@ -9,18 +9,19 @@ using torch::autograd::variable_list;
 
 namespace fused {
 
-std::pair<Tensor, Tensor> convolve_and_pool(const Convolution &conv) {
+std::pair<Tensor, Tensor> convolve_and_pool(const Convolution &conv, const Tensor &w) {
     const Geometry &g = conv.g;
     TORCH_CHECK(g.kernel == 1 && g.out_h % 2 == 0 && g.out_w % 2 == 0,
                 "the fused max-pool must follow a 1x1 convolution of even height and width");
-    const Tensor w = conv.packed(false);
     const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
     const Tensor which = at::empty(y.sizes(), at::kByte);
+    const float *weights = w.data_ptr<float>();
+    float *maxima = y.data_ptr<float>();
+    uint8_t *places = which.data_ptr<uint8_t>();
     conv.over_images(conv.out_floats, [&](int64_t, int64_t image, const float *x, float *unpooled) {
         const int64_t offset = image * conv.out_floats / 4;
-        kernels().pointwise(g, x, w.data_ptr<float>(), unpooled);
-        kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, y.data_ptr<float>() + offset,
-                           which.data_ptr<uint8_t>() + offset);
+        kernels().pointwise(g, x, weights, unpooled);
+        kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, maxima + offset, places + offset);
     });
     return {y, which};
 }
@@ -56,8 +57,10 @@ namespace {
 
 struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
-        const auto [y, which] = convolve_and_pool(Convolution(x, weight, 0, plain));
-        context->save_for_backward({x, weight, which});
+        const Convolution conv(x, weight, 0, plain);
+        const Tensor w = conv.packed();
+        const auto [y, which] = convolve_and_pool(conv, w);
+        context->save_for_backward({x, weight, which, w});
         context->saved_data["plain"] = plain;
         return y;
     }
@@ -66,8 +69,9 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
         const variable_list saved = context->get_saved_variables();
         const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
         const Tensor dy = gradients[0].contiguous(), which = saved[2];
-        const auto [dweight, dx] = conv.backward(conv.out_floats, [&](int64_t image, const float *x, const float *wt,
-                                                                      float *dw, float *dx, float *unpooled) {
+        const auto [dweight, dx] = conv.backward(saved[3], conv.out_floats, [&](int64_t image, const float *x,
+                                                                                const float *wt, float *dw, float *dx,
+                                                                                float *unpooled) {
             const int64_t offset = image * conv.out_floats / 4;
             kernels().max_unpool(dy.data_ptr<float>() + offset, which.data_ptr<uint8_t>() + offset, conv.g.out_h,
                                  conv.g.out_w, conv.g.out_pad, unpooled);
@@ -76,6 +80,7 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
         return {dx, dweight, Tensor()};
     }
 };
+
 struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
         const auto [y, averages] = average_and_convolve(Convolution(x, weight, 0, plain));

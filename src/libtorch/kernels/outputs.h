@@ -111,8 +111,8 @@ inline void with_activation(float *out, int pad, const Activation &activation, F
                                      : activated<false>(out, pad, activation, f);
 }
 
-// How many floats ahead the gradient is fetched into the second-level cache. The processor does not foresee the order of
-// tiles; these are the next ones of the largest block.
+// How many floats ahead the gradient is fetched into cache. The processor does not foresee the order of tiles; these are the
+// next ones of the largest block.
 constexpr int AHEAD = 6144;
 
 // See ActivationGradient: begin(c), then get(at) for the same places as above.
@@ -122,7 +122,7 @@ struct ActivatedGradient {
         const float *dy, *y;
         vec slope, constant;
         vec get(int at) const {
-            __builtin_prefetch(dy + at + AHEAD, 0, 2), __builtin_prefetch(y + at + AHEAD, 0, 2);
+            __builtin_prefetch(dy + at + AHEAD), __builtin_prefetch(y + at + AHEAD);
             const vec value = magnitude(load(y + at));
             return only_where(value > 0, load(dy + at) + (slope * value + constant));
         }

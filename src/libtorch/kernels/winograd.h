@@ -77,12 +77,13 @@ struct Winograd<4> {
     }
     static void kernel(const double *k, int step, double *out) {
         const double a = k[0], b = k[step], c = k[2 * step];
-        out[0] = a, out[1] = (a + P * b + c / 2) / -1.5, out[2] = (a - P * b + c / 2) / -1.5;
-        out[3] = (a + Q * b + c * 2) / 6, out[4] = (a - Q * b + c * 2) / 6, out[5] = c;
+        const double even = -2.0 / 3 * (a + c / 2), odd = -2.0 / 3 * P * b;
+        const double even2 = 1.0 / 6 * (a + c * 2), odd2 = 1.0 / 6 * Q * b;
+        out[0] = a, out[1] = even + odd, out[2] = even - odd, out[3] = even2 + odd2, out[4] = even2 - odd2, out[5] = c;
     }
     static void kernel_gradient(const double *u, int step, double *out) {
-        const double sum = (u[step] + u[2 * step]) / -1.5, difference = (u[step] - u[2 * step]) / -1.5;
-        const double sum2 = (u[3 * step] + u[4 * step]) / 6, difference2 = (u[3 * step] - u[4 * step]) / 6;
+        const double sum = -2.0 / 3 * (u[step] + u[2 * step]), difference = -2.0 / 3 * (u[step] - u[2 * step]);
+        const double sum2 = 1.0 / 6 * (u[3 * step] + u[4 * step]), difference2 = 1.0 / 6 * (u[3 * step] - u[4 * step]);
         out[0] = u[0] + sum + sum2, out[1] = P * difference + Q * difference2, out[2] = sum / 2 + sum2 * 2 + u[5 * step];
     }
 };
