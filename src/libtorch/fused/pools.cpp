@@ -15,13 +15,23 @@ std::pair<Tensor, Tensor> convolve_and_pool(const Convolution &conv, const Tenso
                 "the fused max-pool must follow a 1x1 convolution of even height and width");
     const Tensor y = at::empty({conv.images, g.out_h / 2, g.out_w / 2, g.out_pad}, at::kFloat);
     const Tensor which = at::empty(y.sizes(), at::kByte);
+    // Two rows at a time: all that happens to them happens in the first-level cache.
+    Geometry rows = g;
+    rows.in_h = rows.out_h = 2;
+    const int64_t in = 2 * g.in_w * g.in_pad, out = 2 * g.out_w * g.out_pad, pairs = g.out_h / 2;
     const float *weights = w.data_ptr<float>();
     float *maxima = y.data_ptr<float>();
     uint8_t *places = which.data_ptr<uint8_t>();
-    conv.over_images(conv.out_floats, [&](int64_t, int64_t image, const float *x, float *unpooled) {
-        const int64_t offset = image * conv.out_floats / 4;
-        kernels().pointwise(g, x, weights, unpooled);
-        kernels().max_pool(unpooled, g.out_h, g.out_w, g.out_pad, maxima + offset, places + offset);
+    over_slices(conv.images, in + out, [&](int64_t, int64_t from, int64_t to, float *scratch) {
+        for (int64_t pair = from * pairs; pair < to * pairs; ++pair) {
+            const float *x = conv.data + pair / pairs * conv.in_floats + pair % pairs * in;
+            if (conv.affine) {
+                kernels().normalise(x, in / g.in_pad, g.in_pad, conv.affine, scratch);
+                x = scratch;
+            }
+            kernels().pointwise(rows, x, weights, scratch + in);
+            kernels().max_pool(scratch + in, 2, g.out_w, g.out_pad, maxima + pair * out / 4, places + pair * out / 4);
+        }
     });
     return {y, which};
 }
