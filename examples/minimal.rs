@@ -33,9 +33,11 @@ fn main() -> Result<()> {
     let mut losses = Vec::new();
     for epoch in 0..epochs {
         println!("EPOCH: {epoch}");
-        let batches = Shuffle::draw()?.batches(data.train.len(), batch_size, device)?;
-        for (step, indices) in (0..).zip(&batches) {
-            let _loss = stepper.step(&mut state, indices, schedule.lr(epoch * steps + step, &losses))?;
+        let order = Shuffle::draw()?.order(data.train.len(), device)?;
+        let lrs: Vec<f64> = (0..steps).map(|step| schedule.lr(epoch * steps + step, &losses)).collect();
+        stepper.begin_epoch(&mut state, &order, &lrs)?;
+        for _ in 0..steps {
+            let _loss = stepper.step(&mut state)?;
         }
         state.end_epoch()?;
 

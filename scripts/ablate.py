@@ -6,6 +6,8 @@ In FILE.toml a table of a recipe, as [best."no average"], names a variant and ho
 first one, empty, is the recipe itself. Each run holds --validation training images out, other ones for each seed, and
 is measured on them after its last epoch; the test images have no part in it. Finished runs are kept in --out under all
 their settings, so that the same command goes on where it was stopped, and nothing stale is taken for new.
+
+A recipe has larger batches on a GPU: --device chooses the form of the recipe too.
 """
 
 import argparse
@@ -29,7 +31,8 @@ else:
 def config(settings: dict, seed: int, args: argparse.Namespace) -> str:
     """All settings of a run, as the program prints them after checking them."""
     own = {"recipe": args.recipe, **settings, "seed": seed, "validation": args.validation, "tta": True}
-    own |= {"limit_train": args.limit_train, "threads": args.threads, "report": False, "tensorboard": False}
+    own |= {"limit_train": args.limit_train, "report": False, "tensorboard": False}
+    own |= {"device": args.device, "threads": args.threads}
     line = [PROGRAM, "train", "--print-config", f"--data={args.data}", *flags(own)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -69,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="best", help="which recipe, and which table of the file (default: best)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--validation", type=int, default=10000, help="images held out (default: 10000)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads per run (default: 1)")
     parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")

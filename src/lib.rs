@@ -52,6 +52,6 @@ pub use evaluate::{Evaluation, evaluate};
 pub use model::{Architecture, Conv2d, Kernels, Layer, NamedLayer, Net, StateDict};
 pub use settings::Settings;
 pub use train::{
-    Ending, EpochRecord, Event, History, Measured, Observer, Run, Schedule, Shuffle, State, StaticInputs, StepRecord,
+    Checkpoint, Ending, EpochRecord, Event, History, Measured, Observer, Run, Schedule, Shuffle, State, StepRecord,
     Stepper,
 };

@@ -31,8 +31,8 @@ fn config(args: &[&str]) -> toml::Table {
     stdout(&mut tch_mnist(&all)).parse().unwrap()
 }
 
-/// The rows of `summary --recipe`: setting, the recipe's value, the original's.
-fn recipe_rows(recipe: &str) -> Vec<[String; 3]> {
+/// The rows of `summary --recipe`: setting, the recipe's value on a CPU and on a GPU, the original's.
+fn recipe_rows(recipe: &str) -> Vec<[String; 4]> {
     let text = stdout(&mut tch_mnist(&["summary", "--recipe", recipe]));
     let rows = text.lines().skip_while(|line| !line.starts_with("setting")).skip(1);
     rows.map(|row| {
@@ -49,16 +49,20 @@ fn a_recipe_is_what_summary_says_and_flags_win_over_it() {
     let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
     for recipe in ["best", "speed"] {
         let rows = recipe_rows(recipe);
-        let config = config(&["--recipe", recipe]);
-        for [flag, value, original_value] in &rows {
-            let key = flag.replace('-', "_");
-            assert_eq!((value, original_value), (&text(&config[&key]), &text(&plain[&key])), "{recipe}: {flag}");
+        for (device, column) in [("cpu", 1), ("cuda:0", 2)] {
+            let config = config(&["--recipe", recipe, "--device", device]);
+            for row in &rows {
+                let key = row[0].replace('-', "_");
+                let shown = (&row[column], &row[3]);
+                assert_eq!(shown, (&text(&config[&key]), &text(&plain[&key])), "{recipe} on {device}: {key}");
+            }
+            let incidental = |key: &str| ["recipe", "device"].contains(&key);
+            let differ = config.iter().filter(|(key, value)| plain[*key] != **value && !incidental(key));
+            for (key, _) in differ {
+                assert!(rows.iter().any(|row| row[0] == key.replace('_', "-")), "{key} is not in summary");
+            }
+            assert_eq!(config["recipe"].as_str(), Some(recipe));
         }
-        let differ = config.iter().filter(|(key, value)| plain[*key] != **value && *key != "recipe");
-        for (key, _) in differ {
-            assert!(rows.iter().any(|row| row[0] == key.replace('_', "-")), "{key} is not in summary");
-        }
-        assert_eq!(config["recipe"].as_str(), Some(recipe));
     }
     let mixed = config(&["--lr", "0.123", "--recipe", "best"]);
     assert_eq!(mixed["lr"].as_float(), Some(0.123));

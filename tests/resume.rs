@@ -231,7 +231,7 @@ fn what_a_resume_cannot_keep_is_refused() {
     let (sentence, code) = failure(&mut tch_mnist(&["train", "--resume", "/nowhere"]));
     assert_eq!((sentence.contains("--resume /nowhere"), code), (true, 1), "{sentence}");
 
-    for (format, reason) in [(99, "the format 99 of a newer tch-mnist"), (4, "the format 4 of an older tch-mnist")] {
+    for (format, reason) in [(99, "the format 99 of a newer tch-mnist"), (5, "the format 5 of an older tch-mnist")] {
         rewrite_metadata(&run.join("checkpoint.safetensors"), |state| state["format"] = format.into());
         let (sentence, code) = resume(&[]);
         assert_eq!((sentence.contains(reason), code), (true, 1), "{sentence}");

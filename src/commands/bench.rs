@@ -182,7 +182,7 @@ impl Rounds<'_> {
 
     /// An ordinary training, which an observer holds between the rounds.
     fn train(&mut self, settings: &mut Settings, net: Net, data: &Data) -> Result<()> {
-        let epoch = steps_per_epoch(settings, data);
+        let epoch = steps_per_epoch(settings, &data.train);
         if self.args.what == What::Steps && self.args.steps + WARM_UP > epoch {
             bail!(UsageError(format!(
                 "--steps takes at most {}, not {}: an epoch has {epoch} steps, and the first {WARM_UP} warm up",

@@ -27,7 +27,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N [default: the run's, if this machine has it]
-    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::parser())]
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceChoice::read)]
     device: Option<DeviceChoice>,
 }
 

@@ -13,7 +13,7 @@ use crate::weights;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
-use tch::{Cuda, Device};
+use tch::Device;
 
 /// The weights that a command starts from.
 #[derive(clap::Args)]
@@ -261,21 +261,17 @@ fn refuse_on_cpu<T: ValueEnum + PartialEq>(flag: &str, value: T, allowed: &[T]) 
     bail!(UsageError(format!("--{flag} {value} needs CUDA: use --{flag} {other}, or --device cuda")))
 }
 
-/// The device that `choice` names.
+/// The device that `choice` stands for, if it is there.
 fn choose(choice: DeviceChoice) -> Result<Device> {
-    let count = || if Cuda::is_available() { Cuda::device_count() } else { 0 };
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(if count() > 0 { Device::Cuda(0) } else { Device::Cpu }),
-        DeviceChoice::Cuda(index) => {
-            let count = count();
-            ensure!(
-                count > 0,
-                "--device cuda: no CUDA device was found ({}; tch-mnist doctor says more); use --device auto or cpu",
-                cuda::why_not()
-            );
-            ensure!((index as i64) < count, "--device cuda:{index}: the last of {count} GPUs is cuda:{}", count - 1);
-            Ok(Device::Cuda(index))
-        }
+    let device = choice.device();
+    if let Device::Cuda(index) = device {
+        let count = cuda::count();
+        ensure!(
+            count > 0,
+            "--device cuda: no CUDA device was found ({}; tch-mnist doctor says more); use --device auto or cpu",
+            cuda::why_not()
+        );
+        ensure!(index < count, "--device cuda:{index}: the last of {count} GPUs is cuda:{}", count - 1);
     }
+    Ok(device)
 }

@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::model::{receptive_fields, table};
 use crate::observe::say;
-use crate::settings::{NetSettings, Recipe};
+use crate::settings::{Layer, NetSettings, Recipe};
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -15,7 +15,7 @@ pub(super) struct Args {
     /// Print the net as a net file instead, its placeholders filled
     #[arg(long, conflicts_with = "recipe")]
     print: bool,
-    /// Also list the settings that this recipe makes, beside the original's
+    /// Also list the settings that this recipe makes, on a CPU and on a GPU, beside the original's
     #[arg(long, value_enum, value_name = "NAME")]
     recipe: Option<Recipe>,
 }
@@ -37,12 +37,13 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
 
 /// A row per setting of the recipe, under the name of its flag.
 fn settings(recipe: Recipe) -> String {
-    let row = |name: &str, value: &str, original: &str| format!("{name:<20} {value:>12} {original:>12}");
+    let row = |cells: [&str; 4]| format!("{:<20} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2], cells[3]);
     let name = |recipe: Recipe| recipe.to_possible_value().expect("no recipe is hidden").get_name().to_string();
-    let mut lines = vec![row("setting", &name(recipe), &name(Recipe::Original))];
-    let original = Recipe::Original.settings();
-    for (key, value) in recipe.settings().pairs() {
-        lines.push(row(&key.replace('_', "-"), value, original.get(key).unwrap_or("-")));
+    let mut lines = vec![row(["setting", &name(recipe), "on a GPU", &name(Recipe::Original)])];
+    let (original, on_gpu) = (Recipe::Original.settings(false), recipe.settings(true));
+    for (key, value) in recipe.settings(false).pairs() {
+        let of = |form: &Layer| form.get(key).unwrap_or("-").to_string();
+        lines.push(row([&key.replace('_', "-"), value, &of(&on_gpu), &of(&original)]));
     }
     lines.join("\n")
 }

@@ -209,6 +209,11 @@ fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
 /// `CUresult` of cuda.h.
 const CUDA_ERROR_NO_DEVICE: c_int = 100;
 
+/// How many GPUs libtorch can use.
+pub(crate) fn count() -> usize {
+    if tch::Cuda::is_available() { tch::Cuda::device_count() as usize } else { 0 }
+}
+
 /// The devices that the driver lists; empty without a driver.
 pub(crate) fn devices() -> Vec<CudaDevice> {
     look().devices

@@ -26,8 +26,8 @@ pub struct Graph(*mut RawGraph);
 
 impl Graph {
     /// Captures what `body` launches on `device`, as `torch.cuda.graph` does after its warm-up: `body` runs three times,
-    /// `rewind` undoes what that changed, and then `body` runs once more to be recorded, which computes nothing. All of this
-    /// happens on a stream of its own; afterwards the previous stream is the current one again.
+    /// `rewind` undoes each time what that changed, and then `body` runs once more to be recorded, which computes nothing. All
+    /// of this happens on a stream of its own; afterwards the previous stream is the current one again.
     ///
     /// A replay runs the same kernels on the same memory with the same numbers from the host: whatever changes from one
     /// replay to the next must be in tensors that `body` reads and that outlive the graph. `body` must not wait for the
@@ -41,7 +41,7 @@ impl Graph {
     pub fn capture(
         device: Device,
         mut body: impl FnMut() -> Result<()>,
-        rewind: impl FnOnce() -> Result<()>,
+        rewind: impl Fn() -> Result<()>,
     ) -> Result<Graph> {
         let Device::Cuda(index) = device else { bail!("a CUDA graph is captured on a GPU, not on {device:?}") };
         let mut raw = std::ptr::null_mut();
@@ -51,8 +51,8 @@ impl Graph {
         let graph = Graph(raw);
         for _ in 0..WARM_UPS {
             body()?;
+            rewind()?;
         }
-        rewind()?;
         // SAFETY: the graph is alive, and new.
         unsafe { check(tm_graph_begin(graph.0))? };
         body()?;

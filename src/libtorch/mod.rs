@@ -8,6 +8,7 @@ pub(crate) mod activation;
 pub(crate) mod adam;
 pub(crate) mod allocator;
 pub(crate) mod clip_grad;
+pub(crate) mod counts;
 pub(crate) mod cuda;
 pub(crate) mod ema;
 pub mod fused;

@@ -53,6 +53,14 @@ impl Module {
         names(self.layer).iter().copied().zip(&self.tensors)
     }
 
+    /// `num_batches_tracked` of a BatchNorm, which the net counts: [`Module::forward_t`] does not.
+    pub(super) fn batch_count(&self) -> Option<&Tensor> {
+        match self.layer {
+            Layer::BatchNorm2d { .. } => Some(&self.tensors[4]),
+            _ => None,
+        }
+    }
+
     /// The output for a batch. `train` switches BatchNorm and dropout.
     pub(super) fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         let tensor = |index: usize| self.tensors.get(index);
@@ -61,9 +69,6 @@ impl Module {
                 x.conv2d(&self.tensors[0], tensor(1), stride, padding, dilation, groups)
             }
             Layer::BatchNorm2d { eps, momentum, .. } => {
-                if train {
-                    let _ = tch::no_grad(|| self.tensors[4].shallow_clone().g_add_scalar_(1));
-                }
                 x.batch_norm(tensor(0), tensor(1), tensor(2), tensor(3), train, momentum, eps, true)
             }
             Layer::ReLU => x.relu(),

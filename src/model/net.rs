@@ -6,7 +6,7 @@ use super::modules::Module;
 use super::state_dict::{Entry, StateDict};
 use super::step::Step;
 use crate::libtorch::fused::{Stage, evaluate_stages};
-use crate::libtorch::{generator, gradients};
+use crate::libtorch::{counts, generator, gradients};
 use crate::shape::CLASSES;
 use anyhow::{Result, ensure};
 use std::fmt::{self, Display};
@@ -57,6 +57,8 @@ pub struct Net {
     steps: Vec<Step>,
     /// The tensors of the state_dict, in its order.
     entries: Vec<Entry>,
+    /// Those that count batches, except for what the fused kernels count.
+    batch_counts: Vec<Tensor>,
 }
 
 impl Net {
@@ -80,7 +82,8 @@ impl Net {
             let input = steps.last().map_or(Layout::Torch, Step::output);
             steps.push(Step::new(&unit, input, layers, &modules[unit.layers.clone()]));
         }
-        Net { device, architecture: architecture.clone(), kernels, steps, entries }
+        let batch_counts = steps.iter().filter_map(Step::batch_count).map(Tensor::shallow_clone).collect();
+        Net { device, architecture: architecture.clone(), kernels, steps, entries, batch_counts }
     }
 
     /// The device of its tensors.
@@ -121,6 +124,9 @@ impl Net {
     pub fn forward_t(&self, images: &Tensor, train: bool) -> Tensor {
         if !train && let Some(logits) = self.evaluate_fused(images) {
             return self.log_softmax(&logits);
+        }
+        if train {
+            counts::increment(&self.batch_counts).expect("counts that can be added to");
         }
         let output = self.steps.iter().fold(images.shallow_clone(), |x, step| step.forward_t(&x, train));
         let layout = self.steps.last().map_or(Layout::Torch, Step::output);

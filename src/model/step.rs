@@ -69,6 +69,14 @@ impl Step {
         !matches!(self.computation, Computation::Layer(_))
     }
 
+    /// The batches that it was trained on, if it counts them and leaves that to the net.
+    pub(super) fn batch_count(&self) -> Option<&Tensor> {
+        match &self.computation {
+            Computation::Layer(module) => module.batch_count(),
+            _ => None,
+        }
+    }
+
     /// The same for [`fused::evaluate_stages`]; `None` for a layer on libtorch.
     pub(super) fn stage(&self) -> Option<Stage<'_>> {
         match &self.computation {

@@ -3,15 +3,17 @@
 use super::Role;
 use super::ranges::{any, within};
 use crate::error::Expected;
+use crate::libtorch::cuda;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
+use tch::Device;
 
 /// Where to compute, for every command that does.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct Compute {
     /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceChoice::parser(), add = Role::Incidental)]
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceChoice::read, add = Role::Incidental)]
     pub device: DeviceChoice,
     /// CPU threads; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i32..), add = Role::Incidental)]
@@ -81,9 +83,17 @@ pub enum DeviceChoice {
 
 impl DeviceChoice {
     /// Reads one from the command line.
-    pub(crate) fn parser() -> impl Fn(&str) -> Result<DeviceChoice, Expected> + Clone + Send + Sync + 'static {
-        let read = any("auto, cpu, cuda or cuda:N");
-        move |text| read(&text.to_lowercase())
+    pub(crate) fn read(text: &str) -> Result<DeviceChoice, Expected> {
+        any("auto, cpu, cuda or cuda:N")(&text.to_lowercase())
+    }
+
+    /// The device that it stands for on this machine; one that it names may not be there.
+    pub(crate) fn device(self) -> Device {
+        match self {
+            DeviceChoice::Auto if cuda::count() > 0 => Device::Cuda(0),
+            DeviceChoice::Auto | DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda(index) => Device::Cuda(index),
+        }
     }
 }
 

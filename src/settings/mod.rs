@@ -5,7 +5,8 @@
 //! value is checked, and refused in the same words, wherever it comes from.
 //!
 //! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes right
-//! before the rest of that layer. So do, after the recipe, the defaults of an optimizer that the layer chooses anew.
+//! before the rest of that layer, in its form for the device that all layers together ask for. So do, after the recipe, the
+//! defaults of an optimizer that the layer chooses anew.
 
 mod augmentation;
 mod compute;
@@ -122,7 +123,12 @@ impl Settings {
 
     /// These settings with those of `flags` that a resumed run may change; the others may only repeat what they were.
     pub(crate) fn resumed(&self, flags: &Layer) -> Result<Settings> {
-        let resumed = Settings::merge(&[self.layer(), flags.clone()])?;
+        let mut flags = flags.clone();
+        // The run has what its recipe set. On another device the recipe may set something else.
+        if flags.choice("recipe") == Some(self.recipe) {
+            flags.0.retain(|given| given.key != "recipe");
+        }
+        let resumed = Settings::merge(&[self.layer(), flags])?;
         let (old, new) = (self.table(), resumed.table());
         let mut fixed = Settings::roles().into_iter().filter(|(_, role)| role.is_none()).map(|(key, _)| key);
         if let Some(key) = fixed.find(|key| old.get(key) != new.get(key)) {
@@ -138,10 +144,12 @@ impl Settings {
     fn merge(layers: &[Layer]) -> Result<Settings> {
         let mut all = Layer::default();
         let mut optimizer = OptimizerKind::Sgd;
+        // A name that is not a device's, a recipe's or an optimizer's is refused below, as every wrong value is.
+        let device = layers.iter().rev().find_map(|layer| DeviceChoice::read(layer.get("device")?).ok());
         for layer in layers {
-            // A name that is not a recipe's or an optimizer's is refused below, as every wrong value is.
             if let Some(recipe) = layer.choice::<Recipe>("recipe") {
-                all.0.extend(recipe.settings().0);
+                let on_gpu = device.unwrap_or(DeviceChoice::Auto).device().is_cuda();
+                all.0.extend(recipe.settings(on_gpu).0);
                 optimizer = all.choice("optimizer").expect("every recipe has an optimizer");
             }
             if let Some(chosen) = layer.choice::<OptimizerKind>("optimizer").filter(|chosen| *chosen != optimizer) {
@@ -369,6 +377,27 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_has_the_form_of_the_device_that_is_asked_for() {
+        for recipe in ["best", "speed"] {
+            let recipe = format!("recipe = '{recipe}'");
+            let on = |device: &str| merged(&recipe, &format!("device = '{device}'"));
+            let values = |settings: &Settings| (settings.training.batches.batch_size, settings.optimizer.lr);
+            let (cpu, gpu) = (on("cpu"), on("CUDA:1"));
+            assert!(values(&gpu).0 > values(&cpu).0 && values(&gpu).1 > values(&cpu).1);
+            assert_eq!(values(&merged("device = 'cuda'", &recipe)), values(&gpu));
+            assert_eq!(values(&merged("device = 'cuda'", &format!("{recipe}\ndevice = 'cpu'"))), values(&cpu));
+            assert_eq!(values(&merged(&recipe, "device = 'cuda'\nbatch_size = 64\nlr = 0.2")), (64, 0.2));
+            // The settings of a run are what they were when it began.
+            for (run, other) in [(&cpu, "cuda"), (&gpu, "cpu")] {
+                let moved = layer(&format!("{recipe}\ndevice = '{other}'"));
+                assert_eq!(values(&merged(&run.to_toml(), &format!("device = '{other}'"))), values(run));
+                assert_eq!(values(&run.resumed(&moved).unwrap()), values(run));
+            }
+        }
+        assert_eq!(merged("recipe = 'original'", "device = 'cuda'"), merged("", "device = 'cuda'"));
+    }
+
+    #[test]
     fn an_optimizer_brings_its_defaults_right_after_the_recipe_of_its_layer() {
         let of = |settings: Settings| {
             let OptimizerSettings { lr, momentum, weight_decay, nesterov, weight_decay_norm, .. } = settings.optimizer;
@@ -423,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_resumed_run_may_repeat_every_setting_and_change_only_some() {
-        let settings = merged("recipe = 'best'", "");
+        let settings = merged("recipe = 'best'\ndevice = 'cpu'", "");
         assert_eq!(settings.resumed(&settings.layer()).unwrap(), settings);
         assert_eq!(settings.resumed(&layer("epochs = 20")).unwrap().training.epochs, 20);
         let error = settings.resumed(&layer("lr = 0.5")).unwrap_err().to_string();

@@ -5,7 +5,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 use toml::Table;
 
-/// A preset of ordinary settings; `docs/recipe.md` says where their values come from.
+/// A preset of ordinary settings; `docs/recipe.md` says where their values come from. On a GPU some of them are others: small
+/// batches would leave most of it idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipe {
@@ -38,26 +39,41 @@ scale = 0.1
 shear = 5.0
 ";
 
-/// Where [`Recipe::Speed`] differs from it.
+/// Where it differs on a GPU.
+const BEST_ON_GPU: &str = "
+batch_size = 512
+lr = 0.6
+ema_decay = 0.97
+";
+
+/// Where [`Recipe::Speed`] differs from [`Recipe::Best`].
 const SPEED: &str = "
 epochs = 3
 ema_decay = 0.99
 ";
 
+/// Where it differs from that on a GPU.
+const SPEED_ON_GPU: &str = "
+epochs = 6
+ema_decay = 0.9
+";
+
 impl Recipe {
-    /// Its settings. Every recipe sets everything that shapes the training, except the net and the seed: what it does not
-    /// mention is the original's.
-    pub(crate) fn settings(self) -> Layer {
+    /// Its settings on a CPU, or `on_gpu`. Every recipe sets everything that shapes the training, except the net and the seed:
+    /// what it does not mention is the original's.
+    pub(crate) fn settings(self, on_gpu: bool) -> Layer {
         let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
         let mut table = table_of(&training);
         for key in ["seed", "net", "net_values"] {
             table.remove(key);
         }
         table.extend(table_of(&optimizer).into_iter().chain(table_of(&schedule)).chain(table_of(&augmentation)));
-        for text in match self {
-            Recipe::Original => &[][..],
-            Recipe::Best => &[BEST],
-            Recipe::Speed => &[BEST, SPEED],
+        for text in match (self, on_gpu) {
+            (Recipe::Original, _) => &[][..],
+            (Recipe::Best, false) => &[BEST],
+            (Recipe::Best, true) => &[BEST, BEST_ON_GPU],
+            (Recipe::Speed, false) => &[BEST, SPEED],
+            (Recipe::Speed, true) => &[BEST, SPEED, BEST_ON_GPU, SPEED_ON_GPU],
         } {
             table.extend(text.parse::<Table>().expect("the recipes are TOML"));
         }
@@ -75,14 +91,16 @@ mod tests {
 
     #[test]
     fn every_recipe_makes_the_same_settings() {
-        let keys = |recipe: Recipe| {
-            let settings = recipe.settings();
+        let keys = |recipe: Recipe, on_gpu| {
+            let settings = recipe.settings(on_gpu);
             let mut keys: Vec<String> = settings.pairs().map(|(key, _)| key.to_string()).collect();
             keys.sort();
             keys
         };
-        for recipe in [Recipe::Best, Recipe::Speed] {
-            assert_eq!(keys(recipe), keys(Recipe::Original));
+        for recipe in [Recipe::Original, Recipe::Best, Recipe::Speed] {
+            for on_gpu in [false, true] {
+                assert_eq!(keys(recipe, on_gpu), keys(Recipe::Original, false));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and `use_buffers=True` keeps the same, with two
 //! differences: the first steps ([`Average::update`]), and `num_batches_tracked`, which is a count and is copied.
 
-use crate::libtorch::ema;
+use crate::libtorch::{counts, ema};
 use crate::model::Net;
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -15,8 +15,9 @@ pub(crate) struct Average {
     /// The average's float32 tensors, weights and BatchNorm statistics, and in the same order those of the net.
     averages: Vec<Tensor>,
     tensors: Vec<Tensor>,
-    /// The average's counts of batches, and the net's.
-    counts: Vec<(Tensor, Tensor)>,
+    /// The average's counts of batches, and in the same order the net's.
+    average_counts: Vec<Tensor>,
+    counts: Vec<Tensor>,
     /// The number of updates, a float32 scalar in device memory.
     updates: Tensor,
 }
@@ -27,10 +28,11 @@ impl Average {
         let average = net.copy()?;
         let pairs = average.state_dict().0.into_iter().zip(net.state_dict().0);
         let pairs = pairs.map(|((_, average), (_, tensor))| (average, tensor));
-        let (floats, counts): (Vec<_>, Vec<_>) = pairs.partition(|(average, _)| average.kind() == Kind::Float);
+        let (floats, integers): (Vec<_>, Vec<_>) = pairs.partition(|(average, _)| average.kind() == Kind::Float);
         let (averages, tensors) = floats.into_iter().unzip();
+        let (average_counts, counts) = integers.into_iter().unzip();
         let updates = Tensor::f_zeros([0i64; 0], (Kind::Float, net.device()))?;
-        Ok(Average { net: average, decay, averages, tensors, counts, updates })
+        Ok(Average { net: average, decay, averages, tensors, average_counts, counts, updates })
     }
 
     /// Updates the average with the net as it is after a step.
@@ -43,9 +45,7 @@ impl Average {
         let weight = self.updates.f_add_scalar(10.0)?.f_reciprocal()?.f_mul_scalar(9.0)?;
         let weight = weight.f_clamp_min(1.0 - self.decay)?;
         ema::update(&mut self.averages, &mut self.tensors, &weight)?;
-        for (average, count) in &mut self.counts {
-            average.f_copy_(count)?;
-        }
+        counts::copy(&self.average_counts, &self.counts)?;
         let _ = self.updates.f_add_scalar_(1.0)?;
         Ok(())
     }

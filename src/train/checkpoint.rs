@@ -14,7 +14,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 /// The format of the file. It rises when the content changes.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// The key in the file's metadata of the [`Header`] as JSON.
 const HEADER: &str = "tch-mnist-checkpoint";
@@ -23,7 +23,7 @@ const HEADER: &str = "tch-mnist-checkpoint";
 ///
 /// The file holds the tensors of [`State::tensors`] and the generators' states under their names, `losses`
 /// and `lrs` (float64, one number per step so far), and a [`Header`] in its metadata.
-pub(crate) struct Checkpoint {
+pub struct Checkpoint {
     tensors: Snapshot,
     header: Header,
 }
@@ -84,7 +84,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// One sentence if it is damaged, not a checkpoint, or of another format.
-    pub(crate) fn read(path: &Path) -> Result<Checkpoint> {
+    pub fn read(path: &Path) -> Result<Checkpoint> {
         let file = path.display();
         let (StateDict(tensors), metadata) = safetensors::read(path)?;
         let damaged = || format!("the checkpoint {file} is damaged");

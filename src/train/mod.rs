@@ -1,11 +1,12 @@
-//! Training: the loop ([`run`]), one step ([`step`]), everything that a step changes ([`state`]), and the parts that
-//! settings choose: optimizers, schedules, augmentations.
+//! Training: the loop ([`run`]), one step ([`step`]), what it takes ([`feed`]), everything that it changes ([`state`]), and the
+//! parts that settings choose: optimizers, schedules, augmentations.
 
 mod augmentations;
 mod average;
 mod best;
 mod checkpoint;
 mod events;
+mod feed;
 mod optimizers;
 mod run;
 mod schedules;
@@ -15,11 +16,11 @@ mod step;
 
 pub(crate) use augmentations::{Augmentation, apply as augment, of as augmentations};
 pub(crate) use best::{best, kept};
-pub(crate) use checkpoint::Checkpoint;
+pub use checkpoint::Checkpoint;
 pub use events::{Ending, EpochRecord, Event, History, Measured, Observer, StepRecord};
 pub use run::Run;
 pub(crate) use run::{Diverged, steps_per_epoch};
 pub use schedules::Schedule;
 pub use shuffle::Shuffle;
 pub use state::State;
-pub use step::{StaticInputs, Stepper};
+pub use step::Stepper;

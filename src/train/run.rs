@@ -7,7 +7,7 @@ use super::schedules::Schedule;
 use super::shuffle::Shuffle;
 use super::state::State;
 use super::step::Stepper;
-use crate::data::Data;
+use crate::data::{Data, Split};
 use crate::evaluate::{Evaluation, evaluate, evaluate_tta, percent};
 use crate::model::Net;
 use crate::settings::Settings;
@@ -47,7 +47,7 @@ pub struct Run<'a> {
     prepared: Option<Duration>,
     schedule: Schedule,
     history: History,
-    /// The learning rates of the epoch's steps so far.
+    /// The learning rates of the epoch's steps; before the epoch begins or goes on, of those that are done.
     lrs: Vec<f64>,
     last_read: Instant,
 }
@@ -55,7 +55,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run from its start. `net` has just been drawn, and libtorch's generator is in the state after that.
     pub fn new(settings: &'a Settings, data: &'a Data, net: Net) -> Result<Run<'a>> {
-        let steps = steps_per_epoch(settings, data);
+        let steps = steps_per_epoch(settings, &data.train);
         Ok(Run {
             settings,
             data,
@@ -70,13 +70,19 @@ impl<'a> Run<'a> {
     }
 
     /// A run that goes on where `checkpoint` was made; `net` is any net of its shape.
-    pub(crate) fn resume(settings: &'a Settings, data: &'a Data, net: Net, checkpoint: &Checkpoint) -> Result<Run<'a>> {
+    pub fn resume(settings: &'a Settings, data: &'a Data, net: Net, checkpoint: &Checkpoint) -> Result<Run<'a>> {
         let mut run = Run::new(settings, data, net)?;
         let steps = run.steps();
         run.history = checkpoint.restore(settings, data, &mut run.state, steps)?;
         let unfinished = run.history.steps.split_off((run.state.position.epoch * steps) as usize);
         run.lrs = unfinished.iter().map(|record| record.lr).collect();
         Ok(run)
+    }
+
+    /// The same with the images of an epoch made ready before its first step, on any device: see [`Stepper::ahead`].
+    pub fn ahead(mut self) -> Result<Run<'a>> {
+        self.stepper = Stepper::ahead(&self.data.train, self.settings)?;
+        Ok(self)
     }
 
     /// Gets ready for the first step, outside of any epoch's time: see [`Stepper::prepare`]; the test is tried out too. Returns how
@@ -123,14 +129,14 @@ impl<'a> Run<'a> {
             observer.event(&Event::EpochStarted { epoch: self.state.position.epoch, steps: self.steps(), done })?;
 
             // Shuffle; an epoch that goes on keeps its order.
-            let batches = self.shuffled()?;
-            for indices in &batches[done as usize..] {
+            self.begin_epoch()?;
+            for _ in done..self.steps() {
                 if stop() {
                     self.save(checkpoint)?;
                     return Ok(Ending::Interrupted);
                 }
                 // Step.
-                let loss = self.step(indices)?;
+                let loss = self.stepper.step(&mut self.state)?;
                 let loss = self.read(&loss)?;
                 observer.event(&Event::Step { step: self.state.position.step, loss })?;
                 if self.is_checkpoint_due() {
@@ -178,25 +184,19 @@ impl<'a> Run<'a> {
         is_out_of_patience(epochs, run).then_some(Ending::StoppedEarly)
     }
 
-    /// The indices of the epoch's batches.
-    fn shuffled(&mut self) -> Result<Vec<Tensor>> {
+    /// Draws the order of the epoch's images and computes the learning rates of its steps. The steps that are done keep theirs,
+    /// which may be those of another number of epochs.
+    fn begin_epoch(&mut self) -> Result<()> {
+        let (steps, losses) = (self.steps(), self.history.losses());
+        let first = self.state.position.epoch * steps;
+        self.lrs.truncate(self.state.position.step as usize);
+        self.lrs.extend((self.lrs.len() as i64..steps).map(|step| self.schedule.lr(first + step, &losses)));
         let shuffle = match self.state.position.shuffle {
             Some(shuffle) => shuffle,
             None => *self.state.position.shuffle.insert(Shuffle::draw()?),
         };
-        shuffle.batches(self.data.train.len(), self.batch_size(), self.data.train.device())
-    }
-
-    /// One step on the images at `indices`; returns its loss.
-    fn step(&mut self, indices: &Tensor) -> Result<Tensor> {
-        let (epoch, step) = (self.state.position.epoch, self.state.position.step);
-        let lr = self.schedule.lr(epoch * self.steps() + step, &self.history.losses());
-        let loss = match step + 1 == self.steps() {
-            false => self.stepper.step(&mut self.state, indices, lr)?,
-            true => self.stepper.last_step(&mut self.state, indices, lr)?,
-        };
-        self.lrs.push(lr);
-        Ok(loss)
+        let order = shuffle.order(self.data.train.len(), self.data.train.device())?;
+        self.stepper.begin_epoch(&mut self.state, &order, &self.lrs)
     }
 
     /// The loss of the step that was just made. On a CPU it is always read; on CUDA, where reading makes the host wait,
@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
     }
 
     fn steps(&self) -> i64 {
-        steps_per_epoch(self.settings, self.data)
+        steps_per_epoch(self.settings, &self.data.train)
     }
 
     fn batch_size(&self) -> i64 {
@@ -331,10 +331,10 @@ fn test_batch_size(batch_size: i64, device: Device) -> i64 {
     if device.is_cuda() { batch_size.max(TEST_BATCH_ON_GPU) } else { batch_size }
 }
 
-/// Steps per epoch; the last may be on fewer images.
-pub(crate) fn steps_per_epoch(settings: &Settings, data: &Data) -> i64 {
+/// Steps of an epoch of `split`; the last may be on fewer images.
+pub(crate) fn steps_per_epoch(settings: &Settings, split: &Split) -> i64 {
     let batch_size = settings.training.batches.batch_size;
-    (data.train.len() + batch_size - 1) / batch_size
+    (split.len() + batch_size - 1) / batch_size
 }
 
 /// A loss that is not finite: weights that gave it can no longer be trained.

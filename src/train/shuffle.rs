@@ -20,10 +20,14 @@ impl Shuffle {
         Ok(Shuffle { seed: draw()? })
     }
 
-    /// The indices of the epoch's batches, int64 [`batch_size`] each and the last one shorter, on `device`.
+    /// The indices of all images in the epoch's order, int64 [images] on `device`.
+    pub fn order(self, images: i64, device: Device) -> Result<Tensor> {
+        Ok(generator::randperm(images, self.seed as u64)?.f_to_device(device)?)
+    }
+
+    /// The same in batches, int64 [`batch_size`] each and the last one shorter.
     pub fn batches(self, images: i64, batch_size: i64, device: Device) -> Result<Vec<Tensor>> {
-        let order = generator::randperm(images, self.seed as u64)?;
-        Ok(order.f_to_device(device)?.f_split(batch_size, 0)?)
+        Ok(self.order(images, device)?.f_split(batch_size, 0)?)
     }
 }
 

@@ -34,13 +34,16 @@ pub struct State {
 }
 
 /// How far a run is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
     /// The epoch, from 0, and how many of its steps are done.
     pub(crate) epoch: i64,
     pub(crate) step: i64,
     /// The order of the epoch's images; `None` between two epochs.
     pub(crate) shuffle: Option<Shuffle>,
+    /// The state of the device's generator before it augmented the epoch's images, if that was done before the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generator: Option<Vec<u8>>,
 }
 
 impl State {
@@ -76,7 +79,7 @@ impl State {
 
     /// Gets ready for the first step of the next epoch.
     pub fn end_epoch(&mut self) -> Result<()> {
-        self.position = Position { epoch: self.position.epoch + 1, step: 0, shuffle: None };
+        self.position = Position { epoch: self.position.epoch + 1, ..Position::default() };
         let _ = self.correct.f_zero_()?;
         let _ = self.grad_norm.f_zero_()?;
         Ok(())

@@ -1,16 +1,15 @@
-//! One training step: gather, augment, forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU
-//! as one CUDA graph.
+//! One training step: forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU as one CUDA graph.
 //!
-//! A step of this net is more than a hundred small kernels. Launched one by one, they leave a GPU waiting for the host
-//! most of the time; a [`Graph`] launches them in one call. A graph replays the same kernels on the same memory with the
-//! same numbers from the host. So [`Stepper::static_step`] reads everything that changes from step to step, the learning
-//! rate too, from device memory ([`StaticInputs`]).
+//! A step of this net is about a hundred small kernels. Launched one by one, they leave a GPU waiting for the host most of the
+//! time; a [`Graph`] launches them in one call. A graph replays the same kernels on the same memory with the same numbers from
+//! the host. So [`Stepper::static_step`] reads everything that changes from step to step from device memory, the images and
+//! the learning rate too, and a replay copies nothing there: see [`Feed`].
 //!
 //! A captured step computes what an eager one computes, with the same kernels on the same numbers, and draws the same
-//! dropout masks: a replay advances the generator by what the captured kernels drew. So captured and eager steps may
-//! alternate, and the generator's state in a checkpoint is right for both. A weight's last bit may differ: see `sgd.cpp`.
+//! dropout masks: a replay advances the generator by what the captured kernels drew. So a run of captured steps may go on with
+//! eager ones, and the generator's state in a checkpoint is right for both. A weight's last bit may differ: see `sgd.cpp`.
 
-use super::augmentations::{self, Augmentation};
+use super::feed::Feed;
 use super::state::State;
 use crate::data::Split;
 use crate::error::without_panic;
@@ -20,7 +19,7 @@ use crate::libtorch::precision::Autocast;
 use crate::model::Net;
 use crate::settings::{CudaGraph, Precision, Settings};
 use anyhow::{Context, Result, ensure};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Why `--cuda-graph on` ends a run.
 const NOT_CAPTURED: &str = "no step can be captured as a CUDA graph, which --cuda-graph on asks for";
@@ -29,63 +28,30 @@ const NOT_CAPTURED: &str = "no step can be captured as a CUDA graph, which --cud
 pub struct Stepper<'a> {
     split: &'a Split,
     settings: &'a Settings,
-    augmentations: Vec<Box<dyn Augmentation>>,
+    feed: Feed<'a>,
     /// The gradients of the last step of an epoch, for those who look at them.
     gradients: Vec<(String, Tensor)>,
-    launching: Launching,
-}
-
-/// How the kernels of a step are launched.
-enum Launching {
-    /// One by one.
-    Eager,
-    /// As this graph.
-    Replay(StaticInputs, Graph),
-}
-
-/// What changes from one step to the next, in device memory that stays where it is.
-pub struct StaticInputs {
-    /// Which images, int64 [batch_size].
-    indices: Tensor,
-    /// The step's number in its epoch, int64 [1].
-    number: Tensor,
-    /// The learning rate, a float32 scalar.
-    lr: Tensor,
-}
-
-impl StaticInputs {
-    fn new(batch_size: i64, device: Device) -> Result<StaticInputs> {
-        Ok(StaticInputs {
-            indices: Tensor::f_zeros([batch_size], (Kind::Int64, device))?,
-            number: Tensor::f_zeros([1], (Kind::Int64, device))?,
-            lr: Tensor::f_zeros([0i64; 0], (Kind::Float, device))?,
-        })
-    }
-
-    /// Sets them for the next step of `state`, without waiting for the device.
-    pub fn set(&mut self, state: &State, indices: &Tensor, lr: f64) -> Result<()> {
-        let (have, want) = (indices.size(), self.indices.size());
-        ensure!(have == want, "a static step takes batches of {want:?}, not {have:?}");
-        self.indices.f_copy_(indices)?;
-        let _ = self.number.f_fill_(state.position.step)?;
-        let _ = self.lr.f_fill_(lr)?;
-        Ok(())
-    }
+    /// A step, if it is captured; otherwise kernels are launched one by one.
+    graph: Option<Graph>,
 }
 
 impl<'a> Stepper<'a> {
-    /// A maker of steps on batches of `split`.
+    /// A maker of steps on batches of `split`. On a GPU the images of an epoch are made ready before its first step.
     pub fn new(split: &'a Split, settings: &'a Settings) -> Result<Stepper<'a>> {
-        Ok(Stepper {
-            split,
-            settings,
-            augmentations: augmentations::of(&settings.augmentation, split.device())?,
-            gradients: Vec::new(),
-            launching: Launching::Eager,
-        })
+        Stepper::of(split, settings, split.device().is_cuda())
     }
 
-    /// Gets ready for the steps of `state` and leaves it as it is. On a GPU, a step is captured as a CUDA graph, unless
+    /// The same on any device with the images made ready as on a GPU.
+    pub fn ahead(split: &'a Split, settings: &'a Settings) -> Result<Stepper<'a>> {
+        Stepper::of(split, settings, true)
+    }
+
+    fn of(split: &'a Split, settings: &'a Settings, ahead: bool) -> Result<Stepper<'a>> {
+        let feed = Feed::new(split, settings, ahead)?;
+        Ok(Stepper { split, settings, feed, gradients: Vec::new(), graph: None })
+    }
+
+    /// Gets ready for the epochs of `state` before one begins, and leaves it as it is. On a GPU, a step is captured as a CUDA graph, unless
     /// `--cuda-graph off`, and what costs time on its first use is done once. On a CPU there is nothing to do.
     ///
     /// # Errors
@@ -101,32 +67,40 @@ impl<'a> Stepper<'a> {
         if is_cuda { self.rehearse(state) } else { Ok(()) }
     }
 
-    /// Whether steps on whole batches are replayed as a CUDA graph, except for the last step of an epoch.
+    /// Whether steps are replayed as a CUDA graph, except for the last step of an epoch.
     pub fn is_captured(&self) -> bool {
-        matches!(self.launching, Launching::Replay(..))
+        self.graph.is_some()
     }
 
-    /// A step on the images at `indices` (int64 [B]), as a graph if [`Stepper::prepare`] captured one: a graph takes whole
-    /// batches only. Returns the loss, a scalar that a GPU may still be computing.
-    pub fn step(&mut self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Tensor> {
+    /// Begins the epoch of `state`, or goes on in the middle of it. It takes the images in this `order` (int64 [N], on their
+    /// device), and has a learning rate for each step.
+    pub fn begin_epoch(&mut self, state: &mut State, order: &Tensor, lrs: &[f64]) -> Result<()> {
+        self.feed.begin_epoch(&mut state.position, order, lrs)
+    }
+
+    /// The next step of the epoch: as a graph if [`Stepper::prepare`] captured one, except for the last, which may be on fewer
+    /// images. Returns the loss, a scalar that a GPU may still be computing.
+    pub fn step(&mut self, state: &mut State) -> Result<Tensor> {
         let number = state.position.step;
-        let Launching::Replay(inputs, graph) = &mut self.launching else {
-            return self.eager_step(state, indices, lr);
-        };
-        if indices.size() != [self.settings.training.batches.batch_size] {
-            return self.eager_step(state, indices, lr);
+        match &self.graph {
+            Some(graph) if number + 1 < self.feed.steps() => {
+                graph.replay()?;
+                state.position.step += 1;
+                Ok(state.losses.f_select(0, number)?)
+            }
+            _ => self.eager_step(state),
         }
-        inputs.set(state, indices, lr)?;
-        graph.replay()?;
-        state.position.step += 1;
-        Ok(state.losses.f_select(0, number)?)
     }
 
-    /// The last step of an epoch: eager, as it may be on fewer images. Its gradients are kept.
-    pub(crate) fn last_step(&mut self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Tensor> {
-        let (loss, correct) = self.backward(&state.net, indices)?;
-        self.gradients = state.net.gradients()?;
-        self.update(state, &loss, &correct, lr)
+    /// The same, operation by operation.
+    pub fn eager_step(&mut self, state: &mut State) -> Result<Tensor> {
+        let number = state.position.step;
+        let (images, labels) = self.feed.batch(number)?;
+        let (loss, correct) = self.backward(&state.net, &images, &labels)?;
+        if number + 1 == self.feed.steps() {
+            self.gradients = state.net.gradients()?;
+        }
+        self.update(state, &loss, &correct, self.feed.lr(number))
     }
 
     /// The name and gradient of each parameter in the last step of an epoch.
@@ -134,35 +108,26 @@ impl<'a> Stepper<'a> {
         &self.gradients
     }
 
-    /// As [`Stepper::step`], operation by operation, on a batch of any size.
-    pub fn eager_step(&self, state: &mut State, indices: &Tensor, lr: f64) -> Result<Tensor> {
-        let (loss, correct) = self.backward(&state.net, indices)?;
-        self.update(state, &loss, &correct, lr)
-    }
-
-    /// As [`Stepper::step`], from `inputs`, as a graph replays it; on any device.
-    pub fn static_step(&self, state: &mut State, inputs: &StaticInputs) -> Result<()> {
-        self.captured(state, inputs)?;
+    /// The same on a whole batch as a graph replays it; on any device, if the epoch was made ready ahead.
+    pub fn static_step(&self, state: &mut State) -> Result<()> {
+        self.captured(state)?;
         state.position.step += 1;
         Ok(())
     }
 
     /// What a graph captures: nothing in it comes from the host.
-    fn captured(&self, state: &mut State, inputs: &StaticInputs) -> Result<()> {
-        let (loss, correct) = self.backward(&state.net, &inputs.indices)?;
+    fn captured(&self, state: &mut State) -> Result<()> {
+        let mut next = self.feed.next()?;
+        let (loss, correct) = self.backward(&state.net, &next.images, &next.labels)?;
         self.clip(state)?;
-        state.optimizer.static_step(&inputs.lr)?;
+        state.optimizer.static_step(&next.lr)?;
         if let Some(average) = &mut state.average {
             average.update()?;
         }
         let _ = state.correct.f_add_(&correct)?;
-        let _ = state.losses.f_index_copy_(0, &inputs.number, &loss.detach().f_view([1])?)?;
+        let _ = state.losses.f_index_copy_(0, &next.number, &loss.detach().f_view([1])?)?;
+        let _ = next.number.f_add_scalar_(1)?;
         Ok(())
-    }
-
-    /// The inputs of [`Stepper::static_step`].
-    pub fn static_inputs(&self) -> Result<StaticInputs> {
-        StaticInputs::new(self.settings.training.batches.batch_size, self.split.device())
     }
 
     /// What follows the gradients: clipping, the optimizer, the average, and a note of the loss and of the correct images.
@@ -185,17 +150,14 @@ impl<'a> Stepper<'a> {
         clip_grad_norm(parameters, self.settings.optimizer.clip_grad_norm, &mut state.grad_norm)
     }
 
-    /// Computes the gradients for the images at `indices`. Returns the mean loss and the number of images that were
-    /// classified correctly.
-    fn backward(&self, net: &Net, indices: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (images, labels) = self.split.batch(indices)?;
-        let images = augmentations::apply(&self.augmentations, images)?;
+    /// Computes the gradients for a batch. Returns the mean loss and the number of images that were classified correctly.
+    fn backward(&self, net: &Net, images: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
         let bf16 = self.settings.cuda.precision == Precision::Bf16;
         let autocast = bf16.then(|| Autocast::bf16(self.split.device())).transpose()?;
-        let log_probabilities = net.forward_t(&images, true);
-        let loss = self.loss(&log_probabilities, &labels)?;
+        let log_probabilities = net.forward_t(images, true);
+        let loss = self.loss(&log_probabilities, labels)?;
         drop(autocast);
-        let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?;
+        let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
         loss.f_backward()?;
         Ok((loss, correct))
     }
@@ -218,35 +180,38 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// Captures a step, and leaves the state as it was. What is in the static inputs meanwhile does not matter.
+    /// Captures a step, and leaves the state as it was. Which images lie ready meanwhile does not matter.
     fn capture(&mut self, state: &mut State) -> Result<()> {
         ensure!(state.steps() > 1, "an epoch has one step, and the last one of an epoch is never captured");
         let device = self.split.device();
-        let inputs = self.static_inputs()?;
         let before = state.snapshot(device)?;
         // Both closures need the state, one after the other.
         let state = std::cell::RefCell::new(state);
-        let step = || self.captured(&mut state.borrow_mut(), &inputs);
-        let rewind = || state.borrow().restore(&before);
+        let step = || self.captured(&mut state.borrow_mut());
+        let rewind = || {
+            self.feed.rewind()?;
+            state.borrow().restore(&before)
+        };
         let graph = without_panic(|| Graph::capture(device, step, rewind));
         if graph.is_err() {
             rewind()?;
             // They may lie in memory that belonged to the graph.
             state.borrow().net.zero_grad()?;
         }
-        self.launching = Launching::Replay(inputs, graph?);
+        self.graph = Some(graph?);
         Ok(())
     }
 
-    /// Makes the steps that are never captured, on a whole batch and on the rest of an epoch, and undoes them: kernels are
-    /// loaded and cuDNN has chosen its algorithms before a step is measured.
+    /// Makes images ready and makes the steps that are never captured, on a whole batch and on the rest of an epoch, and undoes
+    /// it all: kernels are loaded and cuDNN has chosen its algorithms before a step is measured.
     fn rehearse(&mut self, state: &mut State) -> Result<()> {
-        let (device, batch_size) = (self.split.device(), self.settings.training.batches.batch_size);
-        let rest = (self.split.len() - 1) % batch_size + 1;
+        let (device, steps) = (self.split.device(), state.steps());
         let (before, position) = (state.snapshot(device)?, state.position.clone());
-        for images in [batch_size.min(self.split.len()), rest] {
-            state.position.step = 0;
-            let _ = self.last_step(state, &Tensor::f_zeros([images], (Kind::Int64, device))?, 0.0)?;
+        let order = Tensor::f_zeros([self.split.len()], (Kind::Int64, device))?;
+        self.begin_epoch(state, &order, &vec![0.0; steps as usize])?;
+        for step in [0, steps - 1] {
+            state.position.step = step;
+            let _ = self.eager_step(state)?;
         }
         self.gradients.clear();
         state.position = position;
@@ -259,6 +224,7 @@ mod tests {
     use super::*;
     use crate::data::{Data, Dataset};
     use crate::model::{Architecture, Kernels};
+    use tch::Device;
 
     fn load() -> Data {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
@@ -274,8 +240,10 @@ mod tests {
         State::new(Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch), settings, 3).unwrap()
     }
 
-    fn batch(number: i64) -> Tensor {
-        Tensor::arange_start(8 * number, 8 * number + 8, (Kind::Int64, Device::Cpu))
+    /// Begins an epoch of three steps on the images as they come, at the learning rate 0.1.
+    fn begin(stepper: &mut Stepper, state: &mut State) {
+        let order = Tensor::arange(24, (Kind::Int64, Device::Cpu));
+        stepper.begin_epoch(state, &order, &[0.1; 3]).unwrap();
     }
 
     fn copies(state: &State) -> Vec<Tensor> {
@@ -286,12 +254,11 @@ mod tests {
     fn a_snapshot_undoes_everything_that_a_step_changes() {
         for optimizer in ["sgd", "adam", "rmsprop"] {
             let (data, settings) = (load(), settings(&[&format!("--optimizer={optimizer}")]));
-            let (mut state, stepper) = (state(&settings), Stepper::new(&data.train, &settings).unwrap());
-            let _ = stepper.eager_step(&mut state, &batch(0), 0.1).unwrap();
-            let mut inputs = stepper.static_inputs().unwrap();
-            inputs.set(&state, &batch(1), 0.1).unwrap();
+            let (mut state, mut stepper) = (state(&settings), Stepper::ahead(&data.train, &settings).unwrap());
+            begin(&mut stepper, &mut state);
+            stepper.static_step(&mut state).unwrap();
             let (before, snapshot) = (copies(&state), state.snapshot(Device::Cpu).unwrap());
-            stepper.static_step(&mut state, &inputs).unwrap();
+            stepper.static_step(&mut state).unwrap();
             let changed = copies(&state).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
             // All of them; except, if none of the eight images was classified correctly, their count.
             assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
@@ -325,8 +292,9 @@ mod tests {
             if capture {
                 stepper.capture_or_warn(&mut state);
             }
+            begin(&mut stepper, &mut state);
             for number in 0..3 {
-                let loss = stepper.step(&mut state, &batch(number), 0.1).unwrap();
+                let loss = stepper.step(&mut state).unwrap();
                 assert_eq!(f64::try_from(loss).unwrap(), state.losses.double_value(&[number]));
             }
             assert!(!stepper.is_captured());
@@ -353,21 +321,14 @@ mod tests {
         let (data, settings) = (load(), settings(&["--optimizer=adam", "--rotate=10"]));
         let net = Net::new(Device::Cpu, &Architecture::original(0.5), Kernels::Torch);
         let mut state = State::new(net, &settings, 3).unwrap();
-        let mut stepper = Stepper::new(&data.train, &settings).unwrap();
-        let _ = stepper.step(&mut state, &batch(0), 0.1).unwrap();
-        let before = copies(&state);
+        let mut stepper = Stepper::ahead(&data.train, &settings).unwrap();
+        begin(&mut stepper, &mut state);
+        let _ = stepper.step(&mut state).unwrap();
+        let (before, position) = (copies(&state), state.position.clone());
         stepper.rehearse(&mut state).unwrap();
         assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
-        assert_eq!((state.position.epoch, state.position.step), (0, 1));
+        assert_eq!(state.position, position);
         assert!(stepper.last_gradients().is_empty());
         assert!(state.net.parameters().all(|(_, tensor)| !tensor.grad().defined()));
-    }
-
-    #[test]
-    fn a_static_step_takes_whole_batches_only() {
-        let (data, settings) = (load(), settings(&[]));
-        let mut inputs = Stepper::new(&data.train, &settings).unwrap().static_inputs().unwrap();
-        let message = inputs.set(&state(&settings), &batch(0).narrow(0, 0, 1), 0.1).unwrap_err().to_string();
-        assert_eq!(message, "a static step takes batches of [8], not [1]");
     }
 }

@@ -85,6 +85,12 @@ impl LossCurve {
         self.end().is_none().then(|| self.range.rate(self.losses.len()))
     }
 
+    /// The rates of the next `count` steps, whether or not the test is over before.
+    pub(super) fn next_rates(&self, count: i64) -> Vec<f64> {
+        let done = self.losses.len();
+        (done..done + count as usize).map(|step| self.range.rate(step)).collect()
+    }
+
     /// Adds the loss of a step at [`LossCurve::next_rate`].
     pub(super) fn push(&mut self, loss: f32) {
         let step = self.losses.len();

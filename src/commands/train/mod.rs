@@ -98,8 +98,12 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     // From here on a signal asks the run to stop. Before, there is nothing to save, and it ends the program.
     let stop = StopSignals::listen()?;
     let data = session::load_run_data(&settings, backend.device, !quiet)?;
-    let mut run = start(&settings, &architecture, &data, &backend, checkpoint.as_ref())?;
-    let preparation = without_panic(|| run.prepare()).map_err(|error| too_little_memory(error, &settings))?;
+    let get_ready = || {
+        let mut run = start(&settings, &architecture, &data, &backend, checkpoint.as_ref())?;
+        let preparation = run.prepare()?;
+        Ok((run, preparation))
+    };
+    let (mut run, preparation) = without_panic(get_ready).map_err(|error| too_little_memory(error, &settings))?;
     backend.announce(settings.compute.device, Some(run.is_captured()));
     folder.write_settings(&settings)?;
     let environment = Environment::of(backend.device, backend.kernels, run.is_captured(), &data.checksums)?;

@@ -3,7 +3,7 @@
 //! A batch is sampled at once, on its device, with torchvision's matrices; bicubically, where torchvision takes the nearest
 //! pixel by default, and moved by fractions of a pixel too. Bilinear sampling blurs: the net would learn from softer
 //! digits than those it is tested on. The random numbers come from the device's default generator, so that a seed
-//! repeats them and a CUDA graph draws new ones each time that it is replayed.
+//! repeats them.
 
 use super::Augmentation;
 use crate::data::BLACK;

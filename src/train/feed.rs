@@ -1,0 +1,172 @@
+//! What the steps of an epoch take: each a batch of images with their labels, and a learning rate.
+//!
+//! On a CPU a batch is gathered and augmented when its step comes, and is still in the cache when the net reads it. On a GPU all
+//! images are made ready before the epoch's first step, in its order: that takes some 30 kernels out of each step, and a step
+//! that is a CUDA graph finds its batch and its learning rate by a counter in device memory.
+
+use super::augmentations::{self, Augmentation};
+use super::state::Position;
+use crate::data::Split;
+use crate::libtorch::generator;
+use crate::settings::Settings;
+use crate::shape::SIDE;
+use anyhow::{Context, Result, ensure};
+use tch::{Device, Kind, Tensor};
+
+/// How many images are made ready at once. Augmentation needs some 30 kB for each of them meanwhile.
+const CHUNK: i64 = 4096;
+
+/// The batches of an epoch of `split`.
+pub(super) struct Feed<'a> {
+    split: &'a Split,
+    augmentations: Vec<Box<dyn Augmentation>>,
+    batch_size: i64,
+    /// The indices of the epoch's batches, and the learning rates of their steps.
+    batches: Vec<Tensor>,
+    lrs: Vec<f64>,
+    /// Where images are made ready before the epoch's first step, if they are.
+    ready: Option<Ready>,
+}
+
+/// An epoch in device memory that stays where it is, so that a CUDA graph may read it.
+struct Ready {
+    /// float32 [N, 1, 28, 28] and int64 [N], in the epoch's order.
+    images: Tensor,
+    labels: Tensor,
+    /// float32 [steps].
+    lrs: Tensor,
+    /// The number in the epoch of the next static step, int64 [1].
+    number: Tensor,
+}
+
+impl<'a> Feed<'a> {
+    /// The batches of `split`, before the first epoch. With `ahead` they are made ready before an epoch's first step.
+    pub(super) fn new(split: &'a Split, settings: &Settings, ahead: bool) -> Result<Feed<'a>> {
+        let (device, batch_size) = (split.device(), settings.training.batches.batch_size);
+        Ok(Feed {
+            split,
+            augmentations: augmentations::of(&settings.augmentation, device)?,
+            batch_size,
+            batches: Vec::new(),
+            lrs: Vec::new(),
+            ready: if ahead { Some(Ready::new(split.len(), batch_size, device)?) } else { None },
+        })
+    }
+
+    /// Gets ready for the steps of the epoch at `position`, which takes the images in this `order` (int64 [N]) and has a
+    /// learning rate for each step.
+    pub(super) fn begin_epoch(&mut self, position: &mut Position, order: &Tensor, lrs: &[f64]) -> Result<()> {
+        self.batches = order.f_split(self.batch_size, 0)?;
+        let steps = self.batches.len();
+        ensure!(order.size() == [self.split.len()], "an epoch takes each of {} images once", self.split.len());
+        ensure!(lrs.len() == steps, "an epoch of {steps} steps has as many learning rates, not {}", lrs.len());
+        self.lrs = lrs.to_vec();
+        match &self.ready {
+            Some(ready) => self.make_ready(ready, position, order),
+            None => Ok(()),
+        }
+    }
+
+    /// An epoch that goes on gets the images that it had: its augmentation is drawn from the generator as it was then, and the
+    /// generator is put back to where it is now.
+    fn make_ready(&self, ready: &Ready, position: &mut Position, order: &Tensor) -> Result<()> {
+        let device = self.split.device();
+        let now = generator::state(device)?;
+        match &position.generator {
+            Some(before) => {
+                generator::set_state(device, &Tensor::f_from_slice(before)?)?;
+                self.fill(ready, order)?;
+                generator::set_state(device, &now)?;
+            }
+            None => {
+                position.generator = Some(Vec::try_from(&now)?);
+                self.fill(ready, order)?;
+            }
+        }
+        ready.set_steps(&self.lrs, position.step)
+    }
+
+    fn fill(&self, ready: &Ready, order: &Tensor) -> Result<()> {
+        let places = ready.images.f_split(CHUNK, 0)?.into_iter().zip(ready.labels.f_split(CHUNK, 0)?);
+        for (indices, (mut its_images, mut its_labels)) in order.f_split(CHUNK, 0)?.iter().zip(places) {
+            let (images, labels) = self.gather(indices)?;
+            its_images.f_copy_(&images)?;
+            its_labels.f_copy_(&labels)?;
+        }
+        Ok(())
+    }
+
+    /// The images at `indices`, augmented, and their labels.
+    fn gather(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (images, labels) = self.split.batch(indices)?;
+        Ok((augmentations::apply(&self.augmentations, images)?, labels))
+    }
+
+    /// How many steps the epoch has.
+    pub(super) fn steps(&self) -> i64 {
+        self.batches.len() as i64
+    }
+
+    /// The images and labels of a step of the epoch.
+    pub(super) fn batch(&self, step: i64) -> Result<(Tensor, Tensor)> {
+        let indices = &self.batches[step as usize];
+        let Some(ready) = &self.ready else { return self.gather(indices) };
+        let (first, count) = (step * self.batch_size, indices.size()[0]);
+        Ok((ready.images.f_narrow(0, first, count)?, ready.labels.f_narrow(0, first, count)?))
+    }
+
+    /// The learning rate of a step of the epoch.
+    pub(super) fn lr(&self, step: i64) -> f64 {
+        self.lrs[step as usize]
+    }
+
+    /// What a static step takes, whatever its number, nothing of it from the host.
+    pub(super) fn next(&self) -> Result<Next> {
+        let ready = self.ready.as_ref().context("a static step takes images that were made ready before")?;
+        let whole = self.split.len() / self.batch_size;
+        let rows = |tensor: &Tensor| -> Result<Tensor> {
+            let rows = tensor.f_narrow(0, 0, whole * self.batch_size)?.f_view([whole, -1])?;
+            Ok(rows.f_index_select(0, &ready.number)?)
+        };
+        Ok(Next {
+            images: rows(&ready.images)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?,
+            labels: rows(&ready.labels)?.f_view([-1])?,
+            lr: ready.lrs.f_index_select(0, &ready.number)?.f_view([0i64; 0])?,
+            number: ready.number.shallow_clone(),
+        })
+    }
+
+    /// Goes back to the epoch's first step, as far as static steps are concerned.
+    pub(super) fn rewind(&self) -> Result<()> {
+        self.ready.iter().try_for_each(|ready| Ok(ready.number.shallow_clone().f_zero_().map(drop)?))
+    }
+}
+
+/// What a static step takes.
+pub(super) struct Next {
+    /// A whole batch.
+    pub(super) images: Tensor,
+    pub(super) labels: Tensor,
+    /// A float32 scalar.
+    pub(super) lr: Tensor,
+    /// Which step of the epoch it is, int64 [1]: the step adds one when it has read everything.
+    pub(super) number: Tensor,
+}
+
+impl Ready {
+    fn new(images: i64, batch_size: i64, device: Device) -> Result<Ready> {
+        let steps = (images + batch_size - 1) / batch_size;
+        Ok(Ready {
+            images: Tensor::f_zeros([images, 1, SIDE as i64, SIDE as i64], (Kind::Float, device))?,
+            labels: Tensor::f_zeros([images], (Kind::Int64, device))?,
+            lrs: Tensor::f_zeros([steps], (Kind::Float, device))?,
+            number: Tensor::f_zeros([1], (Kind::Int64, device))?,
+        })
+    }
+
+    fn set_steps(&self, lrs: &[f64], next: i64) -> Result<()> {
+        self.lrs.shallow_clone().f_copy_(&Tensor::f_from_slice(lrs)?)?;
+        let _ = self.number.shallow_clone().f_fill_(next)?;
+        Ok(())
+    }
+}
