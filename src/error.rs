@@ -29,8 +29,8 @@ impl Display for Expected {
 
 impl Error for Expected {}
 
-/// What clap says over several lines, in one sentence: `--lr takes a number above 0, not -1`; for other mistakes its message, its
-/// tip, and where help is.
+/// What clap says over several lines, in one sentence: `--lr takes a number above 0, not -1`; for other mistakes its
+/// message, its tip, and where help is.
 pub(crate) fn usage_sentence(error: &clap::Error) -> String {
     wrong_value(error).unwrap_or_else(|| {
         let text = error.to_string();

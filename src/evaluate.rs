@@ -67,8 +67,8 @@ pub(crate) fn percent(part: i64, whole: i64) -> f64 {
 /// Runs `net` in evaluation mode over the batches of `split` that `batches` index (int64 [B] each).
 ///
 /// The loss is summed as the original's test function sums it: each batch in float32, the batches in double. Nothing
-/// waits for the device before the last batch. `between` is called before each batch; if it returns false, the evaluation
-/// ends with `None`.
+/// waits for the device before the last batch. `between` is called before each batch; if it returns false, the
+/// evaluation ends with `None`.
 ///
 /// ```
 /// # use tch::{Device, Kind, Tensor};
@@ -90,8 +90,8 @@ pub fn evaluate(
     evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, between)
 }
 
-/// The same with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved by
-/// one pixel in each of eight directions.
+/// The same with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved
+/// by one pixel in each of eight directions.
 pub(crate) fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
     Ok(evaluate_by(|images| forward_tta(net, images), split, batches, || true)?.expect("nothing stops it"))
 }

@@ -9,8 +9,8 @@ const TEMPORARY: &str = ".tch-mnist.tmp";
 
 /// Writes `path` through `write`, so that at every moment the file is the old one or the whole new one.
 ///
-/// `write` gets the path of a temporary file in the same folder. Then the file is flushed to disk and renamed to `path`, and the
-/// folder is flushed too. If `write` fails, the temporary file is removed.
+/// `write` gets the path of a temporary file in the same folder. Then the file is flushed to disk and renamed to
+/// `path`, and the folder is flushed too. If `write` fails, the temporary file is removed.
 ///
 /// # Errors
 ///

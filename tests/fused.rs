@@ -58,8 +58,8 @@ fn packed_input(images: i64, side: i64, channels: i64) -> Tensor {
     x
 }
 
-/// A block's layers in float64, with the decisions of ReLU and dropout given: in a large batch, rounding decides about a value
-/// of almost zero, and the comparison would be of two different functions.
+/// A block's layers in float64, with the decisions of ReLU and dropout given: in a large batch, rounding decides about
+/// a value of almost zero, and the comparison would be of two different functions.
 fn reference(x: &Tensor, block: [&Tensor; 3], padding: i64, positive: &Tensor, dropped: &Tensor, p: f64) -> Tensor {
     let [weight, gamma, beta] = block;
     let y = x.conv2d::<Tensor>(weight, None, [1, 1], [padding, padding], [1, 1], 1) * positive;
@@ -184,7 +184,8 @@ fn a_large_batch_is_within_1e_5_of_float64() {
     }
 }
 
-/// Runs `body` with each instruction set that this processor has and with the reference, and then chooses the fastest again.
+/// Runs `body` with each instruction set that this processor has and with the reference, and then chooses the fastest
+/// again.
 fn with_each_instruction_set(mut body: impl FnMut(&str)) {
     let chosen = fused::instruction_set();
     let all = fused::INSTRUCTION_SETS.into_iter().chain([fused::REFERENCE]);
@@ -224,8 +225,9 @@ fn results(count: i64) -> Vec<(String, Tensor)> {
 #[test]
 fn a_step_and_an_evaluation_are_those_of_the_reference() {
     let _alone = alone();
-    // On a few images: on many, a value of almost 0 may pass ReLU with one kernel and not with the other. On a single image
-    // the gradients are 0: the last BatchNorm and the average pool after it make the same log-probabilities of every image.
+    // On a few images: on many, a value of almost 0 may pass ReLU with one kernel and not with the other. On a single
+    // image the gradients are 0: the last BatchNorm and the average pool after it make the same log-probabilities of
+    // every image.
     for count in [2, 3, 7] {
         let mut all = vec![];
         with_each_instruction_set(|name| all.push((name.to_string(), results(count))));

@@ -1,4 +1,5 @@
-//! `tch-mnist lr-find`: the range test on real steps, what it prints and writes, and that it leaves everything else alone.
+//! `tch-mnist lr-find`: the range test on real steps, what it prints and writes, and that it leaves everything else
+//! alone.
 
 mod common;
 

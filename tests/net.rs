@@ -180,8 +180,8 @@ head: Flatten(), Linear(5408, 10)
     tch::manual_seed(1);
     let net = Net::new(Device::Cpu, &Architecture::parse(text, &Default::default()).unwrap(), Kernels::Fused);
     let images = Tensor::rand([4, 1, 28, 28], (Kind::Float, Device::Cpu));
-    // The gradient of the sum of the logits by the weight of the linear layer is the sum of its inputs: 0 where all four
-    // images dropped an element, which is one in sixteen.
+    // The gradient of the sum of the logits by the weight of the linear layer is the sum of its inputs: 0 where all
+    // four images dropped an element, which is one in sixteen.
     net.forward_t(&images, true).sum(Kind::Float).backward();
     let weight = net.parameters().find(|(name, _)| *name == "head.1.weight").unwrap().1;
     let zeros = weight.grad().eq(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);

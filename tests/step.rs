@@ -202,8 +202,8 @@ fn a_step_over_static_buffers_of_an_optimizer_with_other_rounding_is_the_eager_s
     let _alone = alone();
     tch::set_num_threads(1);
     let data = load(Device::Cpu);
-    // PyTorch's fused and capturable forms of these optimizers round differently from its default, and a difference in the last
-    // bit grows from step to step: so each step is compared from the same state.
+    // PyTorch's fused and capturable forms of these optimizers round differently from its default, and a difference in
+    // the last bit grows from step to step: so each step is compared from the same state.
     for (flags, kernels) in
         [(ADAM, Kernels::Torch), (ADAMW, Kernels::Fused), (RMSPROP, Kernels::Fused), (RMSPROP_MOMENTUM, Kernels::Torch)]
     {
@@ -224,7 +224,8 @@ fn a_learning_rate_that_stays_as_it_was_would_show() {
     assert!(difference(&eager, &stale) > 1e-3);
 }
 
-/// Trains a run of two epochs on images that lie ready, from its start or from `resumed`, until it is over or has made `most` steps.
+/// Trains a run of two epochs on images that lie ready, from its start or from `resumed`, until it is over or has made
+/// `most` steps.
 fn run_ahead(
     settings: &Settings,
     data: &Data,

@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::Duration;
 use tch::Tensor;
 
-/// Five epochs of 32 steps. After the second, a rate that is far too high ruins the net: the best epoch is an early one.
+/// Five epochs of 32 steps. After the second, a rate that is far too high ruins the net: the best epoch is an early
+/// one.
 const RUINED: [&str; 17] = [
     "--epochs=5",
     "--validation=256",

@@ -25,14 +25,14 @@ impl Run {
     }
 }
 
-/// `steps` rows of gradient descent, at least one: each row's weights are those of the previous row minus `lr` times its
-/// gradient.
+/// `steps` rows of gradient descent, at least one: each row's weights are those of the previous row minus `lr` times
+/// its gradient.
 ///
 /// # Errors
 ///
-/// If the problem itself is too large for float64, or if `lr` diverges. The sigmoids bound the error, so a learning rate that
-/// is far too large shows in one of two ways: a value overflows, or a step moves the weights so far that the sigmoids are flat
-/// there and learning stops (see [`is_stranded`]).
+/// If the problem itself is too large for float64, or if `lr` diverges. The sigmoids bound the error, so a learning
+/// rate that is far too large shows in one of two ways: a value overflows, or a step moves the weights so far that the
+/// sigmoids are flat there and learning stops (see [`is_stranded`]).
 pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     let mut problem = *problem;
     let mut rows: Vec<Row> = Vec::with_capacity(steps);
@@ -58,8 +58,8 @@ pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
     Ok(Run { lr, rows })
 }
 
-/// Whether the gradient has vanished, compared with the first row's, while most of the error is still there. If the error has
-/// vanished too, the descent has converged.
+/// Whether the gradient has vanished, compared with the first row's, while most of the error is still there. If the
+/// error has vanished too, the descent has converged.
 fn is_stranded(row: &Row, start: &Row) -> bool {
     let steepest = |row: &Row| row.gradient().into_iter().map(f64::abs).fold(0.0, f64::max);
     row.e_total > 0.5 * start.e_total && steepest(row) < f64::EPSILON * steepest(start)

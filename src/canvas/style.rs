@@ -12,8 +12,8 @@ pub(crate) const INK: RGBColor = RGBColor(33, 37, 41);
 pub(crate) const GREY: RGBColor = RGBColor(108, 117, 125);
 /// Lines of a grid.
 pub(crate) const GRID: RGBColor = RGBColor(233, 236, 239);
-/// Colours of curves that stay apart for colour-blind readers (Okabe and Ito, 2008), without their yellow, which is too pale for
-/// white paper.
+/// Colours of curves that stay apart for colour-blind readers (Okabe and Ito, 2008), without their yellow, which is too
+/// pale for white paper.
 pub(crate) const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

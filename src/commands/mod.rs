@@ -1,7 +1,7 @@
 //! The commands, one file each, and the list of them.
 //!
-//! Exit codes: 0 done, or pruned by SIGUSR1; 1 failed; 2 the command line is wrong; 130 and 143 interrupted by Ctrl-C or
-//! SIGTERM with the checkpoint saved.
+//! Exit codes: 0 done, or pruned by SIGUSR1; 1 failed; 2 the command line is wrong; 130 and 143 interrupted by Ctrl-C
+//! or SIGTERM with the checkpoint saved.
 
 mod backprop;
 mod bench;
@@ -170,7 +170,8 @@ fn polished(arg: Arg) -> Arg {
     }
 }
 
-/// The command line, with a leading -v or -q moved behind the command: clap would take it for a flag of the default command.
+/// The command line, with a leading -v or -q moved behind the command: clap would take it for a flag of the default
+/// command.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let rest = arguments.get_mut(1..).unwrap_or_default();

@@ -88,8 +88,8 @@ impl Prediction {
         self.inference.compute.threads
     }
 
-    /// The net, and what is known about its classes: from the weights file, or measured on the training data if they are there.
-    /// `kernels` is what `--kernels auto` stands for.
+    /// The net, and what is known about its classes: from the weights file, or measured on the training data if they
+    /// are there. `kernels` is what `--kernels auto` stands for.
     pub(super) fn predictor(&mut self, kernels: KernelsChoice) -> Result<Predictor> {
         let asked = &mut self.inference.compute.kernels;
         if *asked == KernelsChoice::Auto {
@@ -146,8 +146,9 @@ impl Backend {
         Ok(Backend { device, kernels })
     }
 
-    /// The same for a run, which also says how precisely to multiply. The device and the kernels stay in `settings` as they were
-    /// asked for: a run may go on elsewhere. The threads become a number, because the last bits of a result may depend on it.
+    /// The same for a run, which also says how precisely to multiply. The device and the kernels stay in `settings` as
+    /// they were asked for: a run may go on elsewhere. The threads become a number, because the last bits of a result
+    /// may depend on it.
     pub(super) fn of_run(settings: &mut Settings) -> Result<Backend> {
         let backend = Backend::of(&settings.compute)?;
         let CudaSettings { precision, cuda_graph } = settings.cuda;
@@ -168,8 +169,8 @@ impl Backend {
         Net::new(self.device, architecture, self.kernels)
     }
 
-    /// Logs the device, and why it was chosen when `asked` was asked for; on a GPU also how steps are launched, if that is known:
-    /// whether they are `captured`.
+    /// Logs the device, and why it was chosen when `asked` was asked for; on a GPU also how steps are launched, if that
+    /// is known: whether they are `captured`.
     pub(super) fn announce(&self, asked: DeviceChoice, captured: Option<bool>) {
         let launching = match captured.filter(|_| self.device.is_cuda()) {
             None => "",
@@ -191,7 +192,8 @@ impl Backend {
     }
 }
 
-/// Loads the data of `settings` and holds out what is to be held out. The test set is not read if nothing is measured on it.
+/// Loads the data of `settings` and holds out what is to be held out. The test set is not read if nothing is measured
+/// on it.
 pub(super) fn load_data(settings: &Settings, device: Device) -> Result<Data> {
     let DataSettings { source: Source { dataset, data }, limit_train, test, validation } = &settings.data;
     let data = match need(settings) {
@@ -221,8 +223,8 @@ fn need(settings: &Settings) -> Need {
     if settings.data.validation > 0 { Need::Train } else { Need::Both }
 }
 
-/// Seeds libtorch and draws a net of `architecture`. The data are loaded before: what loading took is returned to the system,
-/// what the steps will free is kept.
+/// Seeds libtorch and draws a net of `architecture`. The data are loaded before: what loading took is returned to the
+/// system, what the steps will free is kept.
 pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Net {
     allocator::keep_freed_memory();
     tch::manual_seed(settings.training.seed);

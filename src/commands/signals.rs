@@ -5,7 +5,8 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop after the step under way; a second Ctrl-C or SIGTERM ends it at once.
+/// Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop after the step under way; a second Ctrl-C or SIGTERM ends it at
+/// once.
 pub(super) struct StopSignals(Arc<AtomicUsize>);
 
 impl StopSignals {

@@ -19,8 +19,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a mirror may send nothing: the default of `--timeout`.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Downloads the needed files that are missing. Existing files belong to the user: an invalid one is an error and is not
-/// replaced, and a valid one is left alone whatever its checksum.
+/// Downloads the needed files that are missing. Existing files belong to the user: an invalid one is an error and is
+/// not replaced, and a valid one is left alone whatever its checksum.
 pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
     let mut missing = Vec::new();
@@ -60,8 +60,8 @@ pub(crate) struct Fetched {
 }
 
 impl<'a> Fetcher<'a> {
-    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress`, a bar for each file is shown if stderr is
-    /// a terminal.
+    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress`, a bar for each file is shown if
+    /// stderr is a terminal.
     pub(crate) fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
         let folder = place.folder.display();
         std::fs::create_dir_all(&place.folder).with_context(|| format!("the folder {folder} cannot be made"))?;

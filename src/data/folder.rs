@@ -11,8 +11,8 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The folder with the four files: `folder` itself if it holds one of them, or the place below it where torchvision or this
-/// program would put the dataset's. If there are none, the last: that is where they are downloaded to.
+/// The folder with the four files: `folder` itself if it holds one of them, or the place below it where torchvision or
+/// this program would put the dataset's. If there are none, the last: that is where they are downloaded to.
 pub(crate) fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
     let own = folder.join(dataset.to_string());
     let raw = Path::new(dataset.facts().torchvision);
@@ -22,8 +22,8 @@ pub(crate) fn locate(folder: &Path, dataset: Dataset) -> PathBuf {
     places.into_iter().find(holds_one).unwrap_or(own)
 }
 
-/// The usual names of `file`: as published, with a dot for the dash (Windows' unpackers), with `test` for `t10k`, and each
-/// with `.gz`. Whether a file is gzipped its content says.
+/// The usual names of `file`: as published, with a dot for the dash (Windows' unpackers), with `test` for `t10k`, and
+/// each with `.gz`. Whether a file is gzipped its content says.
 fn names(file: &IdxFile) -> impl Iterator<Item = String> {
     let published = file.name.to_string();
     let renamed = published.replace("t10k-", "test-");
@@ -268,8 +268,8 @@ pub(super) struct Sound {
 }
 
 impl Sound {
-    /// The files that are needed, in the order of [`FILES`]. What is gzipped is also unpacked beside itself, so that the next
-    /// start need not do it again; where that fails, as in a read-only folder, nothing is lost.
+    /// The files that are needed, in the order of [`FILES`]. What is gzipped is also unpacked beside itself, so that
+    /// the next start need not do it again; where that fails, as in a read-only folder, nothing is lost.
     pub(super) fn read_all(place: &Place, need: Need) -> Result<Vec<Sound>> {
         place.glance(need)?.into_iter().map(|found| Sound::read(found, place)).collect()
     }

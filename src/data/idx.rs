@@ -1,7 +1,7 @@
 //! IDX files, read with suspicion: whatever a header claims, no more is allocated than the file holds.
 //!
-//! The format is described at <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the count,
-//! and for images rows and columns), then one byte per pixel or label.
+//! The format is described at <http://yann.lecun.com/exdb/mnist/>: big-endian 32-bit numbers (a magic number, the
+//! count, and for images rows and columns), then one byte per pixel or label.
 
 use crate::shape::{CLASSES, PIXELS, SIDE};
 use flate2::read::GzDecoder;
@@ -37,7 +37,8 @@ pub(crate) const FILES: [IdxFile; 4] = [
     IdxFile { name: "t10k-labels-idx1-ubyte", content: Content::Labels },
 ];
 
-/// The most items a file may announce: it limits time, disk and memory. EMNIST, the largest set of this kind, has 814,255.
+/// The most items a file may announce: it limits time, disk and memory. EMNIST, the largest set of this kind, has
+/// 814,255.
 pub(super) const MAX_COUNT: u64 = 1_000_000;
 
 impl Content {
@@ -167,8 +168,8 @@ pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fau
     Ok(Header { count, length: expected as u64 + count * content.item_length() })
 }
 
-/// Opens a file that should hold `content`, gzipped or not, and checks what is quick to check: that it is a regular file, its
-/// header and, if it is not gzipped, its length.
+/// Opens a file that should hold `content`, gzipped or not, and checks what is quick to check: that it is a regular
+/// file, its header and, if it is not gzipped, its length.
 pub(super) fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File, Header), Fault> {
     // Before opening it: opening a pipe would wait for its writer.
     let metadata = std::fs::metadata(path).map_err(Fault::Read)?;

@@ -1,5 +1,5 @@
-//! Datasets: four IDX files, downloaded ([`fetch`]) or imported from data of other forms ([`import`], [`sources`]), checked
-//! ([`idx`], [`folder`]), read, and put on a device once, as bytes ([`split`]).
+//! Datasets: four IDX files, downloaded ([`fetch`]) or imported from data of other forms ([`import`], [`sources`]),
+//! checked ([`idx`], [`folder`]), read, and put on a device once, as bytes ([`split`]).
 
 mod classes;
 mod datasets;
@@ -48,10 +48,12 @@ pub struct Data {
 }
 
 impl Data {
-    /// Checks the four files in `folder`, or in the folder below it that is named after the dataset, reads them and puts them on `device`.
+    /// Checks the four files in `folder`, or in the folder below it that is named after the dataset, reads them and
+    /// puts them on `device`.
     ///
-    /// Gzipped files are unpacked beside themselves, unless their folder is read-only. Valid files that are not the published ones are used, with a warning, so that anybody's own images in this format will do; those
-    /// of another dataset are refused. The limits keep the first images of the training and of the test set; 0 keeps all.
+    /// Gzipped files are unpacked beside themselves, unless their folder is read-only. Valid files that are not the
+    /// published ones are used, with a warning, so that anybody's own images in this format will do; those of another
+    /// dataset are refused. The limits keep the first images of the training and of the test set; 0 keeps all.
     ///
     /// ```no_run
     /// use tch_mnist::{Data, Dataset};
@@ -104,8 +106,8 @@ impl Data {
         self.validation.as_ref().or(self.test.as_ref()).expect("data without a test set have images held out")
     }
 
-    /// Refuses files other than those with these `checksums`, which `whose` says something about. A file that was not read
-    /// is not compared.
+    /// Refuses files other than those with these `checksums`, which `whose` says something about. A file that was not
+    /// read is not compared.
     pub(crate) fn same_files(&self, checksums: &BTreeMap<String, String>, folder: &Path, whose: &str) -> Result<()> {
         for (file, checksum) in checksums {
             ensure!(
@@ -152,7 +154,8 @@ impl Files {
     }
 }
 
-/// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody published.
+/// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody
+/// published.
 fn check_origin(place: &Place, files: &[Sound], info: Option<&Info>) -> Result<()> {
     let mut unpublished = Vec::new();
     for Sound { found: Found { file, path, .. }, digest, .. } in files {

@@ -113,8 +113,8 @@ impl Split {
         })
     }
 
-    /// The images at `indices` (int64 [B], on the split's device), normalised, float32 [B, 1, 28, 28], and their labels,
-    /// int64 [B].
+    /// The images at `indices` (int64 [B], on the split's device), normalised, float32 [B, 1, 28, 28], and their
+    /// labels, int64 [B].
     pub fn batch(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
         // Bytes first: a quarter of the memory traffic, and only B images pass through the table.
         let bytes = self.images.f_index_select(0, indices)?;

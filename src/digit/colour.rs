@@ -9,9 +9,9 @@ const ONE_SHADE: f32 = 24.0;
 /// Rounds of the power method; it converges by the ratio of the two largest eigenvalues.
 const ROUNDS: usize = 50;
 
-/// The picture with its transparent parts filled. If the opaque part has one shade, it is the ink, and the paper becomes
-/// white or black, whichever differs more. If it has several shades, it is paper with ink on it, and the rest is filled
-/// with the colour of that paper.
+/// The picture with its transparent parts filled. If the opaque part has one shade, it is the ink, and the paper
+/// becomes white or black, whichever differs more. If it has several shades, it is paper with ink on it, and the rest
+/// is filled with the colour of that paper.
 pub(super) fn on_paper(image: &RgbaImage) -> RgbImage {
     let opaque = || image.pixels().map(|pixel| pixel.0).filter(|pixel| pixel[3] >= 128);
     let shade = |[red, green, blue, _]: [u8; 4]| f64::from(luma([red, green, blue]));

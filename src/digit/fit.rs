@@ -10,7 +10,8 @@ use image::imageops::{FilterType, resize};
 /// The longest side of a digit in the square.
 const LONGEST: u32 = 20;
 
-/// The ink is scaled down to this longest side first: eight pixels to one of the square, enough to measure and widen lines.
+/// The ink is scaled down to this longest side first: eight pixels to one of the square, enough to measure and widen
+/// lines.
 const FINE: u32 = 8 * LONGEST;
 
 /// The thinnest line that is not thickened, in pixels of the square: lines in MNIST are 2 to 3 wide.
@@ -19,8 +20,8 @@ const THINNEST: f32 = 2.2;
 /// From this value on a pixel belongs to a line when the line's width is measured.
 const INKED: f32 = 0.4;
 
-/// Scales the ink, 0 for paper to 1, which fills its rectangle, into 20x20, keeping its shape, and puts its centre of mass on
-/// pixel 14 of 28x28.
+/// Scales the ink, 0 for paper to 1, which fills its rectangle, into 20x20, keeping its shape, and puts its centre of
+/// mass on pixel 14 of 28x28.
 pub(super) fn fit(ink: &Grey) -> Result<Digit> {
     let ink = within(ink, ink.width().max(ink.height()).min(FINE));
     let scale = LONGEST as f32 / ink.width().max(ink.height()) as f32;

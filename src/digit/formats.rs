@@ -22,8 +22,8 @@ const READABLE: [(ImageFormat, &str); 8] = [
 /// How far into a file its `<svg` may stand, behind an XML declaration and comments.
 const SVG_WITHIN: usize = 1024;
 
-/// The format of the file `bytes`, whatever its name, and the bytes of the picture in it; an error that says what to do if it
-/// is not one that is read.
+/// The format of the file `bytes`, whatever its name, and the bytes of the picture in it; an error that says what to do
+/// if it is not one that is read.
 pub(super) fn recognise(bytes: &[u8]) -> Result<(ImageFormat, &[u8])> {
     let guess = image::guess_format(bytes).ok();
     if let Some(format) = guess.filter(|guess| READABLE.iter().any(|(format, _)| format == guess)) {
@@ -80,7 +80,8 @@ fn iso_media(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
 
 /// The PNG of the largest picture in an ICO file. `image` reads those with transparency only.
 fn png_in_icon(bytes: &[u8]) -> Option<&[u8]> {
-    // Six bytes with the number of pictures, then 16 for each: its width, where 0 is 256, and its length and place at the end.
+    // Six bytes with the number of pictures, then 16 for each: its width, where 0 is 256, and its length and place at
+    // the end.
     let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
     let count = usize::from(u16::from_le_bytes(bytes.get(4..6)?.try_into().ok()?));
     let entries = (0..count).map(|k| 6 + 16 * k).take_while(|entry| entry + 16 <= bytes.len());

@@ -6,12 +6,13 @@ use super::mask::{Mask, Piece};
 /// A piece that lies along this share of a side of the picture is its edge, not a digit that reaches out of it.
 const ALONG_SIDE: f32 = 0.5;
 
-/// A piece that lies along an edge for this share of its own length, and is not deeper than this share of the picture, is the
-/// rest of a border that was cut off.
+/// A piece that lies along an edge for this share of its own length, and is not deeper than this share of the picture,
+/// is the rest of a border that was cut off.
 const ALONG_ITSELF: f32 = 0.6;
 const SHALLOW: f32 = 0.08;
 
-/// A bar from edge to edge is so many times as long as a digit is high. If it were longer, the digit beside it would be a speck.
+/// A bar from edge to edge is so many times as long as a digit is high. If it were longer, the digit beside it would be
+/// a speck.
 const LONGER_THAN_DIGIT: f32 = 1.4;
 const LONGEST_TO_DIGIT: f32 = 3.0;
 

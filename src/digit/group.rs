@@ -11,13 +11,13 @@ const MOST_PIECES: usize = 200;
 /// Pieces one above the other belong together if they are this near: a stroke that the pen missed for a moment.
 const BROKEN: f32 = 0.1;
 
-/// A small piece, such as the bar of a 5, belongs to a digit this near if it lies above or below it, else to one this near.
-/// So do pieces whose rectangles overlap.
+/// A small piece, such as the bar of a 5, belongs to a digit this near if it lies above or below it, else to one this
+/// near. So do pieces whose rectangles overlap.
 const LOOSE: f32 = 0.25;
 const LOOSE_BESIDE: f32 = 0.18;
 
-/// A small piece has at most this share of the height and of the ink of what it belongs to: the loop of a 6 may have more ink
-/// than the stroke above it.
+/// A small piece has at most this share of the height and of the ink of what it belongs to: the loop of a 6 may have
+/// more ink than the stroke above it.
 const SMALL_HEIGHT: f32 = 0.6;
 const SMALL_INK: f32 = 1.2;
 

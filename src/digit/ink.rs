@@ -10,12 +10,12 @@ use image::Luma;
 /// The least contrast of a digit, in grey levels of 256: a JPEG of blank paper varies by less.
 const LEAST_CONTRAST: f32 = 12.0;
 
-/// The highest ink stands out from the paper by at least this many standard deviations of the noise. Noise alone reaches
-/// about 5 among the million pixels of a picture.
+/// The highest ink stands out from the paper by at least this many standard deviations of the noise. Noise alone
+/// reaches about 5 among the million pixels of a picture.
 const CONTRAST_TO_NOISE: f32 = 6.0;
 
-/// Anything that differs from paper by at least this many standard deviations of the noise, and by this share of the usual
-/// contrast of ink, may be ink: pencil beside a black frame is.
+/// Anything that differs from paper by at least this many standard deviations of the noise, and by this share of the
+/// usual contrast of ink, may be ink: pencil beside a black frame is.
 const INK_TO_NOISE: f32 = 4.0;
 const FAINTEST: f32 = 0.2;
 
@@ -109,7 +109,8 @@ fn strength(piece: &Piece, relief: &[f32]) -> f32 {
     median(piece.pixels.iter().map(|&k| relief[k]).collect())
 }
 
-/// The pieces again, each with a threshold of its own: rests of lines fall off, and digits that only blur joins come apart.
+/// The pieces again, each with a threshold of its own: rests of lines fall off, and digits that only blur joins come
+/// apart.
 fn sharpened(pieces: Vec<Piece>, relief: &[f32], mask: &Mask) -> Vec<Piece> {
     let strengths: Vec<f32> = pieces.iter().map(|piece| strength(piece, relief)).collect();
     let highest = strengths.iter().copied().fold(0.0, f32::max);

@@ -1,4 +1,5 @@
-//! Removes the lines of ruled and squared paper from a mask: thin, straight, from edge to edge, almost level or upright.
+//! Removes the lines of ruled and squared paper from a mask: thin, straight, from edge to edge, almost level or
+//! upright.
 
 use super::mask::Mask;
 

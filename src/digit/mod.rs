@@ -1,9 +1,9 @@
-//! The digits of a picture, whatever it looks like, as MNIST would have them: white ink on black, 20 pixels at the longest
-//! side, centred by mass in 28x28.
+//! The digits of a picture, whatever it looks like, as MNIST would have them: white ink on black, 20 pixels at the
+//! longest side, centred by mass in 28x28.
 //!
-//! A file passes through these in turn: [`formats`] recognises it, [`picture`] decodes it, [`colour`] makes one channel of it,
-//! [`shade`] takes the paper out, [`ink`] finds the ink, with [`lines`] and [`frame`] taken out of it, [`group`] puts pieces of
-//! ink together to digits, and [`fit`] fits each into the square.
+//! A file passes through these in turn: [`formats`] recognises it, [`picture`] decodes it, [`colour`] makes one channel
+//! of it, [`shade`] takes the paper out, [`ink`] finds the ink, with [`lines`] and [`frame`] taken out of it, [`group`]
+//! puts pieces of ink together to digits, and [`fit`] fits each into the square.
 
 mod colour;
 mod filter;
@@ -57,7 +57,8 @@ pub struct Bounds {
     pub height: u32,
 }
 
-/// All digits in the picture file `bytes`, of a format of [`ENDINGS`], from left to right and line by line: at least one.
+/// All digits in the picture file `bytes`, of a format of [`ENDINGS`], from left to right and line by line: at least
+/// one.
 ///
 /// A picture that already has MNIST's form is one digit and is not changed: see [`has_mnist_form`].
 pub fn read_all(bytes: &[u8]) -> Result<Vec<Found>> {

@@ -8,7 +8,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageReader, Limits, Luma, RgbImage, RgbaImage};
 use std::io::Cursor;
 
-/// The largest picture that is decoded: larger than the 200 megapixels of today's phones, too small for a decompression bomb.
+/// The largest picture that is decoded: larger than the 200 megapixels of today's phones, too small for a decompression
+/// bomb.
 const MAX_PIXELS: u64 = 256 << 20;
 const MAX_SIDE: u32 = 1 << 16;
 
@@ -97,8 +98,8 @@ impl Picture {
     }
 }
 
-/// The picture at working size and without transparent parts, in its own channels: no copy at full size is made, except of a
-/// transparent picture, whose paper must be known before its pixels are mixed.
+/// The picture at working size and without transparent parts, in its own channels: no copy at full size is made, except
+/// of a transparent picture, whose paper must be known before its pixels are mixed.
 fn scaled_down(image: DynamicImage) -> DynamicImage {
     let (width, height) = (image.width(), image.height());
     let scale = (f64::from(WORKING_SIDE) / f64::from(width.max(height))).min(1.0);

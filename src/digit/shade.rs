@@ -1,4 +1,5 @@
-//! Takes the shade of the paper out of a picture: what is left is how much darker, or lighter, than the paper each pixel is.
+//! Takes the shade of the paper out of a picture: what is left is how much darker, or lighter, than the paper each
+//! pixel is.
 
 use super::filter::{blur, enlarge, shrink};
 use super::mask::neighbours;
@@ -8,8 +9,9 @@ use image::Luma;
 /// The shade of paper is smooth: it is estimated on a copy of this longest side.
 const COARSE_SIDE: u32 = 96;
 
-/// Whatever is narrower than twice this share of the picture's longest side is ink on paper, not a shade of it: the lines of a
-/// bold digit that fills a picture are a fifth of it. In a long row of digits it is this share of the shorter side.
+/// Whatever is narrower than twice this share of the picture's longest side is ink on paper, not a shade of it: the
+/// lines of a bold digit that fills a picture are a fifth of it. In a long row of digits it is this share of the
+/// shorter side.
 const WIDEST_INK: f32 = 0.12;
 const WIDEST_IN_ROW: f32 = 0.3;
 
@@ -19,7 +21,8 @@ const MINORITY: f32 = 0.3;
 /// The edges of ink are at least this share of the steepest slope in the picture; those of shadows are not.
 const SHARP: f32 = 0.3;
 
-/// The shade between pixels of paper is averaged over this share of the longest side: finer than the edge of a soft shadow.
+/// The shade between pixels of paper is averaged over this share of the longest side: finer than the edge of a soft
+/// shadow.
 const SMOOTHING: f32 = 0.04;
 
 /// A pixel looks like paper up to this difference from its shade, in grey levels.
@@ -40,8 +43,8 @@ const MOST_GAIN: f32 = 4.0;
 /// Grain is finer than this share of the longest side, lines are not: it is blurred away.
 const GRAIN: f32 = 1.0 / 600.0;
 
-/// This share of a picture is paper, whatever ink and lines there are; and the standard deviation of a normal distribution is so
-/// many times the largest of its smallest deviations of this share.
+/// This share of a picture is paper, whatever ink and lines there are; and the standard deviation of a normal
+/// distribution is so many times the largest of its smallest deviations of this share.
 const QUIETEST: f32 = 0.3;
 const DEVIATIONS_PER_QUIETEST: f32 = 2.595;
 
@@ -87,8 +90,8 @@ fn noise(relief: &Grey) -> f32 {
     DEVIATIONS_PER_QUIETEST * *deviations.select_nth_unstable_by(middle, f32::total_cmp).1
 }
 
-/// Whether ink is lighter than paper. It is the minority wherever it is, so the third moment of the differences from the median
-/// around each pixel has its sign.
+/// Whether ink is lighter than paper. It is the minority wherever it is, so the third moment of the differences from
+/// the median around each pixel has its sign.
 fn is_ink_light(coarse: &Grey, surface: &[f32]) -> bool {
     let mut flat = coarse.clone();
     flat.pixels_mut().zip(surface).for_each(|(pixel, shade)| pixel.0[0] -= shade);
@@ -119,8 +122,8 @@ fn shade(coarse: &Grey, surface: &[f32]) -> Grey {
     let missed = Grey::from_fn(width, height, |x, y| Luma([coarse.get_pixel(x, y).0[0] - at(surface, x, y)]));
     let widest = (WIDEST_INK * width.max(height) as f32).min(WIDEST_IN_ROW * width.min(height) as f32);
     let radius = (widest.round() as u32).max(1);
-    // A closing, the largest and then the smallest value around, fills dark parts narrower than its window: lines of paper
-    // with the first, ink with the second.
+    // A closing, the largest and then the smallest value around, fills dark parts narrower than its window: lines of
+    // paper with the first, ink with the second.
     let missed = around(&around(&missed, 1, f32::max), 1, f32::min);
     let closed = around(&around(&missed, radius, f32::max), radius, f32::min);
 
@@ -143,8 +146,8 @@ fn shade(coarse: &Grey, surface: &[f32]) -> Grey {
     Grey::from_fn(width, height, |x, y| Luma([at(surface, x, y) + shade.get_pixel(x, y).0[0]]))
 }
 
-/// Which pixels are paper: those near the closed picture, and those that a gentle slope joins to them. Closing fills the valley
-/// of a shadow too, and is wrong near the edges, where its window is cut off.
+/// Which pixels are paper: those near the closed picture, and those that a gentle slope joins to them. Closing fills
+/// the valley of a shadow too, and is wrong near the edges, where its window is cut off.
 fn like_paper(missed: &Grey, closed: &Grey) -> Vec<bool> {
     let (width, height) = (missed.width() as usize, missed.height() as usize);
     let depths: Vec<f32> =
@@ -187,8 +190,8 @@ fn around(image: &Grey, radius: u32, pick: impl Fn(f32, f32) -> f32 + Copy) -> G
     })
 }
 
-/// The quadratic surface nearest to the picture by least absolute deviations, which ink on a minority of pixels does not move:
-/// a lamp makes paper brighter in a corner, a lens darker at the edges.
+/// The quadratic surface nearest to the picture by least absolute deviations, which ink on a minority of pixels does
+/// not move: a lamp makes paper brighter in a corner, a lens darker at the edges.
 fn quadratic(image: &Grey) -> Vec<f32> {
     let (width, height) = image.dimensions();
     let coordinate = |k: u32, side: u32| if side > 1 { 2.0 * f64::from(k) / f64::from(side - 1) - 1.0 } else { 0.0 };

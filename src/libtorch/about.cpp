@@ -8,7 +8,8 @@
 
 extern "C" {
 
-// One byte each, from the top: major, minor, patch. The function is in libtorch_cpu, so this is the version of the loaded library.
+// One byte each, from the top: major, minor, patch. The function is in libtorch_cpu, so this is the version of the
+// loaded library.
 char *tm_version(uint64_t *version) {
     return guarded([&] { *version = aoti_torch_abi_version(); });
 }

@@ -29,8 +29,9 @@ struct AdamGroup {
 
 extern "C" {
 
-// _single_tensor_adam of torch/optim/adam.py on a CPU, in its order of rounding, so that every bit is PyTorch's; what it computes
-// in Python's floats is double here. Then optimizer.zero_grad(). A parameter without a gradient is left alone.
+// _single_tensor_adam of torch/optim/adam.py on a CPU, in its order of rounding, so that every bit is PyTorch's; what
+// it computes in Python's floats is double here. Then optimizer.zero_grad(). A parameter without a gradient is left
+// alone.
 char *tm_adam_step(const tm_AdamParameter *parameters, int64_t count, double lr, const tm_AdamOptions *options) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
@@ -59,8 +60,9 @@ char *tm_adam_step(const tm_AdamParameter *parameters, int64_t count, double lr,
     });
 }
 
-// The same with the learning rate in device memory, a float32 scalar, by one kernel for each parameter group: nothing comes from
-// the host, so a replay of a CUDA graph reads the present rate and counts its steps. The last bits differ from those above.
+// The same with the learning rate in device memory, a float32 scalar, by one kernel for each parameter group: nothing
+// comes from the host, so a replay of a CUDA graph reads the present rate and counts its steps. The last bits differ
+// from those above.
 char *tm_adam_static_step(const tm_AdamParameter *parameters, int64_t count, const at::Tensor *lr,
                           const tm_AdamOptions *options) {
     return guarded([&] {

@@ -7,9 +7,9 @@
 
 extern "C" {
 
-// Adds the total norm of the gradients to `sum`, a float64 scalar on their device. With a `max_norm` above 0, then scales the
-// gradients to at most that norm. The operations of torch/nn/utils/clip_grad.py in their order, so that every bit is
-// PyTorch's. Nothing is read by the host, so that a CUDA graph may hold it.
+// Adds the total norm of the gradients to `sum`, a float64 scalar on their device. With a `max_norm` above 0, then
+// scales the gradients to at most that norm. The operations of torch/nn/utils/clip_grad.py in their order, so that
+// every bit is PyTorch's. Nothing is read by the host, so that a CUDA graph may hold it.
 char *tm_clip_grad_norm(const at::Tensor *const *parameters, int64_t count, double max_norm, const at::Tensor *sum) {
     return guarded([&] {
         torch::NoGradGuard no_grad;

@@ -14,8 +14,8 @@ unsafe extern "C" {
 /// Adds 1 to each of the int64 scalars.
 pub(crate) fn increment(counts: &[Tensor]) -> Result<()> {
     let counts = pointers(counts);
-    // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. They change, which tch counts as
-    // interior mutability, as it does for an operation in place on a shallow clone.
+    // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. They change, which tch counts
+    // as interior mutability, as it does for an operation in place on a shallow clone.
     unsafe { check(tm_counts_increment(counts.as_ptr(), counts.len() as i64)) }
 }
 

@@ -226,8 +226,8 @@ pub(crate) fn name(device: Device) -> String {
     format!("cuda:{index}, {}", known.map(|device| device.name).unwrap_or_default())
 }
 
-/// Makes the GPU `index` the one that this thread uses unless another is named, as `torch.cuda.set_device`. Otherwise that is
-/// `cuda:0`, where libtorch would then take memory too.
+/// Makes the GPU `index` the one that this thread uses unless another is named, as `torch.cuda.set_device`. Otherwise
+/// that is `cuda:0`, where libtorch would then take memory too.
 pub(crate) fn use_device(index: usize) -> Result<()> {
     // SAFETY: sets a number of this thread, or returns why it cannot.
     unsafe { check(tm_cuda_set_device(index as c_int)) }

@@ -1,5 +1,6 @@
-// One step of an exponential moving average of many small tensors: on a GPU in a few kernels for all of them together; on a
-// CPU in one loop, because there the overhead of an operation of libtorch exceeds the arithmetic on so few numbers.
+// One step of an exponential moving average of many small tensors: on a GPU in a few kernels for all of them together;
+// on a CPU in one loop, because there the overhead of an operation of libtorch exceeds the arithmetic on so few
+// numbers.
 
 #include "common.h"
 #include <torch/torch.h>

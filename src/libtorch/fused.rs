@@ -1,8 +1,8 @@
 //! A block of the net as one operation on the CPU; `docs/kernels.md` explains why and how.
 //!
-//! Fused blocks read each other's output: images [N, H, W, C] with C padded to a multiple of 16. A [`ConvBlock`]
-//! in training returns [N + 1, H, W, C], with BatchNorm's numbers in the place of one more image; [`normalise`] applies them. The first block takes
-//! [N, 1, H, W]; [`average_pool_convolution`] returns [N, C].
+//! Fused blocks read each other's output: images [N, H, W, C] with C padded to a multiple of 16. A [`ConvBlock`] in
+//! training returns [N + 1, H, W, C], with BatchNorm's numbers in the place of one more image; [`normalise`] applies
+//! them. The first block takes [N, 1, H, W]; [`average_pool_convolution`] returns [N, C].
 
 use super::{check, new_tensor};
 use anyhow::Result;
@@ -72,7 +72,8 @@ pub struct ConvBlock {
     pub padding: i64,
     /// The probability of dropout; 0 for none.
     pub dropout: f64,
-    /// Whether the input has no BatchNorm that is still to be applied: it is not the output of a [`ConvBlock`] in training.
+    /// Whether the input has no BatchNorm that is still to be applied: it is not the output of a [`ConvBlock`] in
+    /// training.
     pub plain: bool,
 }
 
@@ -115,8 +116,8 @@ pub fn convolution_max_pool(x: &Tensor, weight: &Tensor, plain: bool) -> Result<
     unsafe { new_tensor(|out| tm_fused_convolution_max_pool(x.as_ptr(), weight.as_ptr(), plain, out)) }
 }
 
-/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`: [N, out] with `weight` [out, in, 1, 1]. If `x` is
-/// the output of a [`ConvBlock`], that one has no dropout.
+/// `AvgPool2d` over the whole image, then `Conv2d(kernel_size=1, bias=False)`: [N, out] with `weight` [out, in, 1, 1].
+/// If `x` is the output of a [`ConvBlock`], that one has no dropout.
 pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, plain: bool) -> Result<Tensor> {
     // SAFETY: the tensors outlive the call; it stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_fused_average_pool_convolution(x.as_ptr(), weight.as_ptr(), plain, out)) }
@@ -155,12 +156,12 @@ impl Stage<'_> {
     }
 }
 
-/// What `stages` make of `images` [N, 1, H, W] in evaluation mode, [N, out]: the first is a block, the last an average-pool. A
-/// few images at a time go through all of them, so that their activations stay in cache.
+/// What `stages` make of `images` [N, 1, H, W] in evaluation mode, [N, out]: the first is a block, the last an
+/// average-pool. A few images at a time go through all of them, so that their activations stay in cache.
 pub(crate) fn evaluate_stages(images: &Tensor, stages: &[Stage]) -> Result<Tensor> {
     let raw: Vec<RawStage> = stages.iter().map(|stage| stage.raw()).collect();
-    // SAFETY: the tensors and `raw` outlive the call, which only reads them; it stores a tensor made with `new` when it returns
-    // null.
+    // SAFETY: the tensors and `raw` outlive the call, which only reads them; it stores a tensor made with `new` when it
+    // returns null.
     unsafe { new_tensor(|out| tm_fused_evaluate(images.as_ptr(), raw.as_ptr(), raw.len() as i64, out)) }
 }
 
@@ -178,8 +179,8 @@ pub fn dropout_key() -> Result<u64> {
     Ok(key)
 }
 
-/// Which of the first `n` elements of a block's padded output dropout of probability `p` drops under `key`: bool [n]. `n` is a
-/// multiple of 16.
+/// Which of the first `n` elements of a block's padded output dropout of probability `p` drops under `key`: bool [n].
+/// `n` is a multiple of 16.
 pub fn dropout_mask(key: u64, p: f64, n: i64) -> Result<Tensor> {
     // SAFETY: it stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_dropout_mask(key, p, n, out)) }

@@ -13,8 +13,8 @@ unsafe extern "C" {
 /// `optimizer.zero_grad(set_to_none=True)`: afterwards the parameters have no gradients, and their memory is free.
 pub(crate) fn clear<'a>(parameters: impl Iterator<Item = &'a Tensor>) -> Result<()> {
     let parameters: Vec<_> = parameters.map(Tensor::as_ptr).collect();
-    // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which tch counts
-    // as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone.
+    // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which
+    // tch counts as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone.
     unsafe { check(tm_clear_gradients(parameters.as_ptr(), parameters.len() as i64)) }
 }
 

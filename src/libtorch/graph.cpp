@@ -1,7 +1,8 @@
 // CUDA graphs: the kernels that a piece of code launches on a GPU, recorded once and launched again by one call.
 //
-// This is the only file that needs symbols of libtorch_cuda and libc10_cuda. Without CUDA's headers (TM_CUDA is undefined) its
-// functions return an error. It does not call CUDA's runtime, so the program is not linked with it.
+// This is the only file that needs symbols of libtorch_cuda and libc10_cuda. Without CUDA's headers
+// (TM_CUDA is undefined) its functions return an error. It does not call CUDA's runtime, so the program is not linked
+// with it.
 
 #include "common.h"
 #include <stdexcept>
@@ -71,8 +72,8 @@ struct tm_Graph {
         side.reset();
     }
 
-    // After capture_end threw: the allocators still reserve memory for the capture, and the generator still counts as captured
-    // and would refuse to draw.
+    // After capture_end threw: the allocators still reserve memory for the capture, and the generator still counts as
+    // captured and would refuse to draw.
     void clean_up() {
         bool ended = true;
         try {

@@ -17,17 +17,18 @@ unsafe extern "C" {
     fn tm_graph_delete(graph: *mut RawGraph);
 }
 
-/// How often the code runs before it is captured, as PyTorch advises: on their first runs cuDNN, the allocator and autograd's
-/// threads do things that a capture forbids.
+/// How often the code runs before it is captured, as PyTorch advises: on their first runs cuDNN, the allocator and
+/// autograd's threads do things that a capture forbids.
 const WARM_UPS: usize = 3;
 
 /// `torch.cuda.CUDAGraph`, captured. It stays on the thread that captured it.
 pub struct Graph(*mut RawGraph);
 
 impl Graph {
-    /// Captures what `body` launches on `device`, as `torch.cuda.graph` does after its warm-up: `body` runs three times,
-    /// `rewind` undoes each time what that changed, and then `body` runs once more to be recorded, which computes nothing. All
-    /// of this happens on a stream of its own; afterwards the previous stream is the current one again.
+    /// Captures what `body` launches on `device`, as `torch.cuda.graph` does after its warm-up: `body` runs three
+    /// times, `rewind` undoes each time what that changed, and then `body` runs once more to be recorded, which
+    /// computes nothing. All of this happens on a stream of its own; afterwards the previous stream is the current one
+    /// again.
     ///
     /// A replay runs the same kernels on the same memory with the same numbers from the host: whatever changes from one
     /// replay to the next must be in tensors that `body` reads and that outlive the graph. `body` must not wait for the
@@ -36,8 +37,8 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// Without CUDA, if `body` or `rewind` fails (a panic is passed on), or if `body` does something that cannot be captured.
-    /// The capture is then ended, and `body` works again outside of one.
+    /// Without CUDA, if `body` or `rewind` fails (a panic is passed on), or if `body` does something that cannot be
+    /// captured. The capture is then ended, and `body` works again outside of one.
     pub fn capture(
         device: Device,
         mut body: impl FnMut() -> Result<()>,

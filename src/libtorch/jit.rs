@@ -100,8 +100,8 @@ pub(crate) fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let names = dict.iter().map(|(name, _)| strings.pointer(name)).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<*const C_tensor> = dict.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
-    // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep the targets of the pointers alive during the
-    // call, which only reads them.
+    // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep the targets of the pointers alive during
+    // the call, which only reads them.
     let bytes = unsafe { new_tensor(|out| tm_pickle_dict(names.as_ptr(), tensors.as_ptr(), dict.len() as i64, out)) }?;
     Ok(Vec::try_from(bytes)?)
 }

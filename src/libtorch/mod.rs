@@ -1,7 +1,7 @@
 //! The libtorch calls that tch lacks: one small C++ file per topic, one safe Rust wrapper each.
 //!
-//! This is the only module with `unsafe`. Every C function takes tensors as tch passes them (a pointer to an `at::Tensor`),
-//! catches every C++ exception, and returns its text, or null on success.
+//! This is the only module with `unsafe`. Every C function takes tensors as tch passes them
+//! (a pointer to an `at::Tensor`), catches every C++ exception, and returns its text, or null on success.
 
 pub(crate) mod about;
 pub(crate) mod activation;

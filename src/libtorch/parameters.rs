@@ -10,7 +10,8 @@ pub(crate) struct Parameter<const N: usize> {
     pub(crate) tensor: Tensor,
     /// That of its parameter group.
     pub(crate) weight_decay: f64,
-    /// In the order of the optimizer's C++ struct, on the parameter's device; a tensor that the settings do not need is undefined.
+    /// In the order of the optimizer's C++ struct, on the parameter's device; a tensor that the settings do not need is
+    /// undefined.
     pub(crate) state: [Tensor; N],
 }
 

@@ -1,4 +1,5 @@
-// How precisely convolutions multiply, and whether they are deterministic. tch can switch autocast on, but not to bfloat16.
+// How precisely convolutions multiply, and whether they are deterministic. tch can switch autocast on, but not to
+// bfloat16.
 
 #include "common.h"
 #include <ATen/Context.h>

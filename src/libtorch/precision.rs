@@ -13,14 +13,15 @@ unsafe extern "C" {
     fn tm_autocast_exit(cuda: bool) -> *mut c_char;
 }
 
-/// Whether cuDNN's float32 convolutions may round their inputs to TF32 (10 bits of mantissa). libtorch's own default is true.
+/// Whether cuDNN's float32 convolutions may round their inputs to TF32 (10 bits of mantissa). libtorch's own default is
+/// true.
 pub fn allow_tf32(allowed: bool) -> Result<()> {
     // SAFETY: sets a flag of libtorch's global context.
     unsafe { check(tm_tf32(allowed)) }
 }
 
-/// `torch.backends.cudnn.deterministic = True`: on a GPU the same step gives the same bits each time, so that a resumed run
-/// equals one that was never stopped. libtorch's default allows faster kernels that add gradients in any order.
+/// `torch.backends.cudnn.deterministic = True`: on a GPU the same step gives the same bits each time, so that a resumed
+/// run equals one that was never stopped. libtorch's default allows faster kernels that add gradients in any order.
 pub fn deterministic_cudnn() -> Result<()> {
     // SAFETY: sets a flag of libtorch's global context.
     unsafe { check(tm_deterministic_cudnn()) }
@@ -34,7 +35,8 @@ pub struct Autocast {
 }
 
 impl Autocast {
-    /// From here on convolutions on `device` compute in bfloat16, and operations that need it, such as losses, in float32.
+    /// From here on convolutions on `device` compute in bfloat16, and operations that need it, such as losses, in
+    /// float32.
     pub fn bf16(device: Device) -> Result<Autocast> {
         let cuda = device.is_cuda();
         // SAFETY: sets flags of this thread.
@@ -45,7 +47,8 @@ impl Autocast {
 
 impl Drop for Autocast {
     fn drop(&mut self) {
-        // SAFETY: undoes what `bf16` did, on the same thread. It fails only if memory runs out, and then nothing can be done.
+        // SAFETY: undoes what `bf16` did, on the same thread. It fails only if memory runs out, and then nothing can be
+        // done.
         let _ = unsafe { check(tm_autocast_exit(self.cuda)) };
     }
 }

@@ -55,8 +55,8 @@ static void static_step(RmspropGroup &group, double weight_decay, const at::Tens
 
 extern "C" {
 
-// _single_tensor_rmsprop of torch/optim/rmsprop.py on a CPU, in its order of rounding, so that every bit is PyTorch's; then
-// optimizer.zero_grad(). A parameter without a gradient is left alone.
+// _single_tensor_rmsprop of torch/optim/rmsprop.py on a CPU, in its order of rounding, so that every bit is PyTorch's;
+// then optimizer.zero_grad(). A parameter without a gradient is left alone.
 char *tm_rmsprop_step(const tm_RmspropParameter *parameters, int64_t count, double lr, const tm_RmspropOptions *options) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
@@ -88,8 +88,9 @@ char *tm_rmsprop_step(const tm_RmspropParameter *parameters, int64_t count, doub
     });
 }
 
-// The same with the learning rate in device memory, a float32 scalar, by a few kernels for each parameter group: nothing comes
-// from the host, so a replay of a CUDA graph reads the present rate. The last bits differ from those above.
+// The same with the learning rate in device memory, a float32 scalar, by a few kernels for each parameter group:
+// nothing comes from the host, so a replay of a CUDA graph reads the present rate. The last bits differ from those
+// above.
 char *tm_rmsprop_static_step(const tm_RmspropParameter *parameters, int64_t count, const at::Tensor *lr,
                              const tm_RmspropOptions *options) {
     return guarded([&] {

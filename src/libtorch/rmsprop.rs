@@ -7,7 +7,8 @@ use std::ffi::c_char;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// What RMSprop keeps for a parameter, named as in `torch.optim`; `momentum_buffer` only with momentum, `grad_avg` if centered.
+/// What RMSprop keeps for a parameter, named as in `torch.optim`; `momentum_buffer` only with momentum, `grad_avg` if
+/// centered.
 pub(crate) const STATE: [&str; 4] = ["step", "square_avg", "momentum_buffer", "grad_avg"];
 
 /// The arguments of `torch.optim.RMSprop` that all parameters share, except the learning rate: `tm_RmspropOptions` of
@@ -35,16 +36,17 @@ unsafe extern "C" {
 /// `optimizer.step(); optimizer.zero_grad()` on a CPU, bit for bit as PyTorch rounds.
 pub(crate) fn step(parameters: &mut [Parameter<4>], lr: f64, options: &Options) -> Result<()> {
     let parameters = raw(parameters);
-    // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call. C++ checks that
-    // `step`, to which it writes, is a float32 scalar on the CPU; libtorch's operations check that the other tensors fit.
+    // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call. C++ checks
+    // that `step`, to which it writes, is a float32 scalar on the CPU; libtorch's operations check that the other
+    // tensors fit.
     unsafe { check(tm_rmsprop_step(parameters.as_ptr(), parameters.len() as i64, lr, options)) }
 }
 
-/// The same on any device, with the learning rate in its memory, `lr` (a float32 scalar): nothing in the step comes from
-/// the host, so that a CUDA graph of it follows a schedule.
+/// The same on any device, with the learning rate in its memory, `lr` (a float32 scalar): nothing in the step comes
+/// from the host, so that a CUDA graph of it follows a schedule.
 pub(crate) fn static_step(parameters: &mut [Parameter<4>], lr: &Tensor, options: &Options) -> Result<()> {
     let parameters = raw(parameters);
-    // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call, and `lr` outlives
-    // it; libtorch's operations check that they fit.
+    // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call, and `lr`
+    // outlives it; libtorch's operations check that they fit.
     unsafe { check(tm_rmsprop_static_step(parameters.as_ptr(), parameters.len() as i64, lr.as_ptr(), options)) }
 }

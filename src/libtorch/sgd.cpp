@@ -76,9 +76,9 @@ char *tm_sgd_step(const tm_SgdParameter *parameters, int64_t count, double lr, c
 }
 
 // The same with the learning rate in device memory, a float32 scalar: nothing comes from the host, so a replay of a
-// CUDA graph reads its present value. A few kernels for all parameters together. It rounds as the step above, except that the fused kernel
-// keeps one product in double on CUDA: the last bit of a parameter differs once in hundreds of millions. With dampening, a
-// product is rounded before it is added.
+// CUDA graph reads its present value. A few kernels for all parameters together. It rounds as the step above, except
+// that the fused kernel keeps one product in double on CUDA: the last bit of a parameter differs once in hundreds of
+// millions. With dampening, a product is rounded before it is added.
 char *tm_sgd_static_step(const tm_SgdParameter *parameters, int64_t count, const at::Tensor *lr,
                          const tm_SgdOptions *options) {
     return guarded([&] {

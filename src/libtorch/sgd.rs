@@ -10,7 +10,8 @@ use torch_sys::C_tensor;
 /// What SGD keeps for a parameter, named as in `torch.optim`, and the number of its steps, which only dampening needs.
 pub(crate) const STATE: [&str; 2] = ["momentum_buffer", "step"];
 
-/// The arguments of `torch.optim.SGD` that all parameters share, except the learning rate: `tm_SgdOptions` of `sgd.cpp`.
+/// The arguments of `torch.optim.SGD` that all parameters share, except the learning rate: `tm_SgdOptions` of
+/// `sgd.cpp`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
@@ -38,8 +39,8 @@ pub(crate) fn step(parameters: &mut [Parameter<2>], lr: f64, options: &Options) 
     unsafe { check(tm_sgd_step(parameters.as_ptr(), parameters.len() as i64, lr, options)) }
 }
 
-/// The same with the learning rate in device memory, `lr` (a float32 scalar): nothing in the step comes from the host, so
-/// that a CUDA graph of it follows a schedule.
+/// The same with the learning rate in device memory, `lr` (a float32 scalar): nothing in the step comes from the host,
+/// so that a CUDA graph of it follows a schedule.
 pub(crate) fn static_step(parameters: &mut [Parameter<2>], lr: &Tensor, options: &Options) -> Result<()> {
     let parameters = raw(parameters);
     // SAFETY: as in `step`; `lr` outlives the call.

@@ -5,8 +5,8 @@ use tch::{Device, Tensor};
 
 /// Copies of `tensors` in the host's memory.
 ///
-/// Each transfer from a GPU waits until it has done everything before. So tensors of one type are put together there, and come
-/// as one.
+/// Each transfer from a GPU waits until it has done everything before. So tensors of one type are put together there,
+/// and come as one.
 pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     if tensors.iter().any(|tensor| tensor.device().is_cuda()) {
         return together(tensors);

@@ -12,8 +12,8 @@ const MOST_LAYERS: usize = 1000;
 /// The most parameters that a net can have, and the most numbers that its layers can make of one image: 40 MB each.
 const MOST_NUMBERS: i64 = 10_000_000;
 
-/// The layers of a net that maps images [N, 1, 28, 28] to log-probabilities [N, 10]. Each layer takes what the one before it
-/// gives.
+/// The layers of a net that maps images [N, 1, 28, 28] to log-probabilities [N, 10]. Each layer takes what the one
+/// before it gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     layers: Vec<NamedLayer>,
@@ -54,7 +54,8 @@ impl Architecture {
         self.layers.iter().map(|named| named.layer.parameters()).sum()
     }
 
-    /// Whether the last layer is a `LogSoftmax`. If not, the net ends in `x.view(-1, 10)` and `F.log_softmax(x, dim=-1)`.
+    /// Whether the last layer is a `LogSoftmax`. If not, the net ends in `x.view(-1, 10)` and
+    /// `F.log_softmax(x, dim=-1)`.
     pub(crate) fn ends_in_log_softmax(&self) -> bool {
         self.layers.last().is_some_and(|last| last.layer == Layer::LogSoftmax)
     }

@@ -191,7 +191,8 @@ impl Layer {
         }
     }
 
-    /// The window that the layer moves over its input, if it has one: how far it spans (dilation included) and its step.
+    /// The window that the layer moves over its input, if it has one: how far it spans (dilation included) and its
+    /// step.
     pub(crate) fn window(self, input: &[i64]) -> Option<([i64; 2], [i64; 2])> {
         let spans = |kernel: [i64; 2], dilation: [i64; 2]| [0, 1].map(|axis| dilation[axis] * (kernel[axis] - 1) + 1);
         match self {

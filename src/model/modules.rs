@@ -12,8 +12,8 @@ pub(super) struct Module {
 }
 
 impl Module {
-    /// The layer as PyTorch's constructor makes it: weights are drawn from libtorch's default generator on the CPU, and then
-    /// moved to `device`, as by `Net().to(device)`.
+    /// The layer as PyTorch's constructor makes it: weights are drawn from libtorch's default generator on the CPU, and
+    /// then moved to `device`, as by `Net().to(device)`.
     pub(super) fn new(layer: Layer, device: Device) -> Module {
         let trainable = |tensor: Tensor| tensor.to_device(device).set_requires_grad(true);
         let buffer = |tensor: Tensor| tensor.to_device(device);
@@ -103,8 +103,8 @@ fn names(layer: Layer) -> &'static [&'static str] {
     }
 }
 
-/// The weight of a convolution or a linear layer, and its bias: `kaiming_uniform_(weight, a=sqrt(5))`, which is Uniform(-b, b) with
-/// b = 1 / sqrt(fan_in), and the same for the bias.
+/// The weight of a convolution or a linear layer, and its bias: `kaiming_uniform_(weight, a=sqrt(5))`, which is
+/// Uniform(-b, b) with b = 1 / sqrt(fan_in), and the same for the bias.
 fn drawn(size: &[i64], bias: bool) -> Vec<Tensor> {
     let uniform = |size: &[i64], bound: f64| Tensor::empty(size, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
     let fan_in = size[1..].iter().product::<i64>() as f64;

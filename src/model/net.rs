@@ -17,8 +17,8 @@ use tch::{Device, Kind, Tensor};
 pub enum Kernels {
     /// libtorch's, layer by layer: the same bits as PyTorch.
     Torch,
-    /// This program's, several layers in one operation, wherever a part of the net fits them, and libtorch's for the rest.
-    /// On the CPU only; on a GPU this is [`Kernels::Torch`].
+    /// This program's, several layers in one operation, wherever a part of the net fits them, and libtorch's for the
+    /// rest. On the CPU only; on a GPU this is [`Kernels::Torch`].
     Fused,
 }
 
@@ -96,7 +96,8 @@ impl Net {
         &self.architecture
     }
 
-    /// The members that the fused kernels compute, and those that libtorch's do. A member that is computed by both is in both.
+    /// The members that the fused kernels compute, and those that libtorch's do. A member that is computed by both is
+    /// in both.
     pub(crate) fn members_by_kernels(&self) -> (Vec<&str>, Vec<&str>) {
         let (mut fused, mut torch) = (Vec::new(), Vec::new());
         for step in &self.steps {
@@ -141,8 +142,8 @@ impl Net {
         ends.then(|| evaluate_stages(images, &stages).expect("the fused kernels"))
     }
 
-    /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of layers that
-    /// it went through. On libtorch's kernels a unit is one layer.
+    /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of
+    /// layers that it went through. On libtorch's kernels a unit is one layer.
     pub(crate) fn forward_units(&self, images: &Tensor) -> Vec<(usize, Tensor)> {
         let mut x = images.shallow_clone();
         let mut outputs = Vec::new();

@@ -6,8 +6,8 @@ use super::fused::{Operation, Unit, units};
 use super::layers::Layer;
 
 impl Architecture {
-    /// The number of layers up to the end of each stage. A stage ends before a pool, a `Flatten`, and the next weights. It never
-    /// ends within several layers that the fused kernels compute at once, whether or not they are used.
+    /// The number of layers up to the end of each stage. A stage ends before a pool, a `Flatten`, and the next weights.
+    /// It never ends within several layers that the fused kernels compute at once, whether or not they are used.
     pub(crate) fn stages(&self) -> Vec<usize> {
         let mut ends: Vec<usize> = Vec::new();
         let mut goes_on = false;

@@ -27,8 +27,8 @@ enum Computation {
 }
 
 impl Step {
-    /// The step of `unit` of the net of `layers`, behind a step whose output is laid out as `input`. It shares the tensors of
-    /// `modules`, the unit's layers.
+    /// The step of `unit` of the net of `layers`, behind a step whose output is laid out as `input`. It shares the
+    /// tensors of `modules`, the unit's layers.
     pub(super) fn new(unit: &Unit, input: Layout, layers: &[NamedLayer], modules: &[Module]) -> Step {
         let channels = layers[unit.layers.end - 1].output[0];
         let tensor = |module: usize, index: usize| modules[module].tensor(index);

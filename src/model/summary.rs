@@ -44,8 +44,8 @@ pub(crate) fn table(architecture: &Architecture) -> String {
     lines.join("\n")
 }
 
-/// A row per member of the net: its name, the size of its output, and its receptive field, the part of the image that one
-/// number of its output depends on. A size is one number if height and width are equal.
+/// A row per member of the net: its name, the size of its output, and its receptive field, the part of the image that
+/// one number of its output depends on. A size is one number if height and width are equal.
 pub(crate) fn receptive_fields(architecture: &Architecture) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     let side = SIDE as i64;

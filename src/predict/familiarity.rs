@@ -1,9 +1,10 @@
 //! Whether an image looks like those that the net was trained on.
 //!
-//! The highest probability does not tell: a letter A is a 4 with 99.9 %. The score here is the squared Mahalanobis distance of
-//! the net's features to the nearest class, with one covariance for all classes (Lee et al. 2018,
-//! <https://arxiv.org/abs/1807.03888>). The features are the mean and the standard deviation of each channel after two stages of
-//! the net, and the channel means that the last layer gets. `docs/digits.md` has what was measured.
+//! The highest probability does not tell: a letter A is a 4 with 99.9 %. The score here is the squared Mahalanobis
+//! distance of the net's features to the nearest class, with one covariance for all classes
+//! (Lee et al. 2018, <https://arxiv.org/abs/1807.03888>). The features are the mean and the standard deviation of each
+//! channel after two stages of the net, and the channel means that the last layer gets. `docs/digits.md` has what was
+//! measured.
 
 use crate::data::Split;
 use crate::model::{Architecture, Net};
@@ -13,9 +14,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// The stages whose channels count by mean and deviation, and the one whose channels count by mean alone, from the end of the
-/// net; its last stage are the logits. In the original they are convblock4, 6 and 7. Earlier stages would mark other people's
-/// handwriting too.
+/// The stages whose channels count by mean and deviation, and the one whose channels count by mean alone, from the end
+/// of the net; its last stage are the logits. In the original they are convblock4, 6 and 7. Earlier stages would mark
+/// other people's handwriting too.
 const STAGES: [usize; 2] = [5, 3];
 const LAST: usize = 2;
 

@@ -93,8 +93,8 @@ impl Predictor {
         rows.map(|(k, row)| Prediction::of(row, unsure.as_ref().map(|unsure| unsure[k]))).collect()
     }
 
-    /// The outputs of each member of the net for `digit`. If several members are computed in one go, they have the output of the
-    /// last one.
+    /// The outputs of each member of the net for `digit`. If several members are computed in one go, they have the
+    /// output of the last one.
     pub(crate) fn maps(&self, digit: &Digit) -> Result<Vec<Maps>> {
         let _no_grad = tch::no_grad_guard();
         let outputs = self.net.forward_units(&images(&[*digit])?.f_to_device(self.device)?);

@@ -122,7 +122,8 @@ fn render(name: &str, values: minijinja::Value) -> Result<String> {
     environment.get_template(name)?.render(values).with_context(|| format!("{name} cannot be made"))
 }
 
-/// The columns of the table of epochs, in the order of `metrics.jsonl`: every number of a record that is not left out here.
+/// The columns of the table of epochs, in the order of `metrics.jsonl`: every number of a record that is not left out
+/// here.
 fn epoch_columns(run: &RunFiles) -> Result<Vec<String>> {
     let left_out = ["correct", "images_per_second"];
     let numbers = fields(&run.epochs[0])?.into_iter().filter(|(_, value)| value.is_number());

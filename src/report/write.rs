@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Pixels of a PNG to each of its SVG's, which are drawn for a slide.
 const PNG_SCALE: f32 = 0.75;
 
-/// Writes the plots and the page of the run in `folder`; `findings` are those of its `net` on what `data` measures it on.
+/// Writes the plots and the page of the run in `folder`; `findings` are those of its `net` on what `data` measures it
+/// on.
 pub(crate) fn write_run(
     folder: &Path,
     net: &Net,

@@ -81,7 +81,8 @@ pub(crate) struct Done {
     pub(crate) parameters: i64,
     /// The part that the epochs were measured on; it is in the names of the keys.
     pub(crate) part: Part,
-    /// Loss, accuracy in percent and correct images of the weights that are saved: after the last epoch, or `kept_epoch`.
+    /// Loss, accuracy in percent and correct images of the weights that are saved: after the last epoch, or
+    /// `kept_epoch`.
     pub(crate) saved: Option<Measured>,
     /// The epoch whose weights are saved, with `--keep best`.
     pub(crate) kept_epoch: Option<i64>,
@@ -91,8 +92,8 @@ pub(crate) struct Done {
     pub(crate) tta: Option<(f64, f64)>,
     /// How long the process took.
     pub(crate) seconds: f64,
-    /// How long it took before its first step to get ready on a GPU: to capture a CUDA graph, to load kernels; 0 on a CPU, and in the
-    /// files of older versions.
+    /// How long it took before its first step to get ready on a GPU: to capture a CUDA graph, to load kernels; 0 on a
+    /// CPU, and in the files of older versions.
     pub(crate) preparation_seconds: f64,
     /// Whether its steps were replayed as a CUDA graph; false in the files of older versions.
     pub(crate) captured: bool,

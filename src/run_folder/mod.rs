@@ -122,8 +122,8 @@ impl RunFolder {
         self.0.join("plots")
     }
 
-    /// Makes the folder and opens `log.txt` in it. The log is locked as long as the process lives, so that no two train in
-    /// one folder.
+    /// Makes the folder and opens `log.txt` in it. The log is locked as long as the process lives, so that no two train
+    /// in one folder.
     pub(crate) fn open(&self) -> Result<File> {
         let out = self.0.display();
         if self.0.to_str().is_none() {
@@ -245,8 +245,8 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// The net with the weights that the run saved, or would have saved at its last checkpoint if it has not ended. `draw` makes a
-    /// net of an architecture.
+    /// The net with the weights that the run saved, or would have saved at its last checkpoint if it has not ended.
+    /// `draw` makes a net of an architecture.
     pub(crate) fn net(&self, draw: impl Fn(&Architecture) -> Net) -> Result<Net> {
         let model = self.folder.weights(WEIGHTS_TO_READ);
         // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.

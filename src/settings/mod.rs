@@ -1,12 +1,12 @@
 //! The settings of a run, each declared once.
 //!
-//! A setting is one field of one of the groups below. The field carries its flag, its help, its default and its range for clap, and
-//! its [`Role`]; its name is its key in `config.toml`. A TOML file is read as the flags that it stands for, so that a
-//! value is checked, and refused in the same words, wherever it comes from.
+//! A setting is one field of one of the groups below. The field carries its flag, its help, its default and its range
+//! for clap, and its [`Role`]; its name is its key in `config.toml`. A TOML file is read as the flags that it stands
+//! for, so that a value is checked, and refused in the same words, wherever it comes from.
 //!
-//! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes right
-//! before the rest of that layer, in its form for the device that all layers together ask for. So do, after the recipe, the
-//! defaults of an optimizer that the layer chooses anew.
+//! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes
+//! right before the rest of that layer, in its form for the device that all layers together ask for. So do, after the
+//! recipe, the defaults of an optimizer that the layer chooses anew.
 
 mod augmentation;
 mod compute;
@@ -75,8 +75,8 @@ pub struct Settings {
     pub run: RunSettings,
 }
 
-/// What a setting is to a resumed run and to a comparison of runs. A setting without a role shapes the result, and cannot
-/// change when a run is resumed.
+/// What a setting is to a resumed run and to a comparison of runs. A setting without a role shapes the result, and
+/// cannot change when a run is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Shapes the result; a resumed run may change it.

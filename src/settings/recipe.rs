@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 use toml::Table;
 
-/// A preset of ordinary settings; `docs/recipe.md` says where their values come from. On a GPU some of them are others: small
-/// batches would leave most of it idle.
+/// A preset of ordinary settings; `docs/recipe.md` says where their values come from. On a GPU some of them are others:
+/// small batches would leave most of it idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipe {
@@ -59,8 +59,8 @@ ema_decay = 0.9
 ";
 
 impl Recipe {
-    /// Its settings on a CPU, or `on_gpu`. Every recipe sets everything that shapes the training, except the net and the seed:
-    /// what it does not mention is the original's.
+    /// Its settings on a CPU, or `on_gpu`. Every recipe sets everything that shapes the training, except the net and
+    /// the seed: what it does not mention is the original's.
     pub(crate) fn settings(self, on_gpu: bool) -> Layer {
         let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
         let mut table = table_of(&training);

@@ -1,4 +1,5 @@
-//! What a run does beside training: when it stops, what it saves and shows. None of it changes the weights after a step.
+//! What a run does beside training: when it stops, what it saves and shows. None of it changes the weights after a
+//! step.
 
 use super::Role;
 use super::ranges::within;

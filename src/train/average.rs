@@ -1,7 +1,7 @@
 //! An exponential moving average of a net over its steps.
 //!
-//! `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and `use_buffers=True` keeps the same, with two
-//! differences: the first steps ([`Average::update`]), and `num_batches_tracked`, which is a count and is copied.
+//! `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and `use_buffers=True` keeps the same, with
+//! two differences: the first steps ([`Average::update`]), and `num_batches_tracked`, which is a count and is copied.
 
 use crate::libtorch::{counts, ema};
 use crate::model::Net;
@@ -38,8 +38,8 @@ impl Average {
     /// Updates the average with the net as it is after a step.
     ///
     /// After n updates the decay is min(decay, (1 + n) / (10 + n)), as in
-    /// `tf.train.ExponentialMovingAverage(decay, num_updates)`: otherwise the average of a short run would still be near
-    /// the weights that it began with. Nothing here comes from the host, so that a CUDA graph may hold it.
+    /// `tf.train.ExponentialMovingAverage(decay, num_updates)`: otherwise the average of a short run would still be
+    /// near the weights that it began with. Nothing here comes from the host, so that a CUDA graph may hold it.
     pub(crate) fn update(&mut self) -> Result<()> {
         // 1 - (1 + n) / (10 + n) = 9 / (10 + n)
         let weight = self.updates.f_add_scalar(10.0)?.f_reciprocal()?.f_mul_scalar(9.0)?;

@@ -67,11 +67,14 @@ pub struct EpochRecord {
     pub epoch: i64,
     /// The learning rate of the epoch's first step.
     pub lr: f64,
-    /// The mean over the training images of their loss in this epoch's steps (with label smoothing if it is on), in nats.
+    /// The mean over the training images of their loss in this epoch's steps (with label smoothing if it is on), in
+    /// nats.
     pub train_loss: f64,
-    /// The share of training images that were classified correctly in this epoch's steps (augmented, with dropout), in percent.
+    /// The share of training images that were classified correctly in this epoch's steps (augmented, with dropout), in
+    /// percent.
     pub train_accuracy: f64,
-    /// The mean over the epoch's steps of the total norm of the gradients before --clip-grad-norm; older runs have none.
+    /// The mean over the epoch's steps of the total norm of the gradients before --clip-grad-norm; older runs have
+    /// none.
     #[serde(default)]
     pub grad_norm: Option<f64>,
     /// The test after the epoch, on the test set or on the images that are held out.
@@ -83,8 +86,8 @@ pub struct EpochRecord {
     pub images_per_second: f64,
 }
 
-/// An [`Evaluation`] in short. Its JSON keys name the part that was measured: `test_loss`, `test_accuracy` and `correct`,
-/// or `validation_loss`, `validation_accuracy` and `correct`.
+/// An [`Evaluation`] in short. Its JSON keys name the part that was measured: `test_loss`, `test_accuracy` and
+/// `correct`, or `validation_loss`, `validation_accuracy` and `correct`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "MeasuredKeys", from = "MeasuredKeys")]
 pub struct Measured {

@@ -1,8 +1,8 @@
 //! What the steps of an epoch take: each a batch of images with their labels, and a learning rate.
 //!
-//! On a CPU a batch is gathered and augmented when its step comes, and is still in the cache when the net reads it. On a GPU all
-//! images are made ready before the epoch's first step, in its order: that takes some 30 kernels out of each step, and a step
-//! that is a CUDA graph finds its batch and its learning rate by a counter in device memory.
+//! On a CPU a batch is gathered and augmented when its step comes, and is still in the cache when the net reads it. On
+//! a GPU all images are made ready before the epoch's first step, in its order: that takes some 30 kernels out of each
+//! step, and a step that is a CUDA graph finds its batch and its learning rate by a counter in device memory.
 
 use super::augmentations::{self, Augmentation};
 use super::state::Position;
@@ -53,8 +53,8 @@ impl<'a> Feed<'a> {
         })
     }
 
-    /// Gets ready for the steps of the epoch at `position`, which takes the images in this `order` (int64 [N]) and has a
-    /// learning rate for each step.
+    /// Gets ready for the steps of the epoch at `position`, which takes the images in this `order` (int64 [N]) and has
+    /// a learning rate for each step.
     pub(super) fn begin_epoch(&mut self, position: &mut Position, order: &Tensor, lrs: &[f64]) -> Result<()> {
         self.batches = order.f_split(self.batch_size, 0)?;
         let steps = self.batches.len();
@@ -67,8 +67,8 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// An epoch that goes on gets the images that it had: its augmentation is drawn from the generator as it was then, and the
-    /// generator is put back to where it is now.
+    /// An epoch that goes on gets the images that it had: its augmentation is drawn from the generator as it was then,
+    /// and the generator is put back to where it is now.
     fn make_ready(&self, ready: &Ready, position: &mut Position, order: &Tensor) -> Result<()> {
         let device = self.split.device();
         let now = generator::state(device)?;

@@ -1,5 +1,5 @@
-//! Training: the loop ([`run`]), one step ([`step`]), what it takes ([`feed`]), everything that it changes ([`state`]), and the
-//! parts that settings choose: optimizers, schedules, augmentations.
+//! Training: the loop ([`run`]), one step ([`step`]), what it takes ([`feed`]), everything that it changes ([`state`]),
+//! and the parts that settings choose: optimizers, schedules, augmentations.
 
 mod augmentations;
 mod average;

@@ -85,8 +85,8 @@ impl<'a> Run<'a> {
         Ok(self)
     }
 
-    /// Gets ready for the first step, outside of any epoch's time: see [`Stepper::prepare`]; the test is tried out too. Returns how
-    /// long it took. [`Run::train`] does it if nobody did.
+    /// Gets ready for the first step, outside of any epoch's time: see [`Stepper::prepare`]; the test is tried out too.
+    /// Returns how long it took. [`Run::train`] does it if nobody did.
     pub fn prepare(&mut self) -> Result<Duration> {
         let began = Instant::now();
         self.stepper.prepare(&mut self.state)?;
@@ -184,8 +184,8 @@ impl<'a> Run<'a> {
         is_out_of_patience(epochs, run).then_some(Ending::StoppedEarly)
     }
 
-    /// Draws the order of the epoch's images and computes the learning rates of its steps. The steps that are done keep theirs,
-    /// which may be those of another number of epochs.
+    /// Draws the order of the epoch's images and computes the learning rates of its steps. The steps that are done keep
+    /// theirs, which may be those of another number of epochs.
     fn begin_epoch(&mut self) -> Result<()> {
         let (steps, losses) = (self.steps(), self.history.losses());
         let first = self.state.position.epoch * steps;
@@ -325,8 +325,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The images of a batch of the test: on a CPU as many as in training, as in the original; on a GPU many, which a small batch would
-/// leave idle. Which images are in a batch changes no more than the rounding of the mean loss.
+/// The images of a batch of the test: on a CPU as many as in training, as in the original; on a GPU many, which a small
+/// batch would leave idle. Which images are in a batch changes no more than the rounding of the mean loss.
 fn test_batch_size(batch_size: i64, device: Device) -> i64 {
     if device.is_cuda() { batch_size.max(TEST_BATCH_ON_GPU) } else { batch_size }
 }

@@ -1,7 +1,7 @@
 //! Everything that training changes, in one place.
 //!
-//! The checkpoint, the resume and the snapshot before a CUDA graph is captured all go through [`State::tensors`]: a tensor
-//! that is listed there is saved, restored and rewound. Nothing else lists them.
+//! The checkpoint, the resume and the snapshot before a CUDA graph is captured all go through [`State::tensors`]: a
+//! tensor that is listed there is saved, restored and rewound. Nothing else lists them.
 
 use super::average::Average;
 use super::optimizers::{self, Optimizer};
@@ -41,7 +41,8 @@ pub(crate) struct Position {
     pub(crate) step: i64,
     /// The order of the epoch's images; `None` between two epochs.
     pub(crate) shuffle: Option<Shuffle>,
-    /// The state of the device's generator before it augmented the epoch's images, if that was done before the first step.
+    /// The state of the device's generator before it augmented the epoch's images, if that was done before the first
+    /// step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) generator: Option<Vec<u8>>,
 }
@@ -87,8 +88,8 @@ impl State {
 
     /// Every tensor that training changes, under its name in a checkpoint. They share the state's memory.
     ///
-    /// `model.*` is the state_dict that is measured. If that is an average, `raw.*` are the weights that the steps change.
-    /// With `--keep best`, `best.*` is the state_dict that is saved.
+    /// `model.*` is the state_dict that is measured. If that is an average, `raw.*` are the weights that the steps
+    /// change. With `--keep best`, `best.*` is the state_dict that is saved.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let mut tensors = named(MODEL, self.measured_net());
         tensors.extend(self.best.iter().flat_map(|best| named(BEST, best)));
@@ -122,7 +123,8 @@ impl State {
         Ok(Snapshot(snapshot))
     }
 
-    /// Makes tensors and generators what they were when `snapshot` was made, in place: a CUDA graph may hold their memory.
+    /// Makes tensors and generators what they were when `snapshot` was made, in place: a CUDA graph may hold their
+    /// memory.
     pub(crate) fn restore(&self, snapshot: &Snapshot) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         for (name, mut tensor) in self.tensors() {
@@ -148,7 +150,8 @@ impl State {
     }
 }
 
-/// Before the names of the weights that are measured, of those that the steps change if they are others, and of the best.
+/// Before the names of the weights that are measured, of those that the steps change if they are others, and of the
+/// best.
 const MODEL: &str = "model";
 const RAW: &str = "raw";
 const BEST: &str = "best";

@@ -1,13 +1,15 @@
-//! One training step: forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU as one CUDA graph.
+//! One training step: forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU as one
+//! CUDA graph.
 //!
-//! A step of this net is about a hundred small kernels. Launched one by one, they leave a GPU waiting for the host most of the
-//! time; a [`Graph`] launches them in one call. A graph replays the same kernels on the same memory with the same numbers from
-//! the host. So [`Stepper::static_step`] reads everything that changes from step to step from device memory, the images and
-//! the learning rate too, and a replay copies nothing there: see [`Feed`].
+//! A step of this net is about a hundred small kernels. Launched one by one, they leave a GPU waiting for the host most
+//! of the time; a [`Graph`] launches them in one call. A graph replays the same kernels on the same memory with the
+//! same numbers from the host. So [`Stepper::static_step`] reads everything that changes from step to step from device
+//! memory, the images and the learning rate too, and a replay copies nothing there: see [`Feed`].
 //!
 //! A captured step computes what an eager one computes, with the same kernels on the same numbers, and draws the same
-//! dropout masks: a replay advances the generator by what the captured kernels drew. So a run of captured steps may go on with
-//! eager ones, and the generator's state in a checkpoint is right for both. A weight's last bit may differ: see `sgd.cpp`.
+//! dropout masks: a replay advances the generator by what the captured kernels drew. So a run of captured steps may go
+//! on with eager ones, and the generator's state in a checkpoint is right for both. A weight's last bit may differ: see
+//! `sgd.cpp`.
 
 use super::feed::Feed;
 use super::state::State;
@@ -51,12 +53,14 @@ impl<'a> Stepper<'a> {
         Ok(Stepper { split, settings, feed, gradients: Vec::new(), graph: None })
     }
 
-    /// Gets ready for the epochs of `state` before one begins, and leaves it as it is. On a GPU, a step is captured as a CUDA graph, unless
-    /// `--cuda-graph off`, and what costs time on its first use is done once. On a CPU there is nothing to do.
+    /// Gets ready for the epochs of `state` before one begins, and leaves it as it is. On a GPU, a step is captured as
+    /// a CUDA graph, unless `--cuda-graph off`, and what costs time on its first use is done once. On a CPU there is
+    /// nothing to do.
     ///
     /// # Errors
     ///
-    /// If a step cannot be captured and `--cuda-graph on` demands it; with `auto` that is a warning, and steps are eager.
+    /// If a step cannot be captured and `--cuda-graph on` demands it; with `auto` that is a warning, and steps are
+    /// eager.
     pub fn prepare(&mut self, state: &mut State) -> Result<()> {
         let is_cuda = self.split.device().is_cuda();
         match self.settings.cuda.cuda_graph {
@@ -72,14 +76,14 @@ impl<'a> Stepper<'a> {
         self.graph.is_some()
     }
 
-    /// Begins the epoch of `state`, or goes on in the middle of it. It takes the images in this `order` (int64 [N], on their
-    /// device), and has a learning rate for each step.
+    /// Begins the epoch of `state`, or goes on in the middle of it. It takes the images in this `order`
+    /// (int64 [N], on their device), and has a learning rate for each step.
     pub fn begin_epoch(&mut self, state: &mut State, order: &Tensor, lrs: &[f64]) -> Result<()> {
         self.feed.begin_epoch(&mut state.position, order, lrs)
     }
 
-    /// The next step of the epoch: as a graph if [`Stepper::prepare`] captured one, except for the last, which may be on fewer
-    /// images. Returns the loss, a scalar that a GPU may still be computing.
+    /// The next step of the epoch: as a graph if [`Stepper::prepare`] captured one, except for the last, which may be
+    /// on fewer images. Returns the loss, a scalar that a GPU may still be computing.
     pub fn step(&mut self, state: &mut State) -> Result<Tensor> {
         let number = state.position.step;
         match &self.graph {
@@ -130,7 +134,8 @@ impl<'a> Stepper<'a> {
         Ok(())
     }
 
-    /// What follows the gradients: clipping, the optimizer, the average, and a note of the loss and of the correct images.
+    /// What follows the gradients: clipping, the optimizer, the average, and a note of the loss and of the correct
+    /// images.
     fn update(&self, state: &mut State, loss: &Tensor, correct: &Tensor, lr: f64) -> Result<Tensor> {
         self.clip(state)?;
         state.optimizer.step(lr)?;
@@ -150,7 +155,8 @@ impl<'a> Stepper<'a> {
         clip_grad_norm(parameters, self.settings.optimizer.clip_grad_norm, &mut state.grad_norm)
     }
 
-    /// Computes the gradients for a batch. Returns the mean loss and the number of images that were classified correctly.
+    /// Computes the gradients for a batch. Returns the mean loss and the number of images that were classified
+    /// correctly.
     fn backward(&self, net: &Net, images: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
         let bf16 = self.settings.cuda.precision == Precision::Bf16;
         let autocast = bf16.then(|| Autocast::bf16(self.split.device())).transpose()?;
@@ -202,8 +208,8 @@ impl<'a> Stepper<'a> {
         Ok(())
     }
 
-    /// Makes images ready and makes the steps that are never captured, on a whole batch and on the rest of an epoch, and undoes
-    /// it all: kernels are loaded and cuDNN has chosen its algorithms before a step is measured.
+    /// Makes images ready and makes the steps that are never captured, on a whole batch and on the rest of an epoch,
+    /// and undoes it all: kernels are loaded and cuDNN has chosen its algorithms before a step is measured.
     fn rehearse(&mut self, state: &mut State) -> Result<()> {
         let (device, steps) = (self.split.device(), state.steps());
         let (before, position) = (state.snapshot(device)?, state.position.clone());

@@ -13,8 +13,8 @@ const CONFIG: Config = Config { archive_offset: ArchiveOffset::Known(0) };
 
 const DAMAGED: &str = "the archive is damaged or cut short";
 
-/// The record with what a prediction needs beside the weights, in JSON. `torch.jit.load` and `torch.export.load` return it as
-/// an extra file of this name; `torch.load` passes it over.
+/// The record with what a prediction needs beside the weights, in JSON. `torch.jit.load` and `torch.export.load` return
+/// it as an extra file of this name; `torch.load` passes it over.
 const EXTRA: &str = "extra/tch_mnist.json";
 
 /// The largest that is read.

@@ -79,7 +79,8 @@ impl<'a, S: Source> Walk<'a, S> {
         }
     }
 
-    /// The tensors and objects of a dict by name. A key that is there twice counts once, with its last value, as in Python.
+    /// The tensors and objects of a dict by name. A key that is there twice counts once, with its last value, as in
+    /// Python.
     fn entries(&mut self, items: &[(Id, Id)]) -> Result<Vec<(String, Entry)>> {
         let mut entries: Vec<(String, Entry)> = Vec::new();
         for &(key, value) in items {

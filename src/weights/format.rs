@@ -10,7 +10,8 @@ pub(super) trait Format: Sync {
     /// What a file of this format holds, for a message.
     fn name(&self) -> &'static str;
 
-    /// The endings of file names that stand for the format when it is written, the usual one first; none if it is only read.
+    /// The endings of file names that stand for the format when it is written, the usual one first; none if it is only
+    /// read.
     fn endings(&self) -> &'static [&'static str];
 
     /// Whether `bytes` are a file of this format. The content decides, not the name.

@@ -1,5 +1,6 @@
-//! Files of `torch.save` before PyTorch 1.6, which `_use_new_zipfile_serialization=False` still writes: five pickles one after the
-//! other (a magic number, a version, the byte order, the object, the keys of the storages), then the storages.
+//! Files of `torch.save` before PyTorch 1.6, which `_use_new_zipfile_serialization=False` still writes: five pickles
+//! one after the other (a magic number, a version, the byte order, the object, the keys of the storages), then the
+//! storages.
 
 use super::dicts;
 use super::format::{Contents, Format};

@@ -1,8 +1,8 @@
 //! Weights files of several formats, read and written.
 //!
-//! [`formats`] is the list of formats, one file each. A reader returns all named tensors of a file and never runs anything in
-//! it; [`select`] finds the net's weights among them. `docs/weights.md` says what is read, `docs/python.md` how the files that
-//! are written are opened in Python.
+//! [`formats`] is the list of formats, one file each. A reader returns all named tensors of a file and never runs
+//! anything in it; [`select`] finds the net's weights among them. `docs/weights.md` says what is read, `docs/python.md`
+//! how the files that are written are opened in Python.
 
 mod archive;
 mod dicts;
@@ -30,8 +30,8 @@ use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// The largest file that is read as weights, in bytes: 10 million parameters with the two buffers of Adam, in double precision,
-/// take 240 MB.
+/// The largest file that is read as weights, in bytes: 10 million parameters with the two buffers of Adam, in double
+/// precision, take 240 MB.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// Reads the weights of `net` from the file `path` into it; if the file holds several sets, `key` names one. What is
@@ -39,8 +39,8 @@ const MAX_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 ///
-/// One sentence on a file that is missing, damaged, of an unknown format, or without the weights of this net. `net` is then
-/// unchanged.
+/// One sentence on a file that is missing, damaged, of an unknown format, or without the weights of this net. `net` is
+/// then unchanged.
 pub fn load(path: &Path, key: Option<&str>, net: &Net) -> Result<()> {
     net.load_state_dict(&read(path, key, &net.state_dict())?)
         .with_context(|| format!("{} does not fit the net", path.display()))
@@ -66,8 +66,8 @@ pub(crate) const FAMILIARITY: &str = "familiarity";
 /// The key of the metadata with the net's layers, in the text of a net file.
 pub(crate) const NET: &str = "net";
 
-/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own, with
-/// `dropout`, that it has the weights of. `None` if it has those of none. `key` as in [`load`].
+/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own,
+/// with `dropout`, that it has the weights of. `None` if it has those of none. `key` as in [`load`].
 pub(crate) fn architecture(path: &Path, key: Option<&str>, dropout: f64) -> Result<Option<Architecture>> {
     let contents = contents(path)?;
     if let Some(text) = contents.metadata.get(NET) {
@@ -161,8 +161,8 @@ pub fn describe(path: &Path) -> Result<&'static str> {
 
 /// Writes `weights` to `path` in the format of its ending; at every moment the file is the old or the whole new one.
 ///
-/// The bytes depend only on the arguments, not on the time or the folder. `architecture`, the net's, goes into formats that
-/// contain layers, and as text beside `metadata` into those that have room for them.
+/// The bytes depend only on the arguments, not on the time or the folder. `architecture`, the net's, goes into formats
+/// that contain layers, and as text beside `metadata` into those that have room for them.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! Python's pickle format, read without running anything.
 //!
-//! A pickle is a program for a stack machine, and Python's own reader calls whatever function the program names. This reader
-//! calls nothing: a name stays a name, the calls that make tensors become the tensors they describe, and the result of every
-//! other call is [`Node::Opaque`], an object that is known only by name. Opcodes: `Lib/pickletools.py` of CPython,
-//! protocols 2 to 5.
+//! A pickle is a program for a stack machine, and Python's own reader calls whatever function the program names. This
+//! reader calls nothing: a name stays a name, the calls that make tensors become the tensors they describe, and the
+//! result of every other call is [`Node::Opaque`], an object that is known only by name. Opcodes: `Lib/pickletools.py`
+//! of CPython, protocols 2 to 5.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
@@ -47,7 +47,8 @@ pub(super) struct Opaque<'a> {
 }
 
 impl Opaque<'_> {
-    /// The class or function that would have built it, such as `argparse.Namespace`, cut to a length that fits in a message.
+    /// The class or function that would have built it, such as `argparse.Namespace`, cut to a length that fits in a
+    /// message.
     pub(super) fn name(&self) -> String {
         let dot = if self.module.is_empty() { "" } else { "." };
         format!("{}{dot}{}", self.module, self.name).chars().take(100).flat_map(char::escape_debug).collect()
@@ -114,8 +115,8 @@ impl<'a> Graph<'a> {
         self.nodes[id]
     }
 
-    /// The items of a [`Node::Dict`] or of a [`Node::Opaque`] dict, or the attributes of a [`Node::Object`], in their order; none of
-    /// other values.
+    /// The items of a [`Node::Dict`] or of a [`Node::Opaque`] dict, or the attributes of a [`Node::Object`], in their
+    /// order; none of other values.
     pub(super) fn items(&self, node: Node) -> &[(Id, Id)] {
         match node {
             Node::Dict(dict) | Node::Object(dict) => &self.dicts[dict],
@@ -478,8 +479,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// torch's persistent ids: `("storage", class, key, location, numel)`; before PyTorch 1.6 with a sixth value, which is `None`
-    /// unless the storage is a view of another one. Where the tensor was, on a GPU or not, does not matter.
+    /// torch's persistent ids: `("storage", class, key, location, numel)`; before PyTorch 1.6 with a sixth value, which
+    /// is `None` unless the storage is a view of another one. Where the tensor was, on a GPU or not, does not matter.
     fn persistent_id(&mut self) -> Result<()> {
         let id = self.pop()?;
         let graph = &self.graph;

@@ -1,7 +1,8 @@
 //! The safetensors format: the length of a JSON header, the header, the tensors' bytes.
 //!
-//! Specification: <https://huggingface.co/docs/safetensors>. The `safetensors` crate reads files. Its writer puts the metadata into
-//! the header in the order of a hash map, so that two files of the same tensors differ; so the header is written here.
+//! Specification: <https://huggingface.co/docs/safetensors>. The `safetensors` crate reads files. Its writer puts the
+//! metadata into the header in the order of a hash map, so that two files of the same tensors differ; so the header is
+//! written here.
 
 use super::format::{Contents, Format, Weights};
 use super::{raw, read_bytes, tensor};

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-/// The counts of BatchNorm that old versions of PyTorch, and other programs, do not save. PyTorch itself takes them as 0.
+/// The counts of BatchNorm that old versions of PyTorch, and other programs, do not save. PyTorch itself takes them as
+/// 0.
 const OPTIONAL: &str = "num_batches_tracked";
 
 /// At most this many names are listed in a sentence.
@@ -23,8 +24,8 @@ struct Candidate<'a> {
 /// The weights that `contents` holds for a net with the keys, shapes and types of `expected`, and notices on what was
 /// different.
 ///
-/// `key` names one of several sets of weights. A prefix that all keys of the net share is removed. Without one, the dict must
-/// hold exactly the net's keys, as `load_state_dict(strict=True)` demands.
+/// `key` names one of several sets of weights. A prefix that all keys of the net share is removed. Without one, the
+/// dict must hold exactly the net's keys, as `load_state_dict(strict=True)` demands.
 ///
 /// # Errors
 ///

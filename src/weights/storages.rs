@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-/// The most memory that a file's storages and the tensors made of them may take together: views that repeat one storage can
-/// claim any size.
+/// The most memory that a file's storages and the tensors made of them may take together: views that repeat one storage
+/// can claim any size.
 const MAX_TENSOR_BYTES: u64 = 2 * MAX_BYTES;
 
 /// Where the bytes of a storage are.

@@ -1,7 +1,7 @@
 //! Files of `torch.save`: a zip archive with a pickle, `data.pkl`, and the bytes of each storage beside it.
 //!
-//! The pickle of a state_dict is a dict of tensors; that of a TorchScript file the tree of modules with the tensors as attributes.
-//! Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.h`.
+//! The pickle of a state_dict is a dict of tensors; that of a TorchScript file the tree of modules with the tensors as
+//! attributes. Layout: `torch/serialization.py` and `caffe2/serialize/inline_container.h`.
 
 use super::archive::{Archive, with_extra};
 use super::format::{Contents, Format, Weights};

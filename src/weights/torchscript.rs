@@ -1,4 +1,5 @@
-//! TorchScript modules: what is written has the tree of modules that PyTorch has, to run and to train further in Python.
+//! TorchScript modules: what is written has the tree of modules that PyTorch has, to run and to train further in
+//! Python.
 
 use super::archive::Archive;
 use super::archive::with_extra;
@@ -74,8 +75,8 @@ fn is_original(architecture: &Architecture) -> bool {
     layers.len() == expected.len() && layers.iter().zip(expected).all(alike)
 }
 
-/// Adds the modules of `layers`, whose paths agree in the first `depth` parts, below `parent`: layers, and an `nn.Sequential`
-/// for those that share the next part too. Returns their names in `parent`.
+/// Adds the modules of `layers`, whose paths agree in the first `depth` parts, below `parent`: layers, and an
+/// `nn.Sequential` for those that share the next part too. Returns their names in `parent`.
 fn add_children(
     modules: &mut Vec<Module>,
     parent: usize,

@@ -9,8 +9,8 @@ const DOTS: (u32, u32) = (144, 60);
 const BLANK: char = '\u{2800}';
 const COLUMNS: f64 = DOTS.0 as f64 / 2.0;
 
-/// The losses over the logarithm of the rates, each step's as a dot and the smoothed ones as a line; below it the powers of
-/// ten, and the rate that is suggested.
+/// The losses over the logarithm of the rates, each step's as a dot and the smoothed ones as a line; below it the
+/// powers of ten, and the rate that is suggested.
 pub(super) fn lines(curve: &LossCurve, suggestion: Option<f64>) -> Vec<String> {
     // From 0 to 1 across.
     let (first, last) = (curve.rates[0].ln(), curve.rates[curve.rates.len() - 1].ln());

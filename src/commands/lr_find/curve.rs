@@ -1,4 +1,5 @@
-//! The arithmetic of a range test: the rate of each step, the smoothed loss, when the test is over, the rate it suggests.
+//! The arithmetic of a range test: the rate of each step, the smoothed loss, when the test is over, the rate it
+//! suggests.
 
 use crate::report::Smoothing;
 use serde::Serialize;
@@ -115,8 +116,8 @@ impl LossCurve {
         (self.losses.len() as i64 == self.range.steps).then_some(End::AllSteps)
     }
 
-    /// The step at whose rate the smoothed loss fell most steeply before its minimum, over the logarithm of the rate. If
-    /// there is none, why, and what to do.
+    /// The step at whose rate the smoothed loss fell most steeply before its minimum, over the logarithm of the rate.
+    /// If there is none, why, and what to do.
     pub(super) fn steepest(&self) -> Result<usize, &'static str> {
         let start = self.settled;
         if self.smoothed.len() < 2 * start {
@@ -179,7 +180,8 @@ mod tests {
 
     #[test]
     fn the_suggestion_is_where_the_loss_falls_most_steeply() {
-        // A smooth step from 2 down to 1, steepest at a rate of 0.01. The smoothed curve lags by 0.12 of a power of ten.
+        // A smooth step from 2 down to 1, steepest at a rate of 0.01. The smoothed curve lags by 0.12 of a power of
+        // ten.
         let curve = curve(|log| 1.5 - 0.5 * ((log + 2.0) / 0.3).tanh());
         assert_eq!(curve.end(), Some(End::AllSteps));
         let log = suggestion(&curve).log10();
@@ -189,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_fall_after_the_minimum_does_not_count() {
-        // A slow fall to a rate of 0.01, a rise of less than four times, and then a steeper fall that stays above the minimum.
+        // A slow fall to a rate of 0.01, a rise of less than four times, and then a steeper fall that stays above the
+        // minimum.
         let curve = curve(|log| match log {
             ..-2.0 => 2.0 - 0.5 * (log + 4.0),
             ..-1.0 => 1.0 + 2.0 * (log + 2.0),

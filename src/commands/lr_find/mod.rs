@@ -1,8 +1,8 @@
 //! `tch-mnist lr-find`: the learning-rate range test of Leslie N. Smith, "Cyclical Learning Rates for Training Neural
 //! Networks" (WACV 2017), as fastai's `lr_find` and torch-lr-finder do it.
 //!
-//! A few hundred steps of a run are made at a rate that rises exponentially. Where the loss falls most steeply, the rate is
-//! one to train with; where it rises, the rate is too high.
+//! A few hundred steps of a run are made at a rate that rises exponentially. Where the loss falls most steeply, the
+//! rate is one to train with; where it rises, the rate is too high.
 
 mod chart;
 mod curve;

@@ -7,8 +7,8 @@ use crate::settings::Settings;
 use crate::train::{Shuffle, State, Stepper, steps_per_epoch};
 use anyhow::{Result, ensure};
 
-/// Trains `net` on `images` with the steps of a run, each at the next rate of `curve`, until the curve is over or `stop`
-/// returns true; returns whether the curve is over. `watch` gets each step's rate and loss.
+/// Trains `net` on `images` with the steps of a run, each at the next rate of `curve`, until the curve is over or
+/// `stop` returns true; returns whether the curve is over. `watch` gets each step's rate and loss.
 ///
 /// When all images are used, they are shuffled again, as at the start of an epoch.
 pub(super) fn run(

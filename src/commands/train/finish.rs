@@ -52,7 +52,8 @@ impl Finish<'_> {
             let _ = tensorboard.finish(&[], false);
         }
         match (ended?, status) {
-            // The reader of an interrupted run may be gone, as when Ctrl-C ends a whole pipe: `written` and `said` may fail.
+            // The reader of an interrupted run may be gone, as when Ctrl-C ends a whole pipe: `written` and `said` may
+            // fail.
             (Ending::Interrupted, Status::Pruned) => {
                 tracing::info!("pruned by SIGUSR1 after {} epochs", epochs.len());
                 Ok(Outcome::Done)
@@ -71,8 +72,8 @@ impl Finish<'_> {
         }
     }
 
-    /// What digits look like to the net, for `predict` and the report. A run without a report is one of many, and not meant for
-    /// either.
+    /// What digits look like to the net, for `predict` and the report. A run without a report is one of many, and not
+    /// meant for either.
     fn familiarity(&self) -> Option<Familiarity> {
         if !self.settings.run.report {
             return None;
@@ -116,7 +117,8 @@ impl Finish<'_> {
         }
     }
 
-    /// The test of the saved weights once more, with test-time augmentation. The run is done by then: an error here is a warning.
+    /// The test of the saved weights once more, with test-time augmentation. The run is done by then: an error here is
+    /// a warning.
     fn test_tta(&self) -> Option<Evaluation> {
         let tested = without_panic(|| self.run.test_tta());
         tested.inspect_err(|error| tracing::warn!("--tta was not measured: {}", sentence(error))).ok()

@@ -18,7 +18,8 @@ use finish::{Finish, too_little_memory};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// The flags of `train`. A setting that is not given comes from `--recipe`, else from `--config`, else from the original.
+/// The flags of `train`. A setting that is not given comes from `--recipe`, else from `--config`, else from the
+/// original.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Folders: with files of other forms, as Kaggle, torchvision and Hugging Face leave them, or with pictures in a subfolder
-//! per class, as torchvision's `ImageFolder` takes them.
+//! Folders: with files of other forms, as Kaggle, torchvision and Hugging Face leave them, or with pictures in a
+//! subfolder per class, as torchvision's `ImageFolder` takes them.
 
 use super::{FORMS, Form, Image, Portion, Record, csv, head, open, part_of};
 use crate::data::{Info, Part};
@@ -110,8 +110,8 @@ fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Whether there are pictures in at least two subfolders, below a part of the dataset or in `path` itself. Datasets that were
-/// imported, and their pictures, do not count.
+/// Whether there are pictures in at least two subfolders, below a part of the dataset or in `path` itself. Datasets
+/// that were imported, and their pictures, do not count.
 fn has_classes(path: &Path) -> bool {
     let Ok(folders) = subfolders(path) else { return false };
     let of_part = folders.iter().find(|(name, _)| part_of(name).is_some());
@@ -160,8 +160,8 @@ fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
     })
 }
 
-/// The pictures in `folder` and below, by name. Hidden files and those of other endings are left out; a dead link and a folder
-/// that cannot be read are errors.
+/// The pictures in `folder` and below, by name. Hidden files and those of other endings are left out; a dead link and a
+/// folder that cannot be read are errors.
 pub(crate) fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
     let is_shown = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
     let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown);

@@ -28,7 +28,8 @@ trait Form: Sync {
     /// What it is called in messages, such as `a CSV file`.
     fn name(&self) -> &'static str;
 
-    /// Whether `path` is of this form. `head` is the beginning of the file, unpacked if it is gzipped; empty for a folder.
+    /// Whether `path` is of this form. `head` is the beginning of the file, unpacked if it is gzipped; empty for a
+    /// folder.
     fn recognises(&self, path: &Path, head: &[u8]) -> bool;
 
     /// The portions of the images in `path`.

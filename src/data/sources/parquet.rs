@@ -1,4 +1,5 @@
-//! Parquet as Hugging Face has MNIST: a column `image` with the bytes of a PNG (alone or in a struct), and a column `label`.
+//! Parquet as Hugging Face has MNIST: a column `image` with the bytes of a PNG (alone or in a struct), and a column
+//! `label`.
 
 use super::{Form, Image, Portion, Record, part_of_file};
 use crate::error::without_panic;

@@ -176,8 +176,8 @@ extern "C" {
 
 using namespace fused;
 
-// Convolution + ReLU + BatchNorm + dropout; `Convolution` describes x. In training, the result is [N + 1, H, W, pad], and
-// the running statistics and the number of batches are updated; in evaluation, x and the result are `plain`.
+// Convolution + ReLU + BatchNorm + dropout; `Convolution` describes x. In training, the result is [N + 1, H, W, pad],
+// and the running statistics and the number of batches are updated; in evaluation, x and the result are `plain`.
 char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma, const Tensor *beta,
                      const Tensor *running_mean, const Tensor *running_var, const Tensor *batches, int64_t padding,
                      double dropout, bool plain, bool train, Tensor **out) {

@@ -1,13 +1,14 @@
-// A batch of images and a convolution of them, for the fused operations of this folder; docs/kernels.md explains why and how.
+// A batch of images and a convolution of them, for the fused operations of this folder; docs/kernels.md explains why
+// and how.
 //
-// A batch is stored as [N, H, W, channels], the channels padded with zeros to a multiple of 16. In training, a block with
-// BatchNorm returns [N + 1, H, W, channels]: the results of ReLU, with dropout's decisions in their sign bits, and in the
-// place of one more image three rows: a mean, a scale and a shift per channel. The next block normalises each image when
-// it reads it: y = (x - mean) * scale + shift, or 0 where dropped. The gradient has the gradients of the three rows in
-// the same place.
+// A batch is stored as [N, H, W, channels], the channels padded with zeros to a multiple of 16. In training, a block
+// with BatchNorm returns [N + 1, H, W, channels]: the results of ReLU, with dropout's decisions in their sign bits, and
+// in the place of one more image three rows: a mean, a scale and a shift per channel. The next block normalises each
+// image when it reads it: y = (x - mean) * scale + shift, or 0 where dropped. The gradient has the gradients of the
+// three rows in the same place.
 //
-// Here are the batch, its slices and the sums over them; the functions of `Kernels` compute one image. The batch is cut into
-// slices whose sums are added in order, so the number of threads changes no bit.
+// Here are the batch, its slices and the sums over them; the functions of `Kernels` compute one image. The batch is cut
+// into slices whose sums are added in order, so the number of threads changes no bit.
 #pragma once
 
 #include "../kernels/choice.h"
@@ -28,8 +29,8 @@ inline int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP 
 // How many slices a batch is cut into: each has a few images, for a slice's sums cost memory traffic too.
 inline int64_t slices_of(int64_t images) { return std::clamp<int64_t>(images / 4, 1, SLICES); }
 
-// Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats` floats
-// of any value.
+// Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats`
+// floats of any value.
 template <typename Body>
 void over_slices(int64_t images, int64_t floats, Body body) {
     const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP, slices = slices_of(images);
@@ -79,7 +80,8 @@ inline void write_affine_gradient(const Tensor &dx, const float *affine, int cha
 }
 
 // A convolution of a batch x with weight [out, in, kernel, kernel]. For a weight of one input channel, x is the images
-// [N, 1, H, W]; otherwise it is the output of a block in training, [N + 1, H, W, pad], or `plain` images [N, H, W, pad].
+// [N, 1, H, W]; otherwise it is the output of a block in training, [N + 1, H, W, pad], or `plain` images
+// [N, H, W, pad].
 struct Convolution {
     Geometry g;
     int matrices; // of the packed weight
@@ -137,8 +139,8 @@ struct Convolution {
         return scratch;
     }
 
-    // Calls body(place in an image of x, place in the image with its border, pixels) for each row; once where there is no
-    // border.
+    // Calls body(place in an image of x, place in the image with its border, pixels) for each row; once where there is
+    // no border.
     template <typename Body>
     void over_rows(Body body) const {
         if (border == 0) return body(0, 0, g.in_h * g.in_w);
@@ -185,7 +187,8 @@ struct Convolution {
         });
     }
 
-    // Calls body(slice, image, x, scratch) for every image, with x as the kernels read it. `scratch` has `floats` floats.
+    // Calls body(slice, image, x, scratch) for every image, with x as the kernels read it. `scratch` has `floats`
+    // floats.
     template <typename Body>
     void over_images(int64_t floats, Body body) const {
         over_slices(images, source_floats + floats, [&](int64_t slice, int64_t from, int64_t to, float *scratch) {
@@ -195,8 +198,8 @@ struct Convolution {
         });
     }
 
-    // The gradients of weight and x (undefined for the first block). gradients(image, x, wt, dw, dx, scratch) computes those
-    // of one image: x and dx with their border, wt from the `packed` weight. `scratch` has `floats` floats.
+    // The gradients of weight and x (undefined for the first block). gradients(image, x, wt, dw, dx, scratch) computes
+    // those of one image: x and dx with their border, wt from the `packed` weight. `scratch` has `floats` floats.
     template <typename Gradients>
     std::pair<Tensor, Tensor> backward(const Tensor &packed, int64_t floats, Gradients gradients) const {
         const Tensor dx = first ? Tensor() : at::empty_like(x), wt = first ? Tensor() : transposed(packed);

@@ -19,9 +19,9 @@ Tensor evaluate_block(const Convolution &conv, const EvaluatedBlock &block);
 // Each image's 1x1 convolution, with the packed weight w, and 2x2 max-pool; and which of four values each maximum was.
 std::pair<Tensor, Tensor> convolve_and_pool(const Convolution &conv, const Tensor &w);
 
-// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]; and the averages. These
-// are a few thousand numbers, so plain loops are enough. x comes from a block without dropout, so BatchNorm, which is
-// linear, can be applied to the average.
+// The average of each channel over the image, then a 1x1 convolution of that one pixel, to [N, out]; and the averages.
+// These are a few thousand numbers, so plain loops are enough. x comes from a block without dropout, so BatchNorm,
+// which is linear, can be applied to the average.
 std::pair<Tensor, Tensor> average_and_convolve(const Convolution &conv);
 
 } // namespace fused

@@ -1,5 +1,5 @@
-// The fast kernels: build.rs compiles this file for AVX-512, for x86-64-v3 and for the compiler's default. reference.cpp says
-// what each function computes.
+// The fast kernels: build.rs compiles this file for AVX-512, for x86-64-v3 and for the compiler's default.
+// reference.cpp says what each function computes.
 
 #include "winograd.h"
 

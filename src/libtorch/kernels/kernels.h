@@ -11,8 +11,8 @@
 constexpr int GROUP = 16; // channels are padded to a multiple of this: the floats in a register of AVX-512
 constexpr int MOST = 32;  // channels at most
 
-// A convolution of stride 1, 1x1 or 3x3. in_h and in_w include the zeros around the input. For a 3x3 convolution of more
-// than one channel, out_h and out_w are even.
+// A convolution of stride 1, 1x1 or 3x3. in_h and in_w include the zeros around the input. For a 3x3 convolution of
+// more than one channel, out_h and out_w are even.
 struct Geometry {
     int kernel;
     int in_h, in_w, in_c, in_pad;
@@ -25,8 +25,8 @@ struct Dropout {
     uint32_t threshold;
 };
 
-// What follows a convolution in training: ReLU, then the sign bit is set where dropout drops. Each channel's sum is added
-// to `sum` and its sum of squares to `square`. `index` is the number of the image's first element in the batch.
+// What follows a convolution in training: ReLU, then the sign bit is set where dropout drops. Each channel's sum is
+// added to `sum` and its sum of squares to `square`. `index` is the number of the image's first element in the batch.
 struct Activation {
     Dropout dropout;
     int64_t index;
@@ -42,17 +42,17 @@ struct ActivationGradient {
 struct Kernels {
     const char *instruction_set;
 
-    // The weight of a convolution is packed as this many matrices of [input, output] channels. `pack` converts the kernel
-    // between one input and one output channel to its element in each matrix, `step` floats apart; `unpack` converts the
-    // gradient of those elements to that of the kernel.
+    // The weight of a convolution is packed as this many matrices of [input, output] channels. `pack` converts the
+    // kernel between one input and one output channel to its element in each matrix, `step` floats apart; `unpack`
+    // converts the gradient of those elements to that of the kernel.
     int (*matrices)(const Geometry &g);
     void (*pack)(const Geometry &g, const float *kernel, float *out, int64_t step);
     void (*unpack)(const Geometry &g, const double *gradient, int64_t step, float *kernel);
 
     // Convolution and activation. w: [matrices, in_c, out_pad].
     void (*block)(const Geometry &g, const float *x, const float *w, const Activation &activation, float *out);
-    // The gradients of the same: adds that of the weight to dw: [matrices, out_c, in_pad], and writes that of x, unless dx is
-    // null. wt: [matrices, out_c, in_pad].
+    // The gradients of the same: adds that of the weight to dw: [matrices, out_c, in_pad], and writes that of x, unless
+    // dx is null. wt: [matrices, out_c, in_pad].
     void (*block_gradients)(const Geometry &g, const float *x, const ActivationGradient &gradient, const float *wt,
                             float *dw, float *dx);
     // For evaluation: max(convolution, 0) * scale + shift.

@@ -1,4 +1,5 @@
-// Products of pixels with matrices: 1x1 convolutions, the places of Winograd's tiles, and a 3x3 convolution of one channel.
+// Products of pixels with matrices: 1x1 convolutions, the places of Winograd's tiles, and a 3x3 convolution of one
+// channel.
 #pragma once
 
 #include "outputs.h"
@@ -98,8 +99,8 @@ void product_gradients(const Geometry &g, const float *x, const float *dy, int p
                        : product<MOST>(dy, pixels, g.out_c, wt, PAD, output);
 }
 
-// A 3x3 convolution of an image of one channel: a row's neighbouring pixels are summed in registers, and the nine inputs
-// of each are read from the image itself. w: [9, out_pad].
+// A 3x3 convolution of an image of one channel: a row's neighbouring pixels are summed in registers, and the nine
+// inputs of each are read from the image itself. w: [9, out_pad].
 template <typename Output>
 void direct(const Geometry &g, const float *x, const float *w, Output &output) {
     const int tiles = (g.out_w + PIXELS - 1) / PIXELS;

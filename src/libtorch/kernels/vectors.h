@@ -1,7 +1,7 @@
 // A register of floats in GCC's vector extensions: 16 lanes with AVX-512, 8 with x86-64-v3, 4 elsewhere (SSE2, NEON).
 //
-// Everything in the fast kernels has internal linkage, and they include no header of others that has inline functions: the
-// linker would keep one copy of such a function for the whole program, and it could be the copy with AVX-512 in it.
+// Everything in the fast kernels has internal linkage, and they include no header of others that has inline functions:
+// the linker would keep one copy of such a function for the whole program, and it could be the copy with AVX-512 in it.
 #pragma once
 
 #include "kernels.h"

@@ -1,15 +1,15 @@
 // 3x3 convolutions by Winograd's algorithm, F(M x M, 3x3) in Lavin and Gray, "Fast Algorithms for Convolutional Neural
-// Networks" (2015): the input of each tile of M x M outputs is transformed, its (M + 2)^2 values per channel go through as
-// many 1x1 convolutions, and the results are transformed to the outputs. docs/kernels.md derives it.
+// Networks" (2015): the input of each tile of M x M outputs is transformed, its (M + 2)^2 values per channel go through
+// as many 1x1 convolutions, and the results are transformed to the outputs. docs/kernels.md derives it.
 #pragma once
 
 #include "products.h"
 
 namespace {
 
-// A tile is multiplied by a small matrix from the left and by its transpose from the right. These are one such product, with
-// a column or a row whose elements lie `step` apart: B^T for the input, A^T for the output, G for the kernel, and for the
-// gradients their transposes.
+// A tile is multiplied by a small matrix from the left and by its transpose from the right. These are one such product,
+// with a column or a row whose elements lie `step` apart: B^T for the input, A^T for the output, G for the kernel, and
+// for the gradients their transposes.
 template <int M>
 struct Winograd;
 
@@ -43,8 +43,8 @@ struct Winograd<2> {
     }
 };
 
-// With the points 0, +-1/sqrt(2), +-sqrt(2) and infinity: 36 multiplications instead of 144. The usual points, 0, +-1, +-2,
-// need fewer multiplications in the transforms, but round two to four times worse.
+// With the points 0, +-1/sqrt(2), +-sqrt(2) and infinity: 36 multiplications instead of 144. The usual points, 0, +-1,
+// +-2, need fewer multiplications in the transforms, but round two to four times worse.
 template <>
 struct Winograd<4> {
     static constexpr int TILE = 6;
@@ -88,7 +88,8 @@ struct Winograd<4> {
     }
 };
 
-// How many tiles are transformed at a time: the fewer, the better they stay in cache; the more, the longer the products.
+// How many tiles are transformed at a time: the fewer, the better they stay in cache; the more, the longer the
+// products.
 template <int M>
 constexpr int TILES = M == 4 ? 12 : 26;
 

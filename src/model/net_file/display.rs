@@ -3,8 +3,8 @@
 use crate::model::architecture::{Architecture, NamedLayer};
 use std::fmt::{self, Display};
 
-/// A line per member, without what is the default: the text that weights files carry. [`Architecture::parse`] makes an equal
-/// net of it, and what follows a name is an expression of Python.
+/// A line per member, without what is the default: the text that weights files carry. [`Architecture::parse`] makes an
+/// equal net of it, and what follows a name is an expression of Python.
 impl Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_members(f, self.layers(), 0)

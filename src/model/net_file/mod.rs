@@ -6,7 +6,8 @@
 //! pool1: MaxPool2d(2)
 //! ```
 //!
-//! Several layers in a line are an `nn.Sequential`, with the paths `block1.0`, `block1.1` and so on. docs/nets.md has all of it.
+//! Several layers in a line are an `nn.Sequential`, with the paths `block1.0`, `block1.1` and so on. docs/nets.md has
+//! all of it.
 
 mod display;
 mod parser;

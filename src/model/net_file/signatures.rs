@@ -39,8 +39,8 @@ const BLANK: [Layer; 15] = {
     ]
 };
 
-/// Shows each argument of the layer's constructor to `call`, in PyTorch's order. `input` is the shape of the layer's input
-/// without the batch, where it is known.
+/// Shows each argument of the layer's constructor to `call`, in PyTorch's order. `input` is the shape of the layer's
+/// input without the batch, where it is known.
 fn visit(layer: &mut Layer, input: &[i64], call: &mut impl Arguments) -> Result<()> {
     match layer {
         Layer::Conv2d(conv) => {

@@ -138,8 +138,8 @@ impl Observer for TensorBoard {
     }
 }
 
-/// The events of an earlier file that stay when a run goes on at `epoch`: those of the whole epochs before it, without those that
-/// [`TensorBoard::begin`] writes anew.
+/// The events of an earlier file that stay when a run goes on at `epoch`: those of the whole epochs before it, without
+/// those that [`TensorBoard::begin`] writes anew.
 fn kept(events: Vec<Event>, epoch: i64, steps: i64) -> Vec<Event> {
     let whole = events.iter().filter(|event| tag(event) == LAST_TAG).count() as i64;
     let epochs = epoch.min(whole);

@@ -1,9 +1,9 @@
 //! Each training image rotated, moved, scaled and sheared at random, as `torchvision.transforms.RandomAffine` does it.
 //!
-//! A batch is sampled at once, on its device, with torchvision's matrices; bicubically, where torchvision takes the nearest
-//! pixel by default, and moved by fractions of a pixel too. Bilinear sampling blurs: the net would learn from softer
-//! digits than those it is tested on. The random numbers come from the device's default generator, so that a seed
-//! repeats them.
+//! A batch is sampled at once, on its device, with torchvision's matrices; bicubically, where torchvision takes the
+//! nearest pixel by default, and moved by fractions of a pixel too. Bilinear sampling blurs: the net would learn from
+//! softer digits than those it is tested on. The random numbers come from the device's default generator, so that a
+//! seed repeats them.
 
 use super::Augmentation;
 use crate::data::BLACK;
@@ -39,7 +39,8 @@ impl RandomAffine {
         Ok(Some(RandomAffine { rotate, translate, scale, shear, pixels: pixels(device)? }))
     }
 
-    /// Distorts `images` by the amounts `drawn`, [5, N]: angle, shear, scale, across and down, each as a share of the most.
+    /// Distorts `images` by the amounts `drawn`, [5, N]: angle, shear, scale, across and down, each as a share of the
+    /// most.
     fn distort(&self, images: &Tensor, drawn: &Tensor) -> Result<Tensor> {
         let share = |row| drawn.f_select(0, row);
         let angle = share(0)?.f_mul_scalar(self.rotate.to_radians())?;
@@ -150,8 +151,8 @@ mod tests {
     #[test]
     fn a_shear_moves_rows_along_themselves() {
         let images = images();
-        // The row that lies half a pixel below the middle is moved by half a pixel to the left, in between its neighbours:
-        // 19/32 of either and -3/32 of the next ones make the cubic of PyTorch (a = -0.75) there.
+        // The row that lies half a pixel below the middle is moved by half a pixel to the left, in between its
+        // neighbours: 19/32 of either and -3/32 of the next ones make the cubic of PyTorch (a = -0.75) there.
         let row = furthest(&affine(0.0, 0.0, 0.0, 45.0), &images).select(2, 14);
         let at = |first: i64| images.select(2, 14).slice(2, first, first + 25, 1);
         let between = (at(1) + at(2)) * (19.0 / 32.0) - (at(0) + at(3)) * (3.0 / 32.0);

@@ -11,8 +11,8 @@ use tch::{Device, Tensor};
 pub(crate) trait Augmentation {
     /// Changes normalised images [N, 1, 28, 28], each in its own way. What comes in from outside an image is black.
     ///
-    /// It draws from the device's default generator, so that a seed repeats it. On a GPU, N is as many images of the epoch as
-    /// are made ready at once.
+    /// It draws from the device's default generator, so that a seed repeats it. On a GPU, N is as many images of the
+    /// epoch as are made ready at once.
     fn apply(&self, images: &Tensor) -> Result<Tensor>;
 }
 

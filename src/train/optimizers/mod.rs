@@ -33,8 +33,8 @@ pub(crate) fn of(net: &Net, settings: &OptimizerSettings) -> Result<Box<dyn Opti
     })
 }
 
-/// The parameters of `net`, each with the tensors that `state` makes for it. With `weight_decay_norm` false, those of one
-/// dimension (BatchNorm's, and all biases) are a parameter group of their own without weight decay.
+/// The parameters of `net`, each with the tensors that `state` makes for it. With `weight_decay_norm` false, those of
+/// one dimension (BatchNorm's, and all biases) are a parameter group of their own without weight decay.
 fn parameters<const N: usize>(
     net: &Net,
     settings: &OptimizerSettings,
@@ -73,7 +73,8 @@ fn scalar(value: f64, device: Device) -> Result<Tensor> {
     Ok(Tensor::f_full([0i64; 0], value, (Kind::Float, device))?)
 }
 
-/// `step` on a GPU of an optimizer that counts its steps there, where reading the count would wait: `static_step` at the rate `lr`.
+/// `step` on a GPU of an optimizer that counts its steps there, where reading the count would wait: `static_step` at
+/// the rate `lr`.
 fn step_on_gpu(optimizer: &mut dyn Optimizer, lr: f64, device: Device) -> Result<()> {
     optimizer.static_step(&scalar(lr, device)?)
 }

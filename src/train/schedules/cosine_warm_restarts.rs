@@ -3,7 +3,8 @@
 use super::Progress;
 use std::f64::consts::PI;
 
-/// Down from `lr` towards `eta_min` along half a cosine over `t_0` epochs, then again over `t_mult` times as many, and so on.
+/// Down from `lr` towards `eta_min` along half a cosine over `t_0` epochs, then again over `t_mult` times as many, and
+/// so on.
 pub(super) fn lr(lr: f64, t_0: i64, t_mult: i64, eta_min: f64, progress: Progress) -> f64 {
     let (mut epoch, mut cycle) = (progress.epoch, t_0);
     while epoch >= cycle {

@@ -1,7 +1,7 @@
 //! Learning rates: the schedules of `torch.optim.lr_scheduler`, one file each, rounded as PyTorch rounds.
 //!
-//! A schedule is a pure function of the settings, of how far the run is, and of what was measured so far. A checkpoint need
-//! not hold it, and a resume with more epochs goes on as if they had been asked for at the start.
+//! A schedule is a pure function of the settings, of how far the run is, and of what was measured so far. A checkpoint
+//! need not hold it, and a resume with more epochs goes on as if they had been asked for at the start.
 
 mod cosine;
 mod cosine_warm_restarts;
@@ -50,8 +50,8 @@ impl Schedule {
         schedule
     }
 
-    /// The learning rate of the step number `step` of the run, from 0. `losses` are those that were measured after each epoch
-    /// so far, for `--schedule reduce-on-plateau`.
+    /// The learning rate of the step number `step` of the run, from 0. `losses` are those that were measured after each
+    /// epoch so far, for `--schedule reduce-on-plateau`.
     ///
     /// ```
     /// use tch_mnist::{Schedule, Settings};

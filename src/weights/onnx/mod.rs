@@ -1,4 +1,5 @@
-//! ONNX: the net as a graph of operators (<https://onnx.ai/onnx/operators/>), for ONNX Runtime and whatever else runs it.
+//! ONNX: the net as a graph of operators (<https://onnx.ai/onnx/operators/>), for ONNX Runtime and whatever else runs
+//! it.
 
 mod proto;
 
@@ -103,8 +104,8 @@ fn graph(weights: &Weights) -> Result<Graph> {
     })
 }
 
-/// The nodes of a layer for `input`, a batch of this shape. The last one has the layer's path as its name and its output's.
-/// What does nothing in evaluation has none.
+/// The nodes of a layer for `input`, a batch of this shape. The last one has the layer's path as its name and its
+/// output's. What does nothing in evaluation has none.
 fn layer_nodes(layer: &NamedLayer, input: &str, shape: &[i64]) -> Result<Vec<Node>> {
     let path = &layer.path;
     // The graph has names of its own. No layer and no weight is called `path.output` where `path` is a layer.
@@ -173,8 +174,8 @@ fn both([height, width]: [i64; 2]) -> [i64; 4] {
     [height, width, height, width]
 }
 
-/// `nn.AdaptiveAvgPool2d`, which ONNX does not have: an average pool where the sizes divide, else a product with a matrix of
-/// averages on each side.
+/// `nn.AdaptiveAvgPool2d`, which ONNX does not have: an average pool where the sizes divide, else a product with a
+/// matrix of averages on each side.
 fn adaptive_pool(name: &str, input: &str, shape: &[i64], output: [i64; 2]) -> Result<Vec<Node>> {
     let [_, height, width] = *shape else { bail!("{name} takes images") };
     if output == [1, 1] {

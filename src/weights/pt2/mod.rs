@@ -1,7 +1,7 @@
 //! `.pt2`: what `torch.export.save` writes, a program of ATen operators with its weights beside it.
 //!
-//! A zip archive with the program as JSON, `models/model.json`, and each tensor as raw bytes. `torch/_export/serde/schema.py` defines the
-//! JSON, `torch/export/pt2_archive/constants.py` the names of the records.
+//! A zip archive with the program as JSON, `models/model.json`, and each tensor as raw bytes.
+//! `torch/_export/serde/schema.py` defines the JSON, `torch/export/pt2_archive/constants.py` the names of the records.
 
 mod program;
 

@@ -78,8 +78,8 @@ fn sorted(weights: &StateDict) -> Vec<&(String, Tensor)> {
     [parameters, buffers].concat()
 }
 
-/// The names in the program: of the weights by key, `p_convblock1_0_weight`, or `b_...` for a buffer, and of the layers by
-/// path, `convblock1_0`. Each is an identifier in Python and there once.
+/// The names in the program: of the weights by key, `p_convblock1_0_weight`, or `b_...` for a buffer, and of the layers
+/// by path, `convblock1_0`. Each is an identifier in Python and there once.
 fn names(weights: &Weights, state_dict: &[&(String, Tensor)]) -> HashMap<String, String> {
     let tensors = state_dict.iter().map(|(key, _)| (key, if is_parameter(key) { "p_" } else { "b_" }));
     let layers = weights.architecture.layers().iter().map(|layer| {
@@ -168,7 +168,8 @@ impl Program<'_> {
         self.add(operator, &self.names[path], first, arguments, output)
     }
 
-    /// The ATen operator of a layer, the name of its first argument, and the others. `None` for a layer that does nothing.
+    /// The ATen operator of a layer, the name of its first argument, and the others. `None` for a layer that does
+    /// nothing.
     fn call(&self, path: &str, layer: &Layer) -> Option<(&'static str, &'static str, Vec<Argument>)> {
         let own = |parameter: &str| named(&self.names[&format!("{path}.{parameter}")]);
         let bias = |exists: bool| if exists { own("bias") } else { none() };
@@ -241,8 +242,8 @@ fn window(kernel_size: [i64; 2], stride: [i64; 2]) -> Vec<Argument> {
     vec![("kernel_size", ints(kernel_size)), ("stride", ints(stride))]
 }
 
-/// `arguments`, and the `optional` ones, each with its default, up to the last that differs from it, as `torch.export` writes
-/// them.
+/// `arguments`, and the `optional` ones, each with its default, up to the last that differs from it, as `torch.export`
+/// writes them.
 fn with_optional(mut arguments: Vec<Argument>, optional: Vec<(&'static str, Value, Value)>) -> Vec<Argument> {
     let given = optional.iter().rposition(|(_, value, default)| value != default).map_or(0, |last| last + 1);
     arguments.extend(optional.into_iter().take(given).map(|(name, value, _)| (name, value)));
