@@ -64,6 +64,10 @@ pub(crate) fn percent(part: i64, whole: i64) -> f64 {
     100.0 * part as f64 / whole as f64
 }
 
+/// How many images, at least, go through the net at once where that changes no bit: what is done for each call, such as
+/// packing the weights, is done less often.
+const AT_ONCE: usize = 1024;
+
 /// Runs `net` in evaluation mode over the batches of `split` that `batches` index (int64 [B] each).
 ///
 /// The loss is summed as the original's test function sums it: each batch in float32, the batches in double. Nothing
@@ -87,20 +91,23 @@ pub fn evaluate(
     batches: &[Tensor],
     between: impl FnMut() -> bool,
 ) -> Result<Option<Evaluation>> {
-    evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, between)
+    let at_once = if net.evaluates_images_alone() { AT_ONCE } else { 1 };
+    evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, at_once, between)
 }
 
 /// The same with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved
 /// by one pixel in each of eight directions.
 pub(crate) fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
-    Ok(evaluate_by(|images| forward_tta(net, images), split, batches, || true)?.expect("nothing stops it"))
+    Ok(evaluate_by(|images| forward_tta(net, images), split, batches, 1, || true)?.expect("nothing stops it"))
 }
 
-/// The same with any function from images [B, 1, 28, 28] to log-probabilities [B, 10].
+/// The same with any function from images [B, 1, 28, 28] to log-probabilities [B, 10], which gets at least `at_once` images
+/// at a time, in whole batches.
 fn evaluate_by(
     forward: impl Fn(&Tensor) -> Result<Tensor>,
     split: &Split,
     batches: &[Tensor],
+    at_once: usize,
     mut between: impl FnMut() -> bool,
 ) -> Result<Option<Evaluation>> {
     let _no_grad = tch::no_grad_guard();
@@ -108,14 +115,19 @@ fn evaluate_by(
     let mut loss = Tensor::f_zeros([0i64; 0], (Kind::Double, device))?;
     let mut confusion = Tensor::f_zeros([CLASSES * CLASSES], (Kind::Int64, device))?;
     let mut total = 0;
-    for indices in batches {
-        if !between() {
+    let batch_size = batches.first().map_or(1, |batch| batch.size()[0].max(1) as usize);
+    for together in batches.chunks(at_once.div_ceil(batch_size)) {
+        if !together.iter().all(|_| between()) {
             return Ok(None);
         }
-        let (images, labels) = split.batch(indices)?;
+        let (images, labels) = split.batch(&Tensor::f_cat(together, 0)?)?;
         let log_probabilities = forward(&images)?;
-        let batch_loss = log_probabilities.f_nll_loss::<Tensor>(&labels, None, Reduction::Sum, -100)?;
-        loss = loss.f_add(&batch_loss)?;
+        let sizes: Vec<i64> = together.iter().map(|batch| batch.size()[0]).collect();
+        let of_batches = |tensor: &Tensor| tensor.f_split_with_sizes(&sizes, 0);
+        for (log_probabilities, labels) in of_batches(&log_probabilities)?.iter().zip(of_batches(&labels)?) {
+            let batch_loss = log_probabilities.f_nll_loss::<Tensor>(&labels, None, Reduction::Sum, -100)?;
+            loss = loss.f_add(&batch_loss)?;
+        }
         let predicted = log_probabilities.f_argmax(1, false)?;
         let cell = labels.f_mul_scalar(CLASSES)?.f_add(&predicted)?;
         let _ = confusion.f_index_add_(0, &cell, &labels.f_ones_like()?)?;

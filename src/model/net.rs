@@ -136,10 +136,19 @@ impl Net {
 
     /// The logits in evaluation mode if the fused kernels compute the whole net.
     fn evaluate_fused(&self, images: &Tensor) -> Option<Tensor> {
+        self.stages().map(|stages| evaluate_stages(images, &stages).expect("the fused kernels"))
+    }
+
+    /// The whole net as stages of the fused kernels, if they compute all of it.
+    fn stages(&self) -> Option<Vec<Stage<'_>>> {
         let stages: Vec<Stage> = self.steps.iter().map(Step::stage).collect::<Option<_>>()?;
         // The output of other stages is packed.
-        let ends = matches!(stages.last(), Some(Stage::AveragePoolConvolution(_)));
-        ends.then(|| evaluate_stages(images, &stages).expect("the fused kernels"))
+        matches!(stages.last(), Some(Stage::AveragePoolConvolution(_))).then_some(stages)
+    }
+
+    /// Whether an image's log-probabilities are the same bits in evaluation mode whichever batch it is in.
+    pub(crate) fn evaluates_images_alone(&self) -> bool {
+        self.stages().is_some()
     }
 
     /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of
