@@ -42,7 +42,7 @@ shear = 5.0
 /// Where it differs on a GPU.
 const BEST_ON_GPU: &str = "
 batch_size = 512
-lr = 0.6
+lr = 0.4
 ema_decay = 0.97
 ";
 
