@@ -1,6 +1,6 @@
 // What a GPU needs: libtorch's CUDA half, NVIDIA's driver, a device.
 //
-// The driver is asked directly, because libtorch only says that there is no CUDA, not why. Its library is opened by
+// The driver is asked directly, because libtorch does not say why CUDA is missing. Its library is opened by
 // name, so the program builds and runs without CUDA's headers and without a driver.
 
 #include "common.h"

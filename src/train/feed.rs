@@ -120,7 +120,7 @@ impl<'a> Feed<'a> {
         self.lrs[step as usize]
     }
 
-    /// What a static step takes, whatever its number, nothing of it from the host.
+    /// What the next static step takes, all of it read from device memory.
     pub(super) fn next(&self) -> Result<Next> {
         let ready = self.ready.as_ref().context("a static step takes images that were made ready before")?;
         let whole = self.split.len() / self.batch_size;
