@@ -1,6 +1,6 @@
 //! `torch.nn.utils.clip_grad_norm_`.
 
-use super::check;
+use super::{check, pointers};
 use anyhow::Result;
 use std::ffi::c_char;
 use tch::Tensor;
@@ -22,7 +22,7 @@ pub(crate) fn clip_grad_norm<'a>(
     max_norm: f64,
     sum: &mut Tensor,
 ) -> Result<()> {
-    let parameters: Vec<_> = parameters.map(Tensor::as_ptr).collect();
+    let parameters = pointers(parameters);
     // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which
     // tch counts as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone. `sum` is borrowed
     // mutably.

@@ -7,33 +7,45 @@
 
 #include <vector>
 
+namespace {
+// A count is not averaged.
+bool is_count(const at::Tensor &tensor) { return tensor.scalar_type() == at::kLong; }
+
+// average += share * (value - average)
+void step(const at::Tensor &average, const at::Tensor &value, float share) {
+    TORCH_CHECK(average.sizes() == value.sizes() && average.is_contiguous() && value.is_contiguous(),
+                "an average and what is averaged have to be alike");
+    float *to = average.data_ptr<float>();
+    const float *from = value.const_data_ptr<float>();
+    for (int64_t k = 0, n = average.numel(); k < n; ++k) to[k] += share * (from[k] - to[k]);
+}
+} // namespace
+
 extern "C" {
 
 // averages += weight * (tensors - averages), `weight` a float32 scalar in device memory: a replay of a CUDA graph
-// reads its present value.
-char *tm_ema_update(at::Tensor **averages, at::Tensor **tensors, int64_t count, const at::Tensor *weight) {
+// reads its present value. Counts are copied.
+char *tm_ema_update(const at::Tensor *const *averages, const at::Tensor *const *tensors, int64_t count,
+                    const at::Tensor *weight) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
         if (weight->is_cpu()) {
             const float share = weight->item<float>();
             for (int64_t i = 0; i < count; ++i) {
-                const at::Tensor &to = *averages[i], &from = *tensors[i];
-                TORCH_CHECK(to.sizes() == from.sizes() && to.is_contiguous() && from.is_contiguous(),
-                            "an average and what is averaged have to be alike");
-                float *average = to.data_ptr<float>();
-                const float *value = from.const_data_ptr<float>();
-                for (int64_t k = 0, n = to.numel(); k < n; ++k) average[k] += share * (value[k] - average[k]);
+                if (is_count(*averages[i])) averages[i]->copy_(*tensors[i]);
+                else step(*averages[i], *tensors[i], share);
             }
             return;
         }
-        std::vector<at::Tensor> to, from;
+        std::vector<at::Tensor> to, from, count_to, count_from;
         for (int64_t i = 0; i < count; ++i) {
-            to.push_back(*averages[i]);
-            from.push_back(*tensors[i]);
+            (is_count(*averages[i]) ? count_to : to).push_back(*averages[i]);
+            (is_count(*averages[i]) ? count_from : from).push_back(*tensors[i]);
         }
         auto steps = at::_foreach_sub(from, to);
         at::_foreach_mul_(steps, *weight);
         at::_foreach_add_(to, steps);
+        if (!count_to.empty()) at::_foreach_copy_(count_to, count_from);
     });
 }
 }

@@ -1,6 +1,6 @@
 //! An exponential moving average, one step over all its tensors.
 
-use super::check;
+use super::{check, pointers};
 use anyhow::Result;
 use std::ffi::c_char;
 use tch::Tensor;
@@ -8,20 +8,20 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn tm_ema_update(
-        averages: *mut *mut C_tensor,
-        tensors: *mut *mut C_tensor,
+        averages: *const *const C_tensor,
+        tensors: *const *const C_tensor,
         count: i64,
         weight: *const C_tensor,
     ) -> *mut c_char;
 }
 
-/// `average += weight * (tensor - average)` for each pair of float32 tensors; `weight` is a float32 scalar on their
-/// device.
-pub(crate) fn update(averages: &mut [Tensor], tensors: &mut [Tensor], weight: &Tensor) -> Result<()> {
+/// `average += weight * (tensor - average)` for each pair of float32 tensors; of others, which are counts, the average
+/// becomes a copy. `weight` is a float32 scalar on their device.
+pub(crate) fn update(averages: &[Tensor], tensors: &[Tensor], weight: &Tensor) -> Result<()> {
     assert_eq!(averages.len(), tensors.len());
-    let mut averages: Vec<_> = averages.iter_mut().map(Tensor::as_mut_ptr).collect();
-    let mut tensors: Vec<_> = tensors.iter_mut().map(Tensor::as_mut_ptr).collect();
-    // SAFETY: both arrays hold `count` pointers to tensors that are borrowed mutably for the call; `weight` outlives
-    // it.
-    unsafe { check(tm_ema_update(averages.as_mut_ptr(), tensors.as_mut_ptr(), averages.len() as i64, weight.as_ptr())) }
+    let (averages, tensors) = (pointers(averages), pointers(tensors));
+    // SAFETY: both arrays hold `count` pointers to tensors that are borrowed for the call; `weight` outlives it. C++
+    // checks that a pair is alike. The averages change, which tch counts as interior mutability, as it does for an
+    // operation in place on a shallow clone.
+    unsafe { check(tm_ema_update(averages.as_ptr(), tensors.as_ptr(), averages.len() as i64, weight.as_ptr())) }
 }

@@ -1,6 +1,6 @@
 //! The gradients of parameters, which tch can only zero.
 
-use super::check;
+use super::{check, pointers};
 use anyhow::Result;
 use std::ffi::c_char;
 use tch::Tensor;
@@ -12,7 +12,7 @@ unsafe extern "C" {
 
 /// `optimizer.zero_grad(set_to_none=True)`: afterwards the parameters have no gradients, and their memory is free.
 pub(crate) fn clear<'a>(parameters: impl Iterator<Item = &'a Tensor>) -> Result<()> {
-    let parameters: Vec<_> = parameters.map(Tensor::as_ptr).collect();
+    let parameters = pointers(parameters);
     // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which
     // tch counts as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone.
     unsafe { check(tm_clear_gradients(parameters.as_ptr(), parameters.len() as i64)) }

@@ -1,6 +1,6 @@
 //! TorchScript modules and pickled dicts, as the bytes of the files that torch would write.
 
-use super::new_tensor;
+use super::{new_tensor, pointers};
 use anyhow::{Context, Result, ensure};
 use std::ffi::{CString, c_char};
 use tch::Tensor;
@@ -99,7 +99,7 @@ pub(crate) fn saved(modules: &[Module]) -> Result<Vec<u8>> {
 pub(crate) fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let names = dict.iter().map(|(name, _)| strings.pointer(name)).collect::<Result<Vec<_>>>()?;
-    let tensors: Vec<*const C_tensor> = dict.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+    let tensors = pointers(dict.iter().map(|(_, tensor)| tensor));
     // SAFETY: both arrays have the length of `dict`; `strings` and `dict` keep the targets of the pointers alive during
     // the call, which only reads them.
     let bytes = unsafe { new_tensor(|out| tm_pickle_dict(names.as_ptr(), tensors.as_ptr(), dict.len() as i64, out)) }?;

@@ -57,6 +57,11 @@ unsafe fn new_tensor(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Re
     }
 }
 
+/// Tensors as the C functions take them. They have to stay alive as long as the pointers are used.
+fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<*const C_tensor> {
+    tensors.into_iter().map(Tensor::as_ptr).collect()
+}
+
 /// The folder of the libtorch that the program was linked against.
 pub const LIBTORCH_LIB: &str = env!("TCH_MNIST_LIBTORCH_LIB");
 

@@ -3,7 +3,7 @@
 //! `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and `use_buffers=True` keeps the same, with
 //! two differences: the first steps ([`Average::update`]), and `num_batches_tracked`, which is a count and is copied.
 
-use crate::libtorch::{counts, ema};
+use crate::libtorch::ema;
 use crate::model::Net;
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -12,12 +12,9 @@ use tch::{Kind, Tensor};
 pub(crate) struct Average {
     net: Net,
     decay: f64,
-    /// The average's float32 tensors, weights and BatchNorm statistics, and in the same order those of the net.
+    /// The tensors of the average's state_dict, and in the same order those of the net's.
     averages: Vec<Tensor>,
     tensors: Vec<Tensor>,
-    /// The average's counts of batches, and in the same order the net's.
-    average_counts: Vec<Tensor>,
-    counts: Vec<Tensor>,
     /// The number of updates, a float32 scalar in device memory.
     updates: Tensor,
 }
@@ -26,13 +23,10 @@ impl Average {
     /// The average of `net` as it is now.
     pub(crate) fn of(net: &Net, decay: f64) -> Result<Average> {
         let average = net.copy()?;
-        let pairs = average.state_dict().0.into_iter().zip(net.state_dict().0);
-        let pairs = pairs.map(|((_, average), (_, tensor))| (average, tensor));
-        let (floats, integers): (Vec<_>, Vec<_>) = pairs.partition(|(average, _)| average.kind() == Kind::Float);
-        let (averages, tensors) = floats.into_iter().unzip();
-        let (average_counts, counts) = integers.into_iter().unzip();
+        let [averages, tensors] =
+            [&average, net].map(|net| net.state_dict().0.into_iter().map(|(_, tensor)| tensor).collect());
         let updates = Tensor::f_zeros([0i64; 0], (Kind::Float, net.device()))?;
-        Ok(Average { net: average, decay, averages, tensors, average_counts, counts, updates })
+        Ok(Average { net: average, decay, averages, tensors, updates })
     }
 
     /// Updates the average with the net as it is after a step.
@@ -44,8 +38,7 @@ impl Average {
         // 1 - (1 + n) / (10 + n) = 9 / (10 + n)
         let weight = self.updates.f_add_scalar(10.0)?.f_reciprocal()?.f_mul_scalar(9.0)?;
         let weight = weight.f_clamp_min(1.0 - self.decay)?;
-        ema::update(&mut self.averages, &mut self.tensors, &weight)?;
-        counts::copy(&self.average_counts, &self.counts)?;
+        ema::update(&self.averages, &self.tensors, &weight)?;
         let _ = self.updates.f_add_scalar_(1.0)?;
         Ok(())
     }
