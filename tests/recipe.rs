@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use tch::Tensor;
 
-/// Everything that `--recipe best` turns on, by hand.
+/// Everything that a recipe can turn on.
 const ALL: [&str; 14] = [
     "--rotate=10",
     "--translate=2",
