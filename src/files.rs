@@ -1,6 +1,6 @@
 //! Files that are never half-written.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::path::Path;
 
@@ -18,6 +18,7 @@ const TEMPORARY: &str = ".tch-mnist.tmp";
 pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = folder_of(path);
     let cannot = || format!("{} cannot be written", path.display());
+    ensure!(folder.is_dir(), "{}: there is no folder {}", cannot(), folder.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = tempfile::Builder::new()
         .prefix(&format!(".{name}."))

@@ -108,7 +108,7 @@ type Entries = Vec<(String, Tensor)>;
 #[test]
 fn no_weights_file_at_all() {
     let folder = tempfile::tempdir().unwrap();
-    refused_file(folder.path(), &["it is a folder"]);
+    refused_file(folder.path(), &["it is a folder; name a file in it"]);
     refused_file(&folder.path().join("none.pt"), &["No such file or directory"]);
     refused_file(Path::new("/dev/zero"), &["it is not a regular file"]);
     refused(b"", &["it is empty"]);

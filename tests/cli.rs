@@ -228,6 +228,7 @@ fn mistakes_get_one_sentence_and_exit_code_2() {
         (&["--target-accuracy", "101"], "--target-accuracy takes a percentage"),
         (&["--validation", "-1"], "--validation takes a whole number of images from 0 up, not -1"),
         (&["--threads", "-1"], "--threads takes a whole number from 0 up, not -1"),
+        (&["--seed", "9223372036854775808"], "--seed takes a whole number from 0 to 9223372036854775807, not "),
     ] {
         let (_folder, out) = out();
         let (sentence, code) = failure(tch_mnist(&["train", "--out", out.to_str().unwrap()]).args(args));
@@ -261,6 +262,11 @@ fn a_folder_that_cannot_be_written_or_that_holds_a_run_is_refused() {
     assert_eq!((sentence.contains("--out /proc/run"), code), (true, 1), "{sentence}");
 
     let (_folder, out) = out();
+    fs::write(&out, "").unwrap();
+    let (sentence, code) = failure(&mut train(&out, &[]));
+    assert_eq!((sentence.contains("is a file: name a folder"), code), (true, 2), "{sentence}");
+
+    fs::remove_file(&out).unwrap();
     fs::create_dir(&out).unwrap();
     fs::write(out.join("metrics.jsonl"), "").unwrap();
     let (sentence, code) = failure(&mut train(&out, &[]));

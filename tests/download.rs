@@ -184,6 +184,12 @@ fn a_mirror_that_does_not_know_the_file() {
 }
 
 #[test]
+fn folders_that_were_made_for_nothing_are_removed() {
+    let (mirror, folder) = (Mirror::serving([]), tempfile::tempdir().unwrap());
+    fails(&folder, &mut download(&folder.path().join("not/there"), &[&mirror.url]), &["404"]);
+}
+
+#[test]
 fn a_connection_that_ends_early() {
     let cut = &SMALL_GZ[..SMALL_GZ.len() / 2];
     let folder = folder_without(SMALL);

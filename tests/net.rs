@@ -133,10 +133,27 @@ fn weights_without_a_net_are_told_apart_by_their_shapes_and_others_need_the_flag
     evaluate(&weights[0], &[]).assert().success();
     let (said, code) = failure(&mut evaluate(&weights[1], &[]));
     assert!(code == 1 && said.contains("does not fit the net") && said.contains("--net FILE"), "{said}");
+    let (said, code) = failure(&mut evaluate(&weights[0], &["--net", "lenet5"]));
+    assert!(code == 1 && said.contains("does not fit the net") && said.contains("leave out --net"), "{said}");
     let flags = ["--net", net.to_str().unwrap(), "--net-values", "width=6"];
     evaluate(&weights[1], &flags).assert().success();
     let (said, code) = failure(&mut evaluate(&weights[0], &flags));
     assert!(code == 1 && said.contains("does not fit the net"), "{said}");
+}
+
+#[test]
+fn a_net_without_a_layer_that_is_fused_says_so() {
+    let (_folder, out) = out();
+    let log = train(&out, &["--net", "mlp"]).assert().success().get_output().stderr.clone();
+    let log = String::from_utf8(log).unwrap();
+    assert!(log.contains("torch kernels") && !log.contains("fused"), "{log}");
+    let environment: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("environment.json")).unwrap()).unwrap();
+    assert_eq!(environment["kernels"], "torch");
+    let (_folder, refused) = self::out();
+    let (said, code) = failure(&mut train(&refused, &["--net", "mlp", "--kernels", "fused"]));
+    assert!(code == 2 && said.contains("--kernels fused computes no layer of this net"), "{said}");
+    assert!(!refused.exists());
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn what_is_no_picture_of_a_digit_is_refused_in_a_sentence() {
     for (name, reason) in [
         ("missing.png", "No such file"),
         ("blank.png", "one colour"),
-        ("text.png", "it is not a picture that can be read: PNG, JPEG, "),
+        ("text.png", "it is not a picture in a format that can be read: PNG, JPEG, "),
         ("empty.png", "it is empty"),
         ("cut.png", "cannot be decoded"),
         ("bomb.png", "65000x65000 pixels"),

@@ -146,6 +146,10 @@ fn what_is_no_run_is_refused_in_a_sentence() {
     let missing = folder.path().join("missing");
     let (sentence, code) = failure(tch_mnist(&["report"]).arg(&missing));
     assert!(code == 1 && sentence.contains("there is no such folder"), "{sentence}");
+    let file = folder.path().join("model.pt");
+    fs::write(&file, "").unwrap();
+    let (sentence, code) = failure(tch_mnist(&["report"]).arg(&file));
+    assert!(code == 1 && sentence.contains("but a file"), "{sentence}");
     let (sentence, code) = failure(tch_mnist(&["report"]).arg(folder.path()));
     assert!(code == 1 && sentence.contains("holds no metrics.jsonl"), "{sentence}");
     for (text, reason) in [("", "holds no epoch"), ("{\"event\":", "is damaged"), ("{\"event\":\"x\"}", "no event")] {

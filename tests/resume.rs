@@ -169,6 +169,25 @@ fn a_run_that_reached_its_target_stays_as_it_is() {
 }
 
 #[test]
+fn a_resume_says_where_it_goes_on() {
+    let (_folder, out) = out();
+    train(&out, &["--epochs", "1", "-q"]).assert().success();
+    let resumed = |epochs: &str| {
+        let mut command = tch_mnist(&["train", "--epochs", epochs, "--resume"]);
+        String::from_utf8(command.arg(&out).assert().success().get_output().stderr.clone()).unwrap()
+    };
+    for (epochs, sentence) in [("1", "all of its epochs are done already"), ("2", "it goes on with epoch 1")] {
+        let said = resumed(epochs);
+        assert!(said.contains(sentence), "{said}");
+    }
+    let (said, code) = failure(tch_mnist(&["train", "--epochs", "1", "--resume"]).arg(&out));
+    assert!(
+        code == 1 && said.contains("--epochs 1 is fewer than the run has done") && said.contains("give more"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_schedule_that_is_stretched_keeps_the_rates_that_were_used() {
     let (_folder, out) = out();
     train(&out, &["--epochs", "1", "--schedule", "one-cycle", "-q"]).assert().success();

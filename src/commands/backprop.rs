@@ -7,6 +7,7 @@ use crate::canvas::svg_to_png;
 use crate::error::UsageError;
 use crate::files::write_atomically;
 use crate::observe::{LogFormat, say};
+use crate::settings::within;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "LIST", default_value = "0.1,0.2,0.5,0.8,1,2", value_parser = list, allow_hyphen_values = true)]
     lr: Numbers,
     /// Steps of gradient descent for each learning rate: the rows of its table; row 0 is the start
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = within("a whole number", 1..=100_000u32))]
     steps: u32,
     /// The step to explain in full, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -9,7 +9,7 @@ use crate::libtorch::fused;
 use crate::model::{Kernels, Net};
 use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
-use crate::settings::{Compute, DeviceChoice, KernelsChoice, Layer, Settings};
+use crate::settings::{Compute, DeviceChoice, KernelsChoice, Layer, Settings, within};
 use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -31,10 +31,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     what: What,
     /// How many rounds
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = within("a whole number", 1u32..))]
     rounds: u32,
     /// Training steps per round
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = within("a whole number", 1i64..))]
     steps: i64,
     /// The fused kernels for this instruction set, not those for the best one that this processor has
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(fused::INSTRUCTION_SETS))]
@@ -69,12 +69,13 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
         use_instruction_set(name, &mut settings.compute)?;
     }
     let backend = Backend::of_run(&mut settings)?;
+    let data = session::load_data(&settings, backend.device)?;
+    let net = session::initial_net(&settings, &architecture, &backend)?;
+    let backend = backend.used_by(&net);
     let instruction_set = (backend.kernels == Kernels::Fused).then(fused::instruction_set);
     if let Some(name) = instruction_set {
         tracing::info!("instruction set of the fused kernels: {name}");
     }
-    let data = session::load_data(&settings, backend.device)?;
-    let net = session::initial_net(&settings, &architecture, &backend)?;
     let mut rounds = Rounds { args: &args, backend, instruction_set, captured: false, done: Vec::new() };
     match args.what {
         What::Evaluate => rounds.evaluate(&settings, &net, &data)?,

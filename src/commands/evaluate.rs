@@ -47,6 +47,13 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let (backend, net) = args.inference.net()?;
     let Source { dataset, data } = &args.source;
     let test = Data::load_test(data, *dataset, backend.device, args.test.limit_test)?;
+    let (knowledge, named) = args.inference.file.knowledge()?;
+    if named && knowledge.classes != *test.classes {
+        let (theirs, ours) = (knowledge.classes.listed(), test.classes.listed());
+        tracing::warn!(
+            "the weights are for the classes {theirs}, and these images are of {ours}: name theirs by --data"
+        );
+    }
     let batches = test.batches(args.batches.batch_size)?;
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
     let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;

@@ -9,7 +9,7 @@ use crate::settings::{
     Compute, CudaGraph, CudaSettings, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings,
     Source, TrainingSettings,
 };
-use crate::weights;
+use crate::weights::{self, Misfit};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -37,17 +37,27 @@ impl WeightsFile {
             given => given,
         };
         let net = backend.net(known.as_ref().unwrap_or(&Architecture::original(dropout)));
-        weights::load(file, key, &net).map_err(|error| match known {
-            Some(_) => error,
-            None => {
-                anyhow!("{}; if they are the weights of another net, give its layers by --net FILE", sentence(&error))
-            }
+        weights::load(file, key, &net).map_err(|error| match self.way_out(&error) {
+            Some(way_out) => anyhow!("{}; {way_out}", sentence(&error)),
+            None => error,
         })?;
         Ok(net)
     }
 
+    /// What to do if the file holds the weights of another net.
+    fn way_out(&self, error: &anyhow::Error) -> Option<&'static str> {
+        if !error.is::<Misfit>() {
+            return None;
+        }
+        if !self.net.is_given() {
+            return Some("if they are the weights of another net, give its layers by --net FILE");
+        }
+        let known = weights::architecture(&self.weights, self.key.as_deref(), 0.0);
+        known.ok().flatten().map(|_| "leave out --net: the net of these weights is known without it")
+    }
+
     /// What the file says about the classes, and whether it names them.
-    fn knowledge(&self) -> Result<(Knowledge, bool)> {
+    pub(super) fn knowledge(&self) -> Result<(Knowledge, bool)> {
         let metadata = weights::metadata(&self.weights)?;
         let knowledge = Knowledge::from_metadata(&metadata).with_context(|| self.weights.display().to_string())?;
         Ok((knowledge, metadata.contains_key(weights::CLASSES)))
@@ -102,6 +112,10 @@ impl Prediction {
             let measured = Data::load_train(data, *dataset, backend.device, 0).and_then(|data| {
                 let classes = &data.train.classes;
                 ensure!(!named || **classes == knowledge.classes, "{} has other classes", data.name);
+                tracing::info!(
+                    "measuring on {} what digits look like to the net: the weights do not say it",
+                    data.name
+                );
                 knowledge.classes = (**classes).clone();
                 Familiarity::measure(&net, &data.train)
             });
@@ -164,6 +178,11 @@ impl Backend {
     /// On the CPU, with libtorch's kernels: to draw a net or to copy its weights.
     pub(super) const PLAIN: Backend = Backend { device: Device::Cpu, kernels: Kernels::Torch };
 
+    /// The same with the kernels that `net` is computed by: a net may have no layer that the fused ones take.
+    pub(super) fn used_by(self, net: &Net) -> Backend {
+        Backend { kernels: net.kernels(), ..self }
+    }
+
     /// A net with new weights.
     pub(super) fn net(&self, architecture: &Architecture) -> Net {
         Net::new(self.device, architecture, self.kernels)
@@ -225,27 +244,27 @@ fn need(settings: &Settings) -> Need {
 
 /// Seeds libtorch and draws a net of `architecture`. The data are loaded before: what loading took is returned to the
 /// system, what the steps will free is kept.
-pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Net {
+///
+/// # Errors
+///
+/// If `--kernels fused` was asked for and the net has no layer that they take.
+pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Result<Net> {
     allocator::keep_freed_memory();
     tch::manual_seed(settings.training.seed);
     let net = backend.net(architecture);
-    if backend.kernels == Kernels::Fused {
-        match net.members_by_kernels() {
-            (_, torch) if torch.is_empty() => {}
-            (fused, _) if fused.is_empty() => {
-                tracing::info!("kernels: libtorch's, as the fused ones take no layer of the net")
-            }
-            (fused, torch) => {
-                tracing::info!("kernels: fused for {}; libtorch's for {}", fused.join(", "), torch.join(", "));
-            }
-        }
+    let (fused, torch) = net.members_by_kernels();
+    if fused.is_empty() && settings.compute.kernels == KernelsChoice::Fused {
+        bail!(UsageError("--kernels fused computes no layer of this net: use --kernels auto".into()));
     }
-    net
+    if !fused.is_empty() && !torch.is_empty() {
+        tracing::info!("kernels: fused for {}; libtorch's for {}", fused.join(", "), torch.join(", "));
+    }
+    Ok(net)
 }
 
 /// The same with the weights of `--init` if they are given: what a new run starts from.
 pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Result<Net> {
-    let net = draw_net(settings, architecture, backend);
+    let net = draw_net(settings, architecture, backend)?;
     let TrainingSettings { init, key, .. } = &settings.training;
     if let Some(init) = init {
         weights::load(init, key.as_deref(), &net).context("--init was refused")?;

@@ -41,6 +41,11 @@ impl Classes {
         self.0.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
+    /// All names in one line.
+    pub(crate) fn listed(&self) -> String {
+        self.0.join(", ")
+    }
+
     /// The name without the characters that the fonts of the pictures lack.
     pub(crate) fn caption(&self, class: usize) -> String {
         let name: String = self.name(class).chars().filter(|&letter| letter < LATIN_ENDS).collect();

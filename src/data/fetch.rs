@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -44,6 +44,8 @@ pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool
 /// Downloads the files of one dataset.
 pub(crate) struct Fetcher<'a> {
     place: &'a Place<'a>,
+    /// The folders that were made for the files, the innermost first.
+    made: Vec<PathBuf>,
     agent: Agent,
     /// Addresses that end in `/`. The one that served the last file comes first.
     mirrors: Vec<String>,
@@ -64,6 +66,8 @@ impl<'a> Fetcher<'a> {
     /// stderr is a terminal.
     pub(crate) fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
         let folder = place.folder.display();
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = place.folder.ancestors().take_while(is_missing).map(Path::to_path_buf).collect();
         std::fs::create_dir_all(&place.folder).with_context(|| format!("the folder {folder} cannot be made"))?;
         let agent = Agent::config_builder()
             .user_agent(concat!("tch-mnist/", env!("CARGO_PKG_VERSION")))
@@ -79,7 +83,7 @@ impl<'a> Fetcher<'a> {
             [] => place.dataset.facts().mirrors.iter().map(|mirror| mirror.to_string()).collect(),
             given => given.iter().map(|mirror| format!("{}/", mirror.trim_end_matches('/'))).collect(),
         };
-        Ok(Self { place, agent, mirrors, stall_timeout, progress })
+        Ok(Self { place, made, agent, mirrors, stall_timeout, progress })
     }
 
     /// Downloads `FILES[index]` from the first mirror that serves the published bytes, and replaces the existing file.
@@ -188,6 +192,8 @@ impl<'a> Fetcher<'a> {
     }
 
     fn give_up(&self, file: &IdxFile, reasons: &[String]) -> anyhow::Error {
+        // One that holds a file is left alone: removing it fails.
+        let _ = self.made.iter().try_for_each(std::fs::remove_dir);
         let dataset = self.place.dataset;
         let other_source = match dataset.facts().setup_has_a_package {
             true => "run scripts/setup, which has another source for them, or ",

@@ -37,7 +37,7 @@ pub(super) fn recognise(bytes: &[u8]) -> Result<(ImageFormat, &[u8])> {
     }
     let names = READABLE.map(|(_, name)| name);
     let (last, names) = names.split_last().expect("there are formats");
-    bail!("it is not a picture that can be read: {} and {last} are", names.join(", "))
+    bail!("it is not a picture in a format that can be read: {} and {last}", names.join(", "))
 }
 
 /// The name of a picture format that is not read, and how to convert it.

@@ -96,6 +96,11 @@ impl Net {
         &self.architecture
     }
 
+    /// The kernels that compute it: [`Kernels::Fused`] if they take a part of it.
+    pub(crate) fn kernels(&self) -> Kernels {
+        if self.steps.iter().any(Step::is_fused) { Kernels::Fused } else { Kernels::Torch }
+    }
+
     /// The members that the fused kernels compute, and those that libtorch's do. A member that is computed by both is
     /// in both.
     pub(crate) fn members_by_kernels(&self) -> (Vec<&str>, Vec<&str>) {

@@ -129,6 +129,9 @@ impl RunFolder {
         if self.0.to_str().is_none() {
             bail!(UsageError(format!("--out {out}: its name is not UTF-8; give another folder")));
         }
+        if self.0.is_file() {
+            bail!(UsageError(format!("--out {out} is a file: name a folder")));
+        }
         fs::create_dir_all(&self.0).with_context(|| format!("--out {out} cannot be made"))?;
         let file = File::options().append(true).create(true).open(self.log());
         let file = file.with_context(|| format!("--out {out} cannot be written to"))?;
@@ -201,7 +204,8 @@ impl RunFolder {
     pub(crate) fn read(path: &Path) -> Result<RunFiles> {
         let folder = RunFolder(path.to_path_buf());
         let place = path.display();
-        ensure!(path.is_dir(), "{place} is not the folder of a run: there is no such folder");
+        ensure!(path.exists(), "{place} is not the folder of a run: there is no such folder");
+        ensure!(path.is_dir(), "{place} is not the folder of a run but a file: name the folder that it is in");
         let metrics = folder.metrics();
         ensure!(
             metrics.exists(),

@@ -24,7 +24,7 @@ pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, Kernels
 pub(crate) use data::{DataSettings, Source, TestImages};
 pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
-pub(crate) use ranges::{above, within};
+pub(crate) use ranges::{above, any, within};
 pub(crate) use recipe::Recipe;
 pub(crate) use run::{Keep, Monitor, RunSettings};
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};

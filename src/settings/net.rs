@@ -59,6 +59,11 @@ impl NetSettings {
 }
 
 impl NetOfWeights {
+    /// Whether a net was named.
+    pub(crate) fn is_given(&self) -> bool {
+        self.net.is_some()
+    }
+
     /// The layers; `None` if no net was named.
     pub(crate) fn architecture(&self) -> Result<Option<Architecture>> {
         let read = |net: &PathBuf| parse(net, &text_of(net)?, &self.net_values, NetSettings::DROPOUT);

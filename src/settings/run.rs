@@ -27,7 +27,7 @@ pub struct RunSettings {
     /// Steps between two checkpoints; 0: one checkpoint after each epoch
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of steps", 0i64..), add = Role::Incidental)]
     pub checkpoint_every: i64,
-    /// Make report.html and the plots at the end
+    /// At the end make report.html and the plots, and note in the weights what digits look like, for `predict`
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, add = Role::Incidental)]
     pub report: bool,
     /// Write TensorBoard's event file

@@ -27,7 +27,7 @@ pub struct TrainingSettings {
     #[serde(flatten)]
     pub net: NetSettings,
     /// The seed of every random number
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within("a whole number", 0i64..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within("a whole number", 0..=i64::MAX))]
     pub seed: i64,
     /// Start from the weights in this file
     #[arg(long, value_name = "FILE")]

@@ -122,16 +122,16 @@ impl Checkpoint {
     pub(super) fn restore(&self, settings: &Settings, data: &Data, state: &mut State, steps: i64) -> Result<History> {
         let Header { config, checksums, position, epochs, .. } = &self.header;
         data.same_files(checksums, &settings.data.source.data, "the run began")?;
-        self.warn_if_stretched(settings);
         let done = position.epoch * steps + position.step;
         ensure!(
             done <= settings.training.epochs * steps,
-            "--epochs {} is fewer than the run has done: {} of {} epochs and {} steps",
+            "--epochs {} is fewer than the run has done: {} of {} epochs and {} steps; give more, or leave it out",
             settings.training.epochs,
             position.epoch,
             config.training.epochs,
             position.step
         );
+        self.warn_if_stretched(settings);
         state.restore(&self.tensors).context("the checkpoint does not fit")?;
         state.position = position.clone();
         Ok(History { epochs: epochs.clone(), steps: self.step_records(done, steps)? })

@@ -104,6 +104,11 @@ impl<'a> Run<'a> {
         self.stepper.is_captured()
     }
 
+    /// The epoch that comes next or goes on, from 0, and how many of its steps are done.
+    pub(crate) fn position(&self) -> (i64, i64) {
+        (self.state.position.epoch, self.state.position.step)
+    }
+
     /// How long [`Run::prepare`] took; zero before.
     pub(crate) fn preparation(&self) -> Duration {
         self.prepared.unwrap_or_default()

@@ -24,6 +24,7 @@ use crate::model::{Architecture, Kernels, Net, StateDict};
 use anyhow::{Context, Result, bail, ensure};
 use archive::Archive;
 use format::{Contents, Weights};
+pub(crate) use select::Misfit;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -106,7 +107,7 @@ fn contents(path: &Path) -> Result<Contents> {
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     // Before opening it: opening a pipe would wait for its other end.
     let metadata = std::fs::metadata(path)?;
-    ensure!(!metadata.is_dir(), "it is a folder");
+    ensure!(!metadata.is_dir(), "it is a folder; name a file in it, such as model.pt");
     ensure!(metadata.is_file(), "it is not a regular file");
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;

@@ -3,8 +3,10 @@
 use super::dtype;
 use super::format::{Contents, Dict, Entry};
 use crate::model::StateDict;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::{self, Display};
 use tch::{Kind, Tensor};
 
 /// The counts of BatchNorm that old versions of PyTorch, and other programs, do not save. PyTorch itself takes them as
@@ -13,6 +15,18 @@ const OPTIONAL: &str = "num_batches_tracked";
 
 /// At most this many names are listed in a sentence.
 const LISTED: usize = 5;
+
+/// What a file holds are the weights of another net. Its text is one sentence.
+#[derive(Debug)]
+pub(crate) struct Misfit(String);
+
+impl Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Misfit {}
 
 /// A dict that holds weights, each key after this prefix.
 #[derive(Clone, Copy)]
@@ -38,7 +52,7 @@ pub(super) fn select(contents: &Contents, expected: &StateDict, key: Option<&str
     };
     match chosen[..] {
         [one] => one.weights(expected),
-        [] => bail!(nothing(contents, expected)),
+        [] => Err(nothing(contents, expected)),
         _ => bail!("it holds several sets of weights: {}; choose one by --key NAME", labels(&chosen)),
     }
 }
@@ -98,13 +112,13 @@ impl<'a> Candidate<'a> {
                     uncounted += 1;
                     like.f_zeros_like()?
                 }
-                None => bail!("{key} is missing ({})", self.dict.describe()),
+                None => bail!(Misfit(format!("{key} is missing ({})", self.dict.describe()))),
             };
             weights.push((key.clone(), tensor));
         }
         // The smallest, so that the same file always gives the same sentence.
         if let Some(key) = keys.keys().min() {
-            bail!("{} is not a tensor of the net", key.escape_debug());
+            bail!(Misfit(format!("{} is not a tensor of the net", key.escape_debug())));
         }
         notices.extend(self.prefix_notice());
         notices.extend(converted.map(|kind| format!("its {} weights are converted to float32", dtype(kind))));
@@ -153,7 +167,9 @@ impl Dict {
 fn fitting(key: &str, tensor: &Tensor, like: &Tensor, converted: &mut Option<Kind>) -> Result<Tensor> {
     let scalar = like.size().is_empty() && tensor.size() == [1];
     let tensor = if scalar { tensor.f_view_as(like)? } else { tensor.shallow_clone() };
-    ensure!(tensor.size() == like.size(), "{key} has the shape {:?}, not {:?}", tensor.size(), like.size());
+    if tensor.size() != like.size() {
+        bail!(Misfit(format!("{key} has the shape {:?}, not {:?}", tensor.size(), like.size())));
+    }
     let (have, want) = (tensor.kind(), like.kind());
     let tensor = match have {
         _ if have == want => tensor,
@@ -180,6 +196,9 @@ fn named<'a>(candidates: &[Candidate<'a>], key: &str) -> Result<Candidate<'a>> {
     let found = candidates.iter().copied().find(|candidate| candidate.label() == key);
     found.with_context(|| match candidates {
         [] => format!("it holds no weights of the net under the key {key}, nor under another"),
+        [one] if one.label().is_empty() => {
+            format!("it holds one set of weights, which has no key: leave out --key {key}")
+        }
         all => format!("it holds no weights of the net under the key {key}, but under: {}", labels(all)),
     })
 }
@@ -217,28 +236,26 @@ fn listed(names: &[String]) -> String {
     if names.len() > LISTED { format!("{shown} and {} more", names.len() - LISTED) } else { shown }
 }
 
-/// The sentence on a file without the net's weights: the first difference where most keys are, else what there is.
-fn nothing(contents: &Contents, expected: &StateDict) -> String {
+/// The error on a file without the net's weights: the first difference where most keys are, else what there is.
+fn nothing(contents: &Contents, expected: &StateDict) -> anyhow::Error {
     let count = |place: &Candidate| {
         let keys = place.by_key();
         expected.0.iter().filter(|(key, _)| keys.contains_key(key.as_str())).count()
     };
     if let Some(nearest) = places(contents, expected).into_iter().rev().max_by_key(count) {
-        return nearest.weights(expected).map_or_else(|error| error.to_string(), |_| String::new());
+        return nearest.weights(expected).err().unwrap_or_else(|| anyhow!("it holds several sets of weights"));
     }
     if let Some(hint) = &contents.hint {
-        return hint.clone();
+        return anyhow!(hint.clone());
     }
     let unreadable = contents.dicts.iter().map(Dict::unreadable).collect::<Option<Vec<_>>>().unwrap_or_default();
     if let Some((key, reason)) = unreadable.first() {
-        return format!(
-            "it holds no tensors, only {}: {reason}; save the net's state_dict() instead",
-            key.escape_debug()
-        );
+        let key = key.escape_debug();
+        return anyhow!("it holds no tensors, only {key}: {reason}; save the net's state_dict() instead");
     }
     match contents.dicts.iter().max_by_key(|dict| dict.entries.len()) {
-        Some(dict) => format!("{} is missing ({})", expected.0[0].0, dict.describe()),
-        None => "it holds no named tensors".to_string(),
+        Some(dict) => Misfit(format!("{} is missing ({})", expected.0[0].0, dict.describe())).into(),
+        None => anyhow!("it holds no named tensors"),
     }
 }
 

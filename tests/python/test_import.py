@@ -114,6 +114,10 @@ def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> No
         assert prediction["class"] == ["one", "two", "zero"][prediction["digit"]], ending
     table = tch_mnist("evaluate", "--weights", run / "model.pt", "--data", tmp_path / "data", "--device", "cpu")
     assert "\n2 zero" in table
+    # On images of other classes an accuracy means nothing.
+    command = [PROGRAM, "evaluate", "--weights", run / "model.pt", "--data", DATA, "--limit-test", "100"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "the weights are for the classes one, two, zero, and these images are of 0, 1, 2" in done.stderr
 
 
 def test_kaggle_from_train_csv_to_submission(tmp_path: Path, trained: Path) -> None:
@@ -209,7 +213,7 @@ def test_what_cannot_be_imported_is_refused_in_one_sentence(tmp_path: Path) -> N
         ("cut.npz", "cut.npz cannot be read: it is damaged or cut short"),
         ("cut.parquet", "cut.parquet cannot be read: it is damaged or cut short"),
         ("pictures", "3/broken.png: it is not a picture"),
-        ("empty", "it is not data that can be read"),
+        ("empty", "it is not data in a format that can be read"),
         ("missing.csv", "missing.csv cannot be read: No such file or directory"),
     ]:
         sentence = refused("import", tmp_path / source, "--data", tmp_path / "data")

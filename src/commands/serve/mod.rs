@@ -6,7 +6,7 @@ mod routes;
 use super::session::Prediction;
 use super::{Outcome, Verbosity};
 use crate::observe::{log, say};
-use crate::settings::KernelsChoice;
+use crate::settings::{KernelsChoice, any, within};
 use anyhow::{Context, Result};
 use routes::App;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,10 +25,10 @@ pub(super) struct Args {
     #[command(flatten)]
     prediction: Prediction,
     /// The address to listen on; 0.0.0.0 lets other machines in, and nothing asks them for a password
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = any::<IpAddr>("an IP address, such as 127.0.0.1"))]
     host: IpAddr,
     /// The port; 0: any that is free
-    #[arg(long, value_name = "N", default_value_t = 8000)]
+    #[arg(long, value_name = "N", default_value_t = 8000, value_parser = within("a port", 0..=u16::MAX))]
     port: u16,
 }
 

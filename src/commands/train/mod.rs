@@ -105,11 +105,13 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
         Ok((run, preparation))
     };
     let (mut run, preparation) = without_panic(get_ready).map_err(|error| too_little_memory(error, &settings))?;
+    let backend = backend.used_by(run.saved_net());
     backend.announce(settings.compute.device, Some(run.is_captured()));
     folder.write_settings(&settings)?;
     let environment = Environment::of(backend.device, backend.kernels, run.is_captured(), &data.checksums)?;
     folder.write_environment(&environment)?;
     if checkpoint.is_some() {
+        say_where(&run, settings.training.epochs);
         // What the interrupted process wrote after its last checkpoint is written again.
         folder.write_losses(&run.step_records()?)?;
         folder.write_metrics(&run.history().epochs, None)?;
@@ -134,6 +136,15 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
         .end(ended, stop.signal())
 }
 
+/// Says where a run goes on.
+fn say_where(run: &Run, epochs: i64) {
+    match run.position() {
+        (epoch, _) if epoch == epochs => tracing::info!("resumed: all of its epochs are done already"),
+        (epoch, 0) => tracing::info!("resumed: it goes on with epoch {epoch}"),
+        (epoch, step) => tracing::info!("resumed: it goes on within epoch {epoch}, after {step} steps"),
+    }
+}
+
 /// The run at its start, or where its checkpoint left it.
 fn start<'a>(
     settings: &'a Settings,
@@ -143,7 +154,7 @@ fn start<'a>(
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Run<'a>> {
     if let Some(checkpoint) = checkpoint {
-        let net = session::draw_net(settings, architecture, backend);
+        let net = session::draw_net(settings, architecture, backend)?;
         return Run::resume(settings, data, net, checkpoint);
     }
     Run::new(settings, data, session::initial_net(settings, architecture, backend)?)

@@ -89,8 +89,8 @@ pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
         None if folder::raw(path).is_some() => folder::Folder.open(path),
         None if head(path)?.starts_with(b"PK") => bail!("it is a zip archive: unpack it and import what is in it"),
         None => bail!(
-            "it is not data that can be read: a folder of pictures with a subfolder per class, CSV, .npz, parquet and \
-             IDX files can"
+            "it is not data in a format that can be read: a folder of pictures with a subfolder per class, CSV, .npz, \
+             parquet or IDX files"
         ),
     };
     // A decoder's mistake must not end the program with a panic.

@@ -222,6 +222,9 @@ impl<'a> Parser<'a, '_> {
                     Some((name, default)) => (name.trim(), Some(default.trim())),
                     None => (inside, None),
                 };
+                if name.contains(['=', ',']) {
+                    bail!("line {line}: {{{inside}}} is not a placeholder: write {{name}} or {{name: default}}");
+                }
                 // The first default holds for the rest of the file.
                 let default =
                     *self.placeholders.entry(name).and_modify(|first| *first = first.or(default)).or_insert(default);
