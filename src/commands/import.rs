@@ -63,10 +63,9 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let info = imported.write(data, &named)?;
     write_sheet(&imported, &info, data)?;
     say(table(&info))?;
-    if info.test.is_none() {
-        tracing::info!("without a test set, train with --validation N");
-    }
-    tracing::info!("next: tch-mnist train --data {}", data.display());
+    // Without a test set a training has to hold images out.
+    let validation = if info.test.is_none() { " --validation N" } else { "" };
+    tracing::info!("next: tch-mnist train --data {}{validation}", data.display());
     Ok(Outcome::Done)
 }
 

@@ -154,7 +154,9 @@ impl Finish<'_> {
 
     /// What a person wants to know when a run is over: how good it is, where it is, what to do with it.
     fn summary(&self, done: &Done, tta: Option<&Evaluation>) {
-        let (part, time) = (done.part, duration(self.seconds));
+        // Of all its epochs, those before a resume too.
+        let seconds = self.run.history().epochs.iter().map(|epoch| epoch.seconds).sum();
+        let (part, time) = (done.part, duration(seconds));
         if let (Some(saved), Some((best, at))) = (&done.saved, done.best) {
             let saved = saved.accuracy;
             match done.kept_epoch {
