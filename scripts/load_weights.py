@@ -126,7 +126,7 @@ def main() -> None:
     if args.net and args.file.suffix not in STATE_DICTS:
         parser.error(f"{args.file} has the net's layers; --net goes with {', '.join(STATE_DICTS)}")
     if not args.file.is_file():
-        sys.exit(f"error: {args.file} cannot be opened: there is no such file")
+        sys.exit(f"error: {args.file} cannot be opened: the file does not exist")
     try:
         model = load(args)
     except net_file.NetFileError as error:

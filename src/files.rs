@@ -18,7 +18,7 @@ const TEMPORARY: &str = ".tch-mnist.tmp";
 pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = folder_of(path);
     let cannot = || format!("{} cannot be written", path.display());
-    ensure!(folder.is_dir(), "{}: there is no folder {}", cannot(), folder.display());
+    ensure!(folder.is_dir(), "{}: the folder {} does not exist", cannot(), folder.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = tempfile::Builder::new()
         .prefix(&format!(".{name}."))

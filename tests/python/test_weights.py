@@ -4,6 +4,7 @@ import argparse
 import os
 import pickle
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,6 +191,16 @@ def test_an_exported_program_gives_the_bits_of_the_net(trained: Path) -> None:
         with torch.no_grad():
             assert torch.equal(program.module()(images[:count]), net(images[:count]))
     assert torch.equal(program.module()(images[:7]), net(images[:7]))
+
+
+def test_a_file_or_a_folder_that_does_not_exist_is_named(trained: Path, tmp_path: Path) -> None:
+    done = export(trained / "model.pt", tmp_path / "none/model.pth")
+    assert done.returncode == 1
+    assert f"cannot be written: the folder {tmp_path / 'none'} does not exist" in done.stderr
+    load = [sys.executable, ROOT / "scripts/load_weights.py", tmp_path / "none.pth"]
+    done = subprocess.run(load, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path / 'none.pth'} cannot be opened: the file does not exist\n"
 
 
 def test_files_have_the_usual_mode(trained: Path, tmp_path: Path) -> None:
