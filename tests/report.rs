@@ -145,7 +145,7 @@ fn what_is_no_run_is_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
     let (sentence, code) = failure(tch_mnist(&["report"]).arg(&missing));
-    assert!(code == 1 && sentence.contains("there is no such folder"), "{sentence}");
+    assert!(code == 1 && sentence.contains("is not the folder of a run: it does not exist"), "{sentence}");
     let file = folder.path().join("model.pt");
     fs::write(&file, "").unwrap();
     let (sentence, code) = failure(tch_mnist(&["report"]).arg(&file));

@@ -37,19 +37,19 @@ impl WeightsFile {
             given => given,
         };
         let net = backend.net(known.as_ref().unwrap_or(&Architecture::original(dropout)));
-        weights::load(file, key, &net).map_err(|error| match self.way_out(&error) {
+        weights::load(file, key, &net).map_err(|error| match self.way_out(&error, known.is_some()) {
             Some(way_out) => anyhow!("{}; {way_out}", sentence(&error)),
             None => error,
         })?;
         Ok(net)
     }
 
-    /// What to do if the file holds the weights of another net.
-    fn way_out(&self, error: &anyhow::Error) -> Option<&'static str> {
-        if !error.is::<Misfit>() {
+    /// What to do if the file holds the weights of another net; `is_known`: whether it or --net says of which.
+    fn way_out(&self, error: &anyhow::Error, is_known: bool) -> Option<&'static str> {
+        if !error.is::<Misfit>() || (is_known && !self.net.is_given()) {
             return None;
         }
-        if !self.net.is_given() {
+        if !is_known {
             return Some("if they are the weights of another net, give its layers by --net FILE");
         }
         let known = weights::architecture(&self.weights, self.key.as_deref(), 0.0);

@@ -204,7 +204,7 @@ impl RunFolder {
     pub(crate) fn read(path: &Path) -> Result<RunFiles> {
         let folder = RunFolder(path.to_path_buf());
         let place = path.display();
-        ensure!(path.exists(), "{place} is not the folder of a run: there is no such folder");
+        ensure!(path.exists(), "{place} is not the folder of a run: it does not exist");
         ensure!(path.is_dir(), "{place} is not the folder of a run but a file: name the folder that it is in");
         let metrics = folder.metrics();
         ensure!(
