@@ -38,20 +38,21 @@ fn gpu(test: &str) -> Option<Device> {
 
 /// The settings of a run of 50 steps.
 fn settings(flags: &[&str]) -> Settings {
-    let common = ["--epochs=5", "--batch-size=16", "--step-size=2", "--lr=0.02"];
+    let common = ["--epochs=5", "--batch-size=16", "--lr=0.02"];
     Settings::from_flags([&common, flags].concat()).unwrap()
 }
 
 /// The plain recipe, and one with weight decay and Nesterov momentum.
-const STEP: &[&str] = &["--schedule=step", "--momentum=0.9"];
+const STEP: &[&str] = &["--schedule=step", "--step-size=2", "--momentum=0.9"];
 const ONE_CYCLE: &[&str] = &["--schedule=one-cycle", "--momentum=0.9", "--weight-decay=0.001", "--nesterov=true"];
 const NO_MOMENTUM: &[&str] = &["--schedule=one-cycle", "--momentum=0", "--weight-decay=0.01"];
 
-const DAMPENING: &[&str] = &["--momentum=0.9", "--dampening=0.5", "--clip-grad-norm=1"];
+const DAMPENING: &[&str] = &["--step-size=2", "--momentum=0.9", "--dampening=0.5", "--clip-grad-norm=1"];
 const ADAM: &[&str] =
     &["--optimizer=adam", "--schedule=one-cycle", "--lr=0.002", "--weight-decay=0.001", "--amsgrad=true"];
-const ADAMW: &[&str] = &["--optimizer=adamw", "--lr=0.002", "--weight-decay-norm=false", "--clip-grad-norm=1"];
-const RMSPROP: &[&str] = &["--optimizer=rmsprop", "--lr=0.002", "--weight-decay=0.001"];
+const ADAMW: &[&str] =
+    &["--optimizer=adamw", "--lr=0.002", "--step-size=2", "--weight-decay-norm=false", "--clip-grad-norm=1"];
+const RMSPROP: &[&str] = &["--optimizer=rmsprop", "--lr=0.002", "--step-size=2", "--weight-decay=0.001"];
 const RMSPROP_MOMENTUM: &[&str] =
     &["--optimizer=rmsprop", "--schedule=one-cycle", "--lr=0.001", "--momentum=0.9", "--centered=true"];
 

@@ -35,15 +35,16 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A row per setting of the recipe, under the name of its flag.
+/// A row per setting under the name of its flag; `-` where it has no effect.
 fn settings(recipe: Recipe) -> String {
     let row = |cells: [&str; 4]| format!("{:<20} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2], cells[3]);
     let name = |recipe: Recipe| recipe.to_possible_value().expect("no recipe is hidden").get_name().to_string();
     let mut lines = vec![row(["setting", &name(recipe), "on a GPU", &name(Recipe::Original)])];
-    let (original, on_gpu) = (Recipe::Original.settings(false), recipe.settings(true));
-    for (key, value) in recipe.settings(false).pairs() {
-        let of = |form: &Layer| form.get(key).unwrap_or("-").to_string();
-        lines.push(row([&key.replace('_', "-"), value, &of(&on_gpu), &of(&original)]));
+    let forms = [recipe.settings(false), recipe.settings(true), Recipe::Original.settings(false)];
+    let forms = forms.map(Layer::effective);
+    for (key, _) in recipe.settings(false).pairs().filter(|(key, _)| forms.iter().any(|form| form.get(key).is_some())) {
+        let [here, on_gpu, original] = forms.each_ref().map(|form| form.get(key).unwrap_or("-"));
+        lines.push(row([&key.replace('_', "-"), here, on_gpu, original]));
     }
     lines.join("\n")
 }

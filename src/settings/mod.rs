@@ -6,9 +6,10 @@
 //!
 //! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes
 //! right before the rest of that layer, in its form for the device that all layers together ask for. So do, after the
-//! recipe, the defaults of an optimizer that the layer chooses anew.
+//! recipe, the defaults of an optimizer and of a schedule that the layer chooses anew.
 
 mod augmentation;
+mod choice;
 mod compute;
 mod data;
 mod net;
@@ -32,6 +33,7 @@ pub(crate) use training::{Batches, TrainingSettings};
 
 use crate::error::{UsageError, usage_sentence};
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use choice::{Choice, Of};
 use clap::builder::ArgExt;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
@@ -143,19 +145,15 @@ impl Settings {
 
     fn merge(layers: &[Layer]) -> Result<Settings> {
         let mut all = Layer::default();
-        let mut optimizer = OptimizerKind::Sgd;
-        // A name that is not a device's, a recipe's or an optimizer's is refused below, as every wrong value is.
+        // A name that is not one of a device, a recipe or a choice is refused below, as every wrong value is.
         let device = layers.iter().rev().find_map(|layer| DeviceChoice::read(layer.get("device")?).ok());
         for layer in layers {
             if let Some(recipe) = layer.choice::<Recipe>("recipe") {
                 let on_gpu = device.unwrap_or(DeviceChoice::Auto).device().is_cuda();
                 all.0.extend(recipe.settings(on_gpu).0);
-                optimizer = all.choice("optimizer").expect("every recipe has an optimizer");
             }
-            if let Some(chosen) = layer.choice::<OptimizerKind>("optimizer").filter(|chosen| *chosen != optimizer) {
-                all.0.extend(Layer::from(&chosen.defaults()).0);
-                optimizer = chosen;
-            }
+            all.choose::<OptimizerKind>(layer);
+            all.choose::<ScheduleKind>(layer);
             all.0.extend(layer.0.iter().cloned());
         }
         let arguments = std::iter::once("settings".to_string()).chain(all.0.iter().map(Given::as_flag));
@@ -173,7 +171,7 @@ impl Settings {
             _ if self.data.validation > 0 => return Ok(()),
             (run, _) if run.patience > 0 => format!("--patience {}", run.patience),
             (run, _) if run.keep == Keep::Best => "--keep best".to_string(),
-            (_, schedule @ ScheduleKind::ReduceOnPlateau) => format!("--schedule {schedule}"),
+            (_, schedule) if schedule.looks_at_losses() => format!("--schedule {schedule}"),
             _ => return Ok(()),
         };
         Err(UsageError(format!(
@@ -257,6 +255,26 @@ impl Layer {
         self.get(key).and_then(|name| T::from_str(name, false).ok())
     }
 
+    /// Without the settings that its optimizer and its schedule do not have.
+    pub(crate) fn effective(mut self) -> Layer {
+        self.drop_foreign::<OptimizerKind>();
+        self.drop_foreign::<ScheduleKind>();
+        self
+    }
+
+    fn drop_foreign<C: Choice>(&mut self) {
+        let foreign = self.choice(C::KEY).unwrap_or(C::DEFAULT).foreign();
+        self.0.retain(|given| !foreign.iter().any(|(key, _)| *key == given.key));
+    }
+
+    /// Adds the defaults of what `above` chooses, if that is not what is chosen here.
+    fn choose<C: Choice>(&mut self, above: &Layer) {
+        let now = self.choice(C::KEY).unwrap_or(C::DEFAULT);
+        if let Some(chosen) = above.choice::<C>(C::KEY).filter(|chosen| *chosen != now) {
+            self.0.extend(Layer::from(&chosen.defaults()).0);
+        }
+    }
+
     /// The settings of a TOML file, each checked on its own so that an error names its line.
     fn read(path: &Path) -> Result<Layer> {
         let text = text_in(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
@@ -310,7 +328,9 @@ impl FromArgMatches for Layer {
 /// The flags of a command that takes every setting of a run.
 impl Args for Layer {
     fn augment_args(command: Command) -> Command {
-        Settings::augment_args(command).mut_args(optimizer::with_owners)
+        Settings::augment_args(command)
+            .mut_args(Of::<OptimizerKind>::before_help)
+            .mut_args(Of::<ScheduleKind>::before_help)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -419,6 +439,14 @@ mod tests {
         assert_eq!(adamw.resumed(&adamw.layer()).unwrap(), adamw);
         let error = adamw.resumed(&layer("optimizer = 'sgd'")).unwrap_err().to_string();
         assert!(error.starts_with("--optimizer cannot change when a run is resumed: it was \"adamw\""), "{error}");
+    }
+
+    #[test]
+    fn a_schedule_brings_its_defaults_but_keeps_the_warm_up() {
+        let of = |settings: Settings| (settings.schedule.pct_start, settings.schedule.warmup_epochs);
+        assert_eq!(of(merged("recipe = 'best'\nwarmup_epochs = 2", "schedule = 'cosine'")), (0.3, 2));
+        assert_eq!(of(merged("recipe = 'best'", "schedule = 'cosine'\neta_min = 0.01")), (0.3, 0));
+        assert_eq!(of(merged("recipe = 'best'\nwarmup_epochs = 2", "schedule = 'one-cycle'")), (0.2, 2));
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! The optimizer and its arguments.
 
+use super::choice::{Choice, Of};
 use super::ranges::{above, within};
-use crate::error::{Expected, UsageError, either};
-use clap::builder::ArgExt;
-use clap::{Arg, ArgAction, Args, Command, FromArgMatches, ValueEnum};
+use crate::error::{Expected, UsageError};
+use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 use std::fmt::{self, Display};
-use toml::Table;
 
 use OptimizerKind::{Adam, AdamW, RmsProp, Sgd};
 
@@ -14,7 +13,7 @@ use OptimizerKind::{Adam, AdamW, RmsProp, Sgd};
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct OptimizerSettings {
     /// The optimizer; choosing another one sets its own defaults, except for settings that are given beside it
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Sgd)]
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = OptimizerKind::DEFAULT)]
     pub optimizer: OptimizerKind,
     /// The learning rate, with adam and adamw 0.001 by default; of one-cycle, the highest
     #[arg(long, value_name = "X", default_value_t = 0.01, value_parser = within("a number", above(0.0)))]
@@ -75,15 +74,19 @@ impl Display for OptimizerKind {
     }
 }
 
-/// The optimizers that have a setting. With the others it keeps its default.
-#[derive(Clone, Copy, Debug)]
-struct Of(&'static [OptimizerKind]);
+impl Choice for OptimizerKind {
+    type Group = OptimizerSettings;
+    const KEY: &'static str = "optimizer";
+    const SHARED: &'static [&'static str] = &["weight_decay_norm", "clip_grad_norm"];
+    const DEFAULT: OptimizerKind = Sgd;
 
-impl ArgExt for Of {}
-
-impl Of {
-    fn names(self) -> Vec<String> {
-        self.0.iter().map(ToString::to_string).collect()
+    fn own_defaults(self) -> &'static str {
+        match self {
+            Sgd => "",
+            Adam => "lr = 0.001\nmomentum = 0.0",
+            AdamW => "lr = 0.001\nmomentum = 0.0\nweight_decay = 0.01",
+            RmsProp => "momentum = 0.0",
+        }
     }
 }
 
@@ -110,43 +113,10 @@ fn betas(text: &str) -> Result<Betas, Expected> {
     pair.ok_or_else(|| Expected("two numbers from 0 to below 1, such as 0.9,0.999".into()))
 }
 
-impl OptimizerKind {
-    /// Its arguments and their defaults.
-    pub(super) fn defaults(self) -> Table {
-        let matches = group().get_matches_from(["optimizer"]);
-        let defaults = OptimizerSettings::from_arg_matches(&matches).expect("every setting has a default");
-        let mut table = Table::try_from(defaults).expect("every setting has a TOML form");
-        for shared in ["optimizer", "weight_decay_norm", "clip_grad_norm"] {
-            table.remove(shared);
-        }
-        // Where they differ from those of SGD.
-        let own = match self {
-            Sgd => "",
-            Adam => "lr = 0.001\nmomentum = 0.0",
-            AdamW => "lr = 0.001\nmomentum = 0.0\nweight_decay = 0.01",
-            RmsProp => "momentum = 0.0",
-        };
-        table.extend(own.parse::<Table>().expect("it is TOML"));
-        table
-    }
-}
-
 impl OptimizerSettings {
     /// Refuses settings that the optimizer does not have, and those that exclude each other.
     pub(super) fn check(&self) -> Result<(), UsageError> {
-        let (optimizer, defaults) = (self.optimizer, self.optimizer.defaults());
-        let table = Table::try_from(self).expect("every setting has a TOML form");
-        for arg in group().get_arguments() {
-            let key = arg.get_id().as_str();
-            let Some(of) = arg.get::<Of>().filter(|of| !of.0.contains(&optimizer)) else { continue };
-            if table[key] != defaults[key] {
-                let (flag, verb) = (super::flag(key), if of.0.len() == 1 { "has" } else { "have" });
-                return Err(UsageError(format!(
-                    "{optimizer} has no --{flag}: leave it out; {} {verb} it",
-                    either(&of.names(), "and")
-                )));
-            }
-        }
+        self.optimizer.check(self)?;
         if self.nesterov && self.momentum == 0.0 {
             return Err(UsageError(
                 "--nesterov takes a --momentum above 0, not 0: give one, or --nesterov=false".into(),
@@ -160,18 +130,6 @@ impl OptimizerSettings {
         }
         Ok(())
     }
-}
-
-/// Puts the optimizers that have a setting before its help.
-pub(super) fn with_owners(arg: Arg) -> Arg {
-    match (arg.get::<Of>().copied(), arg.get_help().cloned()) {
-        (Some(of), Some(help)) => arg.help(format!("{}: {help}", of.names().join(", "))),
-        _ => arg,
-    }
-}
-
-fn group() -> Command {
-    OptimizerSettings::augment_args(Command::new("optimizer"))
 }
 
 #[cfg(test)]

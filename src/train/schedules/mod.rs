@@ -105,14 +105,19 @@ mod tests {
 
     #[test]
     fn a_schedule_begins_after_the_warm_up_as_if_the_run_began_there() {
-        // One that looks at losses has a test of its own.
-        let schedules = ScheduleKind::value_variants().iter().filter(|&&kind| kind != ScheduleKind::ReduceOnPlateau);
         let schedule = |kind: ScheduleKind, flags: [&str; 2]| {
-            let flags = [flags[0], flags[1], "--lr=0.5", "--step-size=1", "--t-0=2", "--milestones=1,3"];
-            let settings = Settings::from_flags(flags.iter().chain(&[&*format!("--schedule={kind}")])).unwrap();
-            Schedule::new(&settings, 10)
+            let own: &[&str] = match kind {
+                ScheduleKind::Step => &["--step-size=1"],
+                ScheduleKind::MultiStep => &["--milestones=1,3"],
+                ScheduleKind::CosineWarmRestarts => &["--t-0=2"],
+                // One that looks at losses has a test of its own.
+                ScheduleKind::ReduceOnPlateau => &["--validation=1"],
+                _ => &[],
+            };
+            let flags = [flags[0], flags[1], "--lr=0.5", &format!("--schedule={kind}")];
+            Schedule::new(&Settings::from_flags(flags.iter().chain(own)).unwrap(), 10)
         };
-        for &kind in schedules {
+        for &kind in ScheduleKind::value_variants() {
             let plain = schedule(kind, ["--epochs=4", "--warmup-epochs=0"]);
             let warmed = schedule(kind, ["--epochs=6", "--warmup-epochs=2"]);
             let first = plain.lr(0, &[]);
