@@ -59,6 +59,13 @@ impl Evaluation {
     }
 }
 
+/// How many classes a table of `confusion` shows: as many as there are `named`, and any beyond that are predicted all the
+/// same.
+pub(crate) fn shown_classes(confusion: &[Vec<i64>], named: usize) -> usize {
+    let is_met = |class: usize| confusion.iter().any(|row| row[class] > 0);
+    (named..confusion.len()).filter(|&class| is_met(class)).map(|class| class + 1).max().unwrap_or(named)
+}
+
 /// `100 * part / whole`
 pub(crate) fn percent(part: i64, whole: i64) -> f64 {
     100.0 * part as f64 / whole as f64
@@ -200,5 +207,21 @@ impl Findings {
         }
         mistakes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         Ok(Findings { confusion, mistakes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_without_a_name_are_shown_if_they_are_predicted() {
+        let confusion = |predicted: usize| {
+            let mut confusion = vec![vec![0; 10]; 10];
+            (confusion[0][0], confusion[1][predicted]) = (5, 1);
+            confusion
+        };
+        assert_eq!([1, 2, 3, 7].map(|predicted| shown_classes(&confusion(predicted), 3)), [3, 3, 4, 8]);
+        assert_eq!(shown_classes(&confusion(0), 10), 10);
     }
 }

@@ -284,6 +284,19 @@ fn cuda_without_a_gpu_is_refused() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_error_of_a_command_that_only_prints() {
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .arg("summary")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((String::from_utf8(output.stderr).unwrap().as_str(), output.status.code()), ("", Some(141)));
+}
+
+#[test]
 fn a_closed_stdout_ends_a_run_with_one_sentence() {
     let (_folder, out) = out();
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))

@@ -3,7 +3,7 @@
 use super::session::Inference;
 use super::{Outcome, Verbosity};
 use crate::data::{Classes, Data};
-use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities};
+use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities, shown_classes};
 use crate::files::write_atomically;
 use crate::model::StateDict;
 use crate::observe::{LogFormat, log, say};
@@ -82,18 +82,19 @@ fn text(result: &Evaluation, tta: Option<&Evaluation>, classes: &Classes) -> Str
         true => class.to_string(),
         false => format!("{class} {}", classes.name(class)),
     };
-    let width = (0..result.confusion.len()).map(|class| named(class).chars().count()).max().unwrap_or(0).max(5);
+    let shown = shown_classes(&result.confusion, classes.count());
+    let width = (0..shown).map(|class| named(class).chars().count()).max().unwrap_or(0).max(5);
     lines.extend([String::new(), format!("{:>width$}  accuracy", "class")]);
-    for (class, accuracy) in result.class_accuracy().into_iter().enumerate() {
+    for (class, accuracy) in result.class_accuracy().into_iter().enumerate().take(shown) {
         let images: i64 = result.confusion[class].iter().sum();
         let accuracy = accuracy.map_or("      -".into(), |accuracy| format!("{accuracy:>6.2}%"));
         lines.push(format!("{:>width$}  {accuracy}  {}/{images}", named(class), result.confusion[class][class]));
     }
     lines.extend([String::new(), "label \\ predicted".into()]);
     let row = |cells: &mut dyn Iterator<Item = String>| cells.map(|cell| format!("{cell:>5}")).collect::<String>();
-    lines.push(format!("{:width$}{}", "", row(&mut (0..result.confusion.len()).map(|class| class.to_string()))));
-    for (class, cells) in result.confusion.iter().enumerate() {
-        lines.push(format!("{:>width$}{}", named(class), row(&mut cells.iter().map(ToString::to_string))));
+    lines.push(format!("{:width$}{}", "", row(&mut (0..shown).map(|class| class.to_string()))));
+    for (class, cells) in result.confusion.iter().enumerate().take(shown) {
+        lines.push(format!("{:>width$}{}", named(class), row(&mut cells[..shown].iter().map(ToString::to_string))));
     }
     lines.join("\n")
 }

@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// Exchange rows and columns of all images; files named emnist-* need no flag
     #[arg(long)]
     transpose: bool,
+    /// Leave out pictures that cannot be read
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Replace the data that are in DIR
     #[arg(long)]
     force: bool,
@@ -52,13 +55,17 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     if !args.force {
         refuse_existing(&args.data)?;
     }
-    let Args { sources, data, test, test_share, seed, transpose, .. } = &args;
-    let import = Import { sources, test, test_share: *test_share, seed: *seed, transpose: *transpose };
+    let Args { sources, data, test, test_share, seed, transpose, skip_unreadable, .. } = &args;
+    let (test_share, seed, transpose, skip_unreadable) = (*test_share, *seed, *transpose, *skip_unreadable);
+    let import = Import { sources, test, test_share, seed, transpose, skip_unreadable };
     let opened = import.open()?;
     let bar = bar(opened.count(), verbosity.is_quiet());
     let imported = opened.read(|images| bar.inc(images));
     bar.finish_and_clear();
     let imported = imported?;
+    for picture in &imported.left_out {
+        tracing::warn!("left out: {picture}");
+    }
     let named: Vec<&Path> = sources.iter().chain(test).map(PathBuf::as_path).collect();
     let info = imported.write(data, &named)?;
     write_sheet(&imported, &info, data)?;

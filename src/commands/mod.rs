@@ -1,7 +1,7 @@
 //! The commands, one file each, and the list of them.
 //!
 //! Exit codes: 0 done, or pruned by SIGUSR1; 1 failed; 2 the command line is wrong; 130 and 143 interrupted by Ctrl-C
-//! or SIGTERM with the checkpoint saved.
+//! or SIGTERM with the checkpoint saved; 141 the reader of stdout has seen enough.
 
 mod backprop;
 mod bench;
@@ -22,8 +22,10 @@ mod train;
 
 use crate::error::{UsageError, sentence, usage_sentence, without_panic};
 use crate::libtorch::about;
+use crate::observe::StdoutClosed;
 use anyhow::Result;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use signal_hook::consts::SIGPIPE;
 use std::any::TypeId;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let verbosity = cli.verbosity;
     let command = cli.command.unwrap_or_else(|| Command::Train(Box::new(cli.train)));
+    let trains = matches!(command, Command::Train(_));
     let result = without_panic(|| match command {
         Command::Train(args) => train::run(*args, verbosity),
         Command::LrFind(args) => lr_find::run(*args, verbosity),
@@ -146,6 +149,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted(signal)) => ExitCode::from(128 + signal as u8),
+        // As if by SIGPIPE. A training has more to do than to print, so that it says what became of it.
+        Err(error) if error.is::<StdoutClosed>() && !trains => ExitCode::from(128 + SIGPIPE as u8),
         Err(error) => {
             eprintln!("error: {}", sentence(&error));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })

@@ -8,7 +8,7 @@ use super::info::{Counts, Info};
 use super::sources::{self, Image, Portion, Record};
 use super::{Dataset, Part, holdout};
 use crate::digit::{self, Digit};
-use crate::error::{UsageError, without_panic};
+use crate::error::{UsageError, sentence, without_panic};
 use crate::files::write_atomically;
 use crate::shape::{CLASSES, DIGITS, PIXELS, SIDE};
 use anyhow::{Context, Result, bail, ensure};
@@ -31,6 +31,8 @@ pub(crate) struct Import<'a> {
     pub(crate) seed: i64,
     /// Whether rows and columns of all images are exchanged.
     pub(crate) transpose: bool,
+    /// Whether pictures that cannot be read are left out.
+    pub(crate) skip_unreadable: bool,
 }
 
 /// The sources, opened.
@@ -53,6 +55,8 @@ pub(crate) struct Imported {
     pub(crate) train: Pile,
     pub(crate) test: Pile,
     pub(crate) classes: Classes,
+    /// The pictures that were left out, each with the reason.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl<'a> Import<'a> {
@@ -107,21 +111,23 @@ impl Opened<'_> {
     /// Reads all images; `progress` is called with the number of those that were read since the last call.
     pub(crate) fn read(self, progress: impl Fn(u64)) -> Result<Imported> {
         let mut names = Names::default();
-        let (mut train, mut test) = (Pile::default(), Pile::default());
+        let (mut train, mut test, mut left_out) = (Pile::default(), Pile::default(), Vec::new());
         let has_test = self.portions.iter().any(|portion| portion.part == Some(Part::Test));
         for portion in self.portions {
             let pile = if portion.part == Some(Part::Test) { &mut test } else { &mut train };
             names.known(&portion)?;
             let path = portion.path.clone();
-            pile.add(portion, self.import.transpose, &mut names, &progress)
+            let unreadable = pile
+                .add(portion, self.import, &mut names, &progress)
                 .with_context(|| format!("{} cannot be imported", path.display()))?;
+            left_out.extend(unreadable);
         }
         ensure!(!train.labels.is_empty(), "the sources hold no image to train on");
         let classes = names.number(&mut [&mut train, &mut test])?;
         if !has_test {
             (train, test) = train.share(self.import.test_share, self.import.seed)?;
         }
-        Ok(Imported { train, test, classes })
+        Ok(Imported { train, test, classes, left_out })
     }
 }
 
@@ -182,19 +188,34 @@ impl Names {
 }
 
 impl Pile {
-    /// Reads and decodes the images of `portion` in their order.
-    fn add(&mut self, portion: Portion, transpose: bool, names: &mut Names, progress: &impl Fn(u64)) -> Result<()> {
-        let transpose = transpose || portion.transposed;
-        let mut records = portion.records;
+    /// Reads and decodes the images of `portion` in their order. Returns the pictures that are left out.
+    fn add(
+        &mut self,
+        portion: Portion,
+        import: &Import,
+        names: &mut Names,
+        progress: &impl Fn(u64),
+    ) -> Result<Vec<String>> {
+        let transpose = import.transpose || portion.transposed;
+        let (mut records, mut left_out) = (portion.records, Vec::new());
         loop {
             let batch: Vec<Record> = records.by_ref().take(BATCH).collect::<Result<_>>()?;
             if batch.is_empty() {
-                return Ok(());
+                return Ok(left_out);
             }
             progress(batch.len() as u64);
             let decoded: Vec<Result<Digit>> = batch.par_iter().map(decoded).collect();
             for (record, digit) in batch.into_iter().zip(decoded) {
-                let digit = digit.with_context(|| record.place.clone())?;
+                let digit = match digit.with_context(|| record.place.clone()) {
+                    Err(error) if import.skip_unreadable && record.image.is_picture() => {
+                        left_out.push(sentence(&error));
+                        continue;
+                    }
+                    Err(error) if record.image.is_picture() => {
+                        bail!("{}; --skip-unreadable leaves such pictures out", sentence(&error));
+                    }
+                    digit => digit?,
+                };
                 let label = record.label.with_context(|| format!("{} has no label", record.place))?;
                 self.labels.push(names.place(label).with_context(|| record.place.clone())?);
                 self.images.extend(if transpose { transposed(&digit) } else { digit });

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use std::fmt::Display;
-use std::io::Write;
+use std::fmt::{self, Display};
+use std::io::{ErrorKind, Write};
 
 /// The form of what is printed on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -15,8 +15,25 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Nobody reads stdout any more, as when `head` has seen enough.
+#[derive(Debug)]
+pub(crate) struct StdoutClosed;
+
+impl Display for StdoutClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stdout was closed before the program ended")
+    }
+}
+
 /// Prints one line on stdout and flushes it, so that a pipe sees it at once.
+///
+/// # Errors
+///
+/// [`StdoutClosed`], or whatever else keeps it from being written, such as a full disk.
 pub(crate) fn say(line: impl Display) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("stdout was closed before the program ended")
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(error).context(StdoutClosed),
+        written => written.context("stdout cannot be written to"),
+    }
 }

@@ -3,7 +3,7 @@
 use crate::canvas::style::{COLOURS, GREY, GRID, INK, drawing, text};
 use crate::canvas::svg;
 use crate::data::Classes;
-use crate::evaluate::percent;
+use crate::evaluate::{percent, shown_classes};
 use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -20,10 +20,11 @@ const TOP: i32 = 210;
 /// The matrix as SVG: `confusion` counts images by label (row) and predicted class (column). Rows have the names of the
 /// classes, columns their numbers.
 pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> {
-    let names: Vec<String> = (0..confusion.len()).map(|class| row_name(classes, class)).collect();
+    let shown = shown_classes(confusion, classes.count());
+    let names: Vec<String> = (0..shown).map(|class| row_name(classes, class)).collect();
     let letters = names.iter().map(|name| name.chars().count()).max().unwrap_or(1) as i32;
     let left = LEFT + (letters - 1) * LETTER;
-    let count = confusion.len() as i32;
+    let count = shown as i32;
     let (right, bottom) = (left + count * CELL, TOP + count * CELL);
     let most_mistaken = confusion.iter().enumerate().flat_map(|(label, row)| {
         row.iter().enumerate().filter(move |(predicted, _)| *predicted != label).map(|(_, &count)| count)
@@ -36,13 +37,13 @@ pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> 
         text(area, "predicted", 42, GREY, HPos::Center, ((left + right) / 2, 128))?;
         text(area, "label", 42, GREY, HPos::Left, (10, TOP - 38))?;
         text(area, "right", 42, GREY, HPos::Center, (right + 100, TOP - 38))?;
-        for (label, row) in confusion.iter().enumerate() {
+        for (label, row) in confusion.iter().enumerate().take(shown) {
             let middle = |k: usize| CELL * k as i32 + CELL / 2;
             let y = TOP + middle(label);
             text(area, &label.to_string(), 46, INK, HPos::Center, (left + middle(label), TOP - 38))?;
             text(area, &names[label], 46, INK, HPos::Right, (left - 26, y))?;
             let images: i64 = row.iter().sum();
-            for (predicted, &count) in row.iter().enumerate() {
+            for (predicted, &count) in row.iter().enumerate().take(shown) {
                 // Right: blue, deeper the more of the row. Wrong: vermilion, by the root, for ones beside tens.
                 let (colour, depth) = match label == predicted {
                     true => (COLOURS[0], 0.9 * (count as f64 / images.max(1) as f64).powi(2)),

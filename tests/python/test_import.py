@@ -114,6 +114,8 @@ def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> No
         assert prediction["class"] == ["one", "two", "zero"][prediction["digit"]], ending
     table = tch_mnist("evaluate", "--weights", run / "model.pt", "--data", tmp_path / "data", "--device", "cpu")
     assert "\n2 zero" in table
+    # Accuracies and confusion matrix: three rows each, and no class without a name.
+    assert len(table.strip().splitlines()) == 12
     # On images of other classes an accuracy means nothing.
     command = [PROGRAM, "evaluate", "--weights", run / "model.pt", "--data", DATA, "--limit-test", "100"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -219,6 +221,21 @@ def test_what_cannot_be_imported_is_refused_in_one_sentence(tmp_path: Path) -> N
         sentence = refused("import", tmp_path / source, "--data", tmp_path / "data")
         assert expected in sentence, sentence
         assert not (tmp_path / "data").exists()
+
+
+def test_pictures_that_cannot_be_read_are_left_out_if_asked_to(tmp_path: Path) -> None:
+    images, labels = forms.arrays("train")
+    forms.write_pictures(tmp_path / "pictures", images[:50], labels[:50])
+    (tmp_path / "pictures/3/broken.png").write_bytes(b"not a picture")
+    (tmp_path / "pictures/4/cut.png").write_bytes(next((tmp_path / "pictures/4").glob("*.png")).read_bytes()[:60])
+    command = ["import", tmp_path / "pictures", "--data", tmp_path / "data"]
+    assert refused(*command).endswith("; --skip-unreadable leaves such pictures out")
+    done = subprocess.run([PROGRAM, *command, "--skip-unreadable"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left_out = sorted(line.split(": ")[1] for line in done.stderr.splitlines() if "left out: " in line)
+    assert left_out == ["3/broken.png", "4/cut.png"]
+    info = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert info["train"]["images"] + info["test"]["images"] == 50
 
 
 def test_an_import_does_not_replace_data_unasked_and_damage_is_seen(tmp_path: Path, trained: Path) -> None:

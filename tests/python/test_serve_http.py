@@ -89,6 +89,8 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
     assert (code, answer) == (413, {"error": "the picture has more than 32 MiB"})
     foreign = b"POST /predict HTTP/1.1\r\nHost: here\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n"
     assert status(port, foreign).startswith(b"HTTP/1.1 403")
+    code, answer = ask(port, good, "/predict?oen=true")
+    assert (code, answer) == (400, {"error": "only details and one can be given, each true or false"})
     code, answer = ask(port, b"hello")
     assert code == 400
     assert answer["error"].startswith("the picture cannot be read: it is not a picture")

@@ -41,7 +41,7 @@ pub(super) struct App {
 
 /// `?details=true&one=true`
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct Options {
     details: bool,
     one: bool,
@@ -123,7 +123,7 @@ async fn predict(
 ) -> Result<Response, Refusal> {
     let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
     let Ok(Query(options)) = options else {
-        return Err(bad("details and one are true or false".into()));
+        return Err(bad("only details and one can be given, each true or false".into()));
     };
     let Ok(permit) = app.requests.clone().try_acquire_owned() else {
         let text = format!("{REQUESTS} other pictures are being read: send it again in a moment");

@@ -81,6 +81,13 @@ pub(crate) enum Image {
     Encoded(Vec<u8>),
 }
 
+impl Image {
+    /// Whether it is a picture that has yet to be decoded.
+    pub(crate) fn is_picture(&self) -> bool {
+        matches!(self, Image::File(_) | Image::Encoded(_))
+    }
+}
+
 /// Opens the images at `path`, whatever their form.
 pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
     let opened = || match recognise(path)? {
