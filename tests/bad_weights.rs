@@ -7,7 +7,8 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
-use tch_mnist::{Architecture, Kernels, Net, StateDict, weights};
+use tch_mnist::weights::{self, WeightsFile};
+use tch_mnist::{Architecture, Kernels, Net, StateDict};
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -290,7 +291,8 @@ fn read(bytes: &[u8]) -> anyhow::Result<StateDict> {
 }
 
 fn read_file(path: &Path) -> anyhow::Result<StateDict> {
-    weights::read(path, None, &Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch).state_dict())
+    let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Torch);
+    WeightsFile::open(path)?.read(None, &net.state_dict())
 }
 
 /// Pieces of pickles: every opcode that is read, known names, references.

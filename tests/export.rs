@@ -6,7 +6,8 @@ use common::{failure, names, stdout, tch_mnist};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, Kind, Tensor};
-use tch_mnist::{Architecture, Kernels, Net, StateDict, weights};
+use tch_mnist::weights::{self, WeightsFile};
+use tch_mnist::{Architecture, Kernels, Net, StateDict};
 
 const FORMATS: [&str; 6] = ["pt", "pth", "safetensors", "onnx", "pt2", "npz"];
 
@@ -58,7 +59,7 @@ fn every_format_becomes_every_other_without_a_changed_bit() {
                     .filter(|(_, it)| it.kind() == Kind::Int64)
                     .for_each(|(_, it)| *it = it.zeros_like());
             }
-            let copy = weights::read(&to, None, &net.state_dict()).unwrap();
+            let copy = WeightsFile::open(&to).unwrap().read(None, &net.state_dict()).unwrap();
             assert_same(&copy, &expected);
             if !["safetensors", "onnx"].contains(&ending) && !from.ends_with("model.onnx") {
                 let (copy, original) =
@@ -100,7 +101,8 @@ fn the_metadata_of_safetensors_is_kept() {
     let from = &files(&net(), folder.path())[2];
     let to = folder.path().join("copy.safetensors");
     stdout(tch_mnist(&["export", "--weights"]).arg(from).arg("--to").arg(&to));
-    let metadata = weights::metadata(&to).unwrap();
+    let file = WeightsFile::open(&to).unwrap();
+    let metadata = file.metadata();
     assert_eq!(metadata.get("config").map(String::as_str), Some("epochs = 15\n"));
     assert_eq!(metadata.get("format").map(String::as_str), Some("pt"));
 }

@@ -1,6 +1,6 @@
 //! `tch-mnist evaluate`: a weights file on the test set.
 
-use super::session::Inference;
+use super::session::{Inference, knowledge};
 use super::{Outcome, Verbosity};
 use crate::data::{Classes, Data};
 use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities, shown_classes};
@@ -42,12 +42,12 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
+pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let (backend, net) = args.inference.net()?;
+    let (backend, net, file) = args.inference.net()?;
     let Source { dataset, data } = &args.source;
     let test = Data::load_test(data, *dataset, backend.device, args.test.limit_test)?;
-    let (knowledge, named) = args.inference.file.knowledge()?;
+    let (knowledge, named) = knowledge(&file)?;
     if named && knowledge.classes != *test.classes {
         let (theirs, ours) = (knowledge.classes.listed(), test.classes.listed());
         tracing::warn!(

@@ -1,6 +1,6 @@
 //! `tch-mnist export`: a weights file in another format.
 
-use super::session::{Backend, WeightsFile};
+use super::session::{Backend, Weights};
 use super::{Outcome, Verbosity};
 use crate::error::UsageError;
 use crate::observe::{log, say};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    weights: WeightsFile,
+    weights: Weights,
     /// The file to write; its ending is the format: .pt TorchScript, .pth state_dict, .safetensors, .onnx, .pt2, .npz
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -27,8 +27,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     let to = &args.to;
     let name = weights::describe(to).map_err(|error| UsageError(format!("--to {error}")))?;
-    let net = args.weights.load(&Backend::PLAIN, args.dropout)?;
-    weights::write(to, &net.state_dict(), net.architecture(), &weights::metadata(&args.weights.weights)?)?;
+    let (net, file) = args.weights.load(&Backend::PLAIN, args.dropout)?;
+    weights::write(to, &net.state_dict(), net.architecture(), file.metadata())?;
     let parameters: usize = net.parameters().map(|(_, tensor)| tensor.numel()).sum();
     let tensors = net.state_dict().0.len();
     say(format!("{}: {name}, {tensors} tensors, {parameters} parameters", to.display()))?;

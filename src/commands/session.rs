@@ -9,7 +9,7 @@ use crate::settings::{
     Compute, CudaGraph, CudaSettings, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings,
     Source, TrainingSettings,
 };
-use crate::weights::{self, Misfit};
+use crate::weights::{self, Misfit, WeightsFile};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tch::Device;
 
 /// The weights that a command starts from.
 #[derive(clap::Args)]
-pub(super) struct WeightsFile {
+pub(super) struct Weights {
     /// The weights: a file of this program's or of Python's; docs/weights.md lists the formats
     #[arg(long, value_name = "FILE")]
     pub(super) weights: PathBuf,
@@ -28,57 +28,57 @@ pub(super) struct WeightsFile {
     net: NetOfWeights,
 }
 
-impl WeightsFile {
-    /// The net with its weights. `dropout` is what it has in training if the file does not say that.
-    pub(super) fn load(&self, backend: &Backend, dropout: f64) -> Result<Net> {
-        let (file, key) = (&self.weights, self.key.as_deref());
+impl Weights {
+    /// The net with its weights, and their file. `dropout` is what it has in training if the file does not say that.
+    pub(super) fn load(&self, backend: &Backend, dropout: f64) -> Result<(Net, WeightsFile)> {
+        let (file, key) = (WeightsFile::open(&self.weights)?, self.key.as_deref());
         let known = match self.net.architecture()? {
-            None => weights::architecture(file, key, dropout)?,
+            None => file.architecture(key, dropout)?,
             given => given,
         };
         let net = backend.net(known.as_ref().unwrap_or(&Architecture::original(dropout)));
-        weights::load(file, key, &net).map_err(|error| match self.way_out(&error, known.is_some()) {
+        file.load(key, &net).map_err(|error| match self.way_out(&error, &file, known.is_some()) {
             Some(way_out) => anyhow!("{}; {way_out}", sentence(&error)),
             None => error,
         })?;
-        Ok(net)
+        Ok((net, file))
     }
 
     /// What to do if the file holds the weights of another net; `is_known`: whether it or --net says of which.
-    fn way_out(&self, error: &anyhow::Error, is_known: bool) -> Option<&'static str> {
-        if !error.is::<Misfit>() || (is_known && !self.net.is_given()) {
-            return None;
+    fn way_out(&self, error: &anyhow::Error, file: &WeightsFile, is_known: bool) -> Option<&'static str> {
+        let is_of_file = || file.architecture(self.key.as_deref(), 0.0).is_ok_and(|net| net.is_some());
+        match error.is::<Misfit>() {
+            true if !is_known => Some("if they are the weights of another net, give its layers by --net FILE"),
+            true if self.net.is_given() && is_of_file() => {
+                Some("leave out --net: the net of these weights is known without it")
+            }
+            _ => None,
         }
-        if !is_known {
-            return Some("if they are the weights of another net, give its layers by --net FILE");
-        }
-        let known = weights::architecture(&self.weights, self.key.as_deref(), 0.0);
-        known.ok().flatten().map(|_| "leave out --net: the net of these weights is known without it")
     }
+}
 
-    /// What the file says about the classes, and whether it names them.
-    pub(super) fn knowledge(&self) -> Result<(Knowledge, bool)> {
-        let metadata = weights::metadata(&self.weights)?;
-        let knowledge = Knowledge::from_metadata(&metadata).with_context(|| self.weights.display().to_string())?;
-        Ok((knowledge, metadata.contains_key(weights::CLASSES)))
-    }
+/// What a weights file says about the classes, and whether it names them.
+pub(super) fn knowledge(file: &WeightsFile) -> Result<(Knowledge, bool)> {
+    let metadata = file.metadata();
+    let knowledge = Knowledge::from_metadata(metadata).with_context(|| file.path().display().to_string())?;
+    Ok((knowledge, metadata.contains_key(weights::CLASSES)))
 }
 
 /// The flags of a command that runs a net from a file.
 #[derive(clap::Args)]
 pub(super) struct Inference {
     #[command(flatten)]
-    pub(super) file: WeightsFile,
+    pub(super) file: Weights,
     #[command(flatten)]
     compute: Compute,
 }
 
 impl Inference {
-    /// The net with its weights, and where it is. Nothing is trained, so nothing is dropped.
-    pub(super) fn net(&mut self) -> Result<(Backend, Net)> {
+    /// Where to compute, the net with its weights, and their file. Nothing is trained, so nothing is dropped.
+    pub(super) fn net(&self) -> Result<(Backend, Net, WeightsFile)> {
         let backend = Backend::of(&self.compute)?;
-        let net = self.file.load(&backend, 0.0)?;
-        Ok((backend, net))
+        let (net, file) = self.file.load(&backend, 0.0)?;
+        Ok((backend, net, file))
     }
 }
 
@@ -105,8 +105,8 @@ impl Prediction {
         if *asked == KernelsChoice::Auto {
             *asked = kernels;
         }
-        let (backend, net) = self.inference.net()?;
-        let (mut knowledge, named) = self.inference.file.knowledge()?;
+        let (backend, net, file) = self.inference.net()?;
+        let (mut knowledge, named) = knowledge(&file)?;
         if knowledge.familiarity.is_none() {
             let Source { dataset, data } = &self.source;
             let measured = Data::load_train(data, *dataset, backend.device, 0).and_then(|data| {
@@ -267,7 +267,7 @@ pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, back
     let net = draw_net(settings, architecture, backend)?;
     let TrainingSettings { init, key, .. } = &settings.training;
     if let Some(init) = init {
-        weights::load(init, key.as_deref(), &net).context("--init was refused")?;
+        WeightsFile::open(init).and_then(|file| file.load(key.as_deref(), &net)).context("--init was refused")?;
     }
     Ok(net)
 }

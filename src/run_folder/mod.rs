@@ -24,7 +24,7 @@ use crate::model::{Architecture, Net};
 use crate::predict::Knowledge;
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, EpochRecord, StepRecord, kept};
-use crate::weights;
+use crate::weights::{self, WeightsFile};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -256,9 +256,9 @@ impl RunFiles {
         // A run that goes on again leaves the model of its earlier end, which is older than its checkpoint.
         if self.done.as_ref().is_some_and(|done| done.status.is_finished()) && model.exists() {
             let dropout = self.settings.training.net.dropout;
-            let known = weights::architecture(&model, None, dropout)?;
-            let net = draw(&known.unwrap_or_else(|| Architecture::original(dropout)));
-            weights::load(&model, None, &net)?;
+            let file = WeightsFile::open(&model)?;
+            let net = draw(&file.architecture(None, dropout)?.unwrap_or_else(|| Architecture::original(dropout)));
+            file.load(None, &net)?;
             return Ok(net);
         }
         let checkpoint = Checkpoint::read(&self.folder.checkpoint())?;

@@ -1,11 +1,12 @@
 //! Weights files of several formats, read and written.
 //!
 //! [`formats`] is the list of formats, one file each. A reader returns all named tensors of a file and never runs
-//! anything in it; [`select`] finds the net's weights among them. `docs/weights.md` says what is read, `docs/python.md`
+//! anything in it: that is a [`WeightsFile`]. [`select`] finds the net's weights among them. `docs/weights.md` says what is read, `docs/python.md`
 //! how the files that are written are opened in Python.
 
 mod archive;
 mod dicts;
+mod file;
 mod format;
 mod formats;
 mod legacy;
@@ -20,10 +21,10 @@ mod torch_save;
 mod torchscript;
 
 use crate::files::write_atomically;
-use crate::model::{Architecture, Kernels, Net, StateDict};
-use anyhow::{Context, Result, bail, ensure};
-use archive::Archive;
-use format::{Contents, Weights};
+use crate::model::{Architecture, StateDict};
+use anyhow::{Context, Result, ensure};
+pub use file::WeightsFile;
+use format::Weights;
 pub(crate) use select::Misfit;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,29 +36,6 @@ use tch::{Device, Kind, Tensor};
 /// precision, take 240 MB.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Reads the weights of `net` from the file `path` into it; if the file holds several sets, `key` names one. What is
-/// different in the file and does not matter is logged as a warning.
-///
-/// # Errors
-///
-/// One sentence on a file that is missing, damaged, of an unknown format, or without the weights of this net. `net` is
-/// then unchanged.
-pub fn load(path: &Path, key: Option<&str>, net: &Net) -> Result<()> {
-    net.load_state_dict(&read(path, key, &net.state_dict())?)
-        .with_context(|| format!("{} does not fit the net", path.display()))
-}
-
-/// Reads the weights of a net with the keys, shapes and types of `expected`, as [`load`] does.
-pub fn read(path: &Path, key: Option<&str>, expected: &StateDict) -> Result<StateDict> {
-    let contents = contents(path)?;
-    let selected = select::select(&contents, expected, key);
-    let (weights, notices) = selected.with_context(|| format!("{} does not fit the net", path.display()))?;
-    for notice in notices {
-        tracing::warn!("{}: {notice}", path.display());
-    }
-    Ok(weights)
-}
-
 /// The key of the metadata with the names of the classes, a list in JSON.
 pub(crate) const CLASSES: &str = "classes";
 
@@ -66,42 +44,6 @@ pub(crate) const FAMILIARITY: &str = "familiarity";
 
 /// The key of the metadata with the net's layers, in the text of a net file.
 pub(crate) const NET: &str = "net";
-
-/// The net whose weights are in the file `path`: the one that the file describes, else the first of this program's own,
-/// with `dropout`, that it has the weights of. `None` if it has those of none. `key` as in [`load`].
-pub(crate) fn architecture(path: &Path, key: Option<&str>, dropout: f64) -> Result<Option<Architecture>> {
-    let contents = contents(path)?;
-    if let Some(text) = contents.metadata.get(NET) {
-        let parsed = Architecture::parse(text, &BTreeMap::new());
-        return parsed.map(Some).with_context(|| format!("the net that {} describes is refused", path.display()));
-    }
-    let fits = |net: &Architecture| {
-        let expected = Net::new(Device::Cpu, net, Kernels::Torch).state_dict();
-        select::select(&contents, &expected, key).is_ok()
-    };
-    Ok(Architecture::own_names().map(|name| Architecture::own(name, dropout)).find(fits))
-}
-
-/// The metadata of a file, for formats that have some.
-pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    Ok(contents(path)?.metadata)
-}
-
-fn contents(path: &Path) -> Result<Contents> {
-    let read = || -> Result<Contents> {
-        let bytes = read_bytes(path)?;
-        ensure!(!bytes.is_empty(), "it is empty");
-        match formats::recognise(&bytes) {
-            Some(format) => format.read(&bytes),
-            None if bytes.starts_with(b"PK") => {
-                Archive::flat(&bytes)?;
-                bail!("it is a zip archive, but not one of torch.save, torch.jit.save, torch.export.save or NumPy")
-            }
-            None => bail!("it is not a file of torch.save, nor safetensors, ONNX or .npz"),
-        }
-    };
-    read().with_context(|| format!("{} cannot be read as weights", path.display()))
-}
 
 /// The bytes of a regular file of at most [`MAX_BYTES`].
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {

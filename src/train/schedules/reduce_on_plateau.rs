@@ -37,6 +37,7 @@ mod tests {
 
     /// The rates of the epochs before and after each of `losses`.
     fn rates(flags: &[&str], losses: &[f64]) -> Vec<f64> {
+        let flags = [&["--schedule=reduce-on-plateau", "--validation=1"], flags].concat();
         let settings = Settings::from_flags(flags).unwrap().schedule;
         let epochs = 0..=losses.len() as i64;
         epochs.map(|epoch| lr(0.5, &settings, Progress { losses, ..Progress::at_epoch(epoch, 20) })).collect()
