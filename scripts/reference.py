@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from mnist import load_split, locate, normalise
 from net import Net
+from soap import Soap
 from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, Dataset
@@ -115,16 +116,22 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> tuple[float, int]:
     return test_loss / len(loader.dataset), correct
 
 
-# The optimizers by name: a class of torch.optim and those of the flags that it takes beside --lr and --weight-decay.
+# The optimizers by name: a class, and those of the flags that it takes beside --lr and --weight-decay.
 OPTIMIZERS = {
     "sgd": (optim.SGD, ["momentum", "dampening", "nesterov"]),
     "adam": (optim.Adam, ["betas", "eps", "amsgrad"]),
     "adamw": (optim.AdamW, ["betas", "eps", "amsgrad"]),
     "rmsprop": (optim.RMSprop, ["alpha", "eps", "momentum", "centered"]),
+    "soap": (Soap, ["betas", "eps", "precondition_frequency"]),
 }
 
 # The defaults that depend on the optimizer: torch.optim's, except for the learning rate of SGD and its momentum.
-DEFAULTS = {"lr": {"adam": 0.001, "adamw": 0.001}, "momentum": {"sgd": 0.9}, "weight_decay": {"adamw": 0.01}}
+DEFAULTS = {
+    "lr": {"adam": 0.001, "adamw": 0.001, "soap": 0.003},
+    "momentum": {"sgd": 0.9},
+    "betas": {"soap": (0.95, 0.95)},
+    "weight_decay": {"adamw": 0.01, "soap": 0.01},
+}
 
 
 def make_optimizer(args: argparse.Namespace, net: nn.Module) -> optim.Optimizer:
@@ -236,16 +243,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
-    parser.add_argument("--lr", type=float, help="0.001 for adam and adamw, else 0.01")
+    parser.add_argument("--lr", type=float, help="0.001 for adam and adamw, 0.003 for soap, else 0.01")
     parser.add_argument("--momentum", type=float, help="0.9 for sgd, else 0")
     parser.add_argument("--dampening", type=float, default=0.0)
     parser.add_argument("--nesterov", action="store_true")
-    parser.add_argument("--betas", type=pair, default=(0.9, 0.999))
+    parser.add_argument("--betas", type=pair, help="0.95,0.95 for soap, else 0.9,0.999")
     parser.add_argument("--alpha", type=float, default=0.99)
     parser.add_argument("--eps", type=float, default=1e-8)
     parser.add_argument("--amsgrad", action="store_true")
     parser.add_argument("--centered", action="store_true")
-    parser.add_argument("--weight-decay", type=float, help="0.01 for adamw, else 0")
+    parser.add_argument("--precondition-frequency", type=int, default=10)
+    parser.add_argument("--weight-decay", type=float, help="0.01 for adamw and soap, else 0")
     parser.add_argument("--weight-decay-norm", type=lambda text: text == "true", default=True, metavar="BOOL")
     parser.add_argument("--clip-grad-norm", type=float, default=0.0, help="0: never")
     parser.add_argument("--schedule", choices=SCHEDULES, default="step")
@@ -276,7 +284,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
     parser.add_argument("--out", type=Path, help="write model.pth and losses.csv into this folder")
     args = parser.parse_args()
-    for name, value in [("lr", 0.01), ("momentum", 0.0), ("weight_decay", 0.0)]:
+    for name, value in [("lr", 0.01), ("momentum", 0.0), ("betas", (0.9, 0.999)), ("weight_decay", 0.0)]:
         if getattr(args, name) is None:
             setattr(args, name, DEFAULTS[name].get(args.optimizer, value))
     if args.device == "auto":

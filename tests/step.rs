@@ -56,6 +56,8 @@ const RMSPROP: &[&str] = &["--optimizer=rmsprop", "--lr=0.002", "--step-size=2",
 const RMSPROP_MOMENTUM: &[&str] =
     &["--optimizer=rmsprop", "--schedule=one-cycle", "--lr=0.001", "--momentum=0.9", "--centered=true"];
 
+const SOAP: &[&str] = &["--optimizer=soap", "--schedule=one-cycle", "--precondition-frequency=4"];
+
 /// Everything that a recipe can turn on.
 const EVERYTHING: &[&str] = &[
     "--schedule=one-cycle",
@@ -156,6 +158,7 @@ fn a_step_over_static_buffers_is_the_eager_step() {
         (NO_MOMENTUM, Kernels::Fused),
         (EVERYTHING, Kernels::Fused),
         (DAMPENING, Kernels::Torch),
+        (SOAP, Kernels::Fused),
     ] {
         let settings = settings(flags);
         let eager = train_50(&settings, &data, kernels, Steps::Ready);
@@ -303,7 +306,7 @@ fn captured_steps_are_the_eager_ones() {
     precision::deterministic_cudnn().unwrap();
     precision::allow_tf32(false).unwrap();
     let data = load(device);
-    for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM] {
+    for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM, SOAP] {
         let settings = settings(&[flags, &["--cuda-graph=on"]].concat());
         let results = [Steps::Captured, Steps::Eager].map(|steps| train_50(&settings, &data, Kernels::Torch, steps));
         let difference = difference(&results[0], &results[1]);

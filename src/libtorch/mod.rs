@@ -20,6 +20,7 @@ pub(crate) mod parameters;
 pub mod precision;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
+pub(crate) mod soap;
 pub(crate) mod transfer;
 
 use crate::error::first_line;

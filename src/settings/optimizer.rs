@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 use std::fmt::{self, Display};
 
-use OptimizerKind::{Adam, AdamW, RmsProp, Sgd};
+use OptimizerKind::{Adam, AdamW, RmsProp, Sgd, Soap};
 
 /// The optimizer, its arguments by PyTorch's names, and `torch.nn.utils.clip_grad_norm_`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
@@ -15,7 +15,7 @@ pub struct OptimizerSettings {
     /// The optimizer; choosing another one sets its own defaults, except for settings that are given beside it
     #[arg(long, value_enum, value_name = "NAME", default_value_t = OptimizerKind::DEFAULT)]
     pub optimizer: OptimizerKind,
-    /// The learning rate, with adam and adamw 0.001 by default; of one-cycle, the highest
+    /// The learning rate, with adam and adamw 0.001, with soap 0.003 by default; of one-cycle, the highest
     #[arg(long, value_name = "X", default_value_t = 0.01, value_parser = within("a number", above(0.0)))]
     pub lr: f64,
     /// momentum, with rmsprop 0 by default
@@ -27,14 +27,14 @@ pub struct OptimizerSettings {
     /// Nesterov momentum
     #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[Sgd]))]
     pub nesterov: bool,
-    /// the decays of the averages of gradients and of squared gradients
-    #[arg(long, value_name = "X,X", default_value_t = Betas(0.9, 0.999), value_parser = betas, add = Of(&[Adam, AdamW]))]
+    /// the decays of the averages of gradients and of squared gradients; with soap 0.95,0.95 by default
+    #[arg(long, value_name = "X,X", default_value_t = Betas(0.9, 0.999), value_parser = betas, add = Of(&[Adam, AdamW, Soap]))]
     pub betas: Betas,
     /// the decay of the average of squared gradients
     #[arg(long, value_name = "X", default_value_t = 0.99, value_parser = within("a number", 0.0..1.0), add = Of(&[RmsProp]))]
     pub alpha: f64,
     /// what is added to the denominator
-    #[arg(long, value_name = "X", default_value = "1e-8", value_parser = within("a number", 0.0..), add = Of(&[Adam, AdamW, RmsProp]))]
+    #[arg(long, value_name = "X", default_value = "1e-8", value_parser = within("a number", 0.0..), add = Of(&[Adam, AdamW, RmsProp, Soap]))]
     pub eps: f64,
     /// divide by the greatest average of squared gradients so far
     #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[Adam, AdamW]))]
@@ -42,7 +42,10 @@ pub struct OptimizerSettings {
     /// divide by an estimate of the gradient's variance
     #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[RmsProp]))]
     pub centered: bool,
-    /// L2 penalty; with adamw decoupled weight decay, 0.01 by default
+    /// the steps after which the bases that it works in follow the gradients
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number of steps", 1i64..), add = Of(&[Soap]))]
+    pub precondition_frequency: i64,
+    /// L2 penalty; with adamw and soap decoupled weight decay, 0.01 by default
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..))]
     pub weight_decay: f64,
     /// Whether --weight-decay applies to BatchNorm's weights and all biases too, as it does in torch.optim
@@ -53,7 +56,7 @@ pub struct OptimizerSettings {
     pub clip_grad_norm: f64,
 }
 
-/// The optimizers of `torch.optim`.
+/// The optimizers of `torch.optim`, and SOAP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[value(rename_all = "lower")]
 #[serde(rename_all = "lowercase")]
@@ -66,6 +69,8 @@ pub enum OptimizerKind {
     AdamW,
     /// RMSprop (Hinton, 2012)
     RmsProp,
+    /// SOAP: Adam in the eigenbases of Shampoo's preconditioner (Vyas et al., 2024)
+    Soap,
 }
 
 impl Display for OptimizerKind {
@@ -86,6 +91,7 @@ impl Choice for OptimizerKind {
             Adam => "lr = 0.001\nmomentum = 0.0",
             AdamW => "lr = 0.001\nmomentum = 0.0\nweight_decay = 0.01",
             RmsProp => "momentum = 0.0",
+            Soap => "lr = 0.003\nmomentum = 0.0\nbetas = '0.95,0.95'\nweight_decay = 0.01",
         }
     }
 }
@@ -146,7 +152,7 @@ mod tests {
         let momentum = "adam has no --momentum: leave it out; sgd and rmsprop have it";
         assert_eq!(refused(&["--optimizer=adam", "--momentum=0.5"]), momentum);
         assert_eq!(refused(&["--alpha=0.9"]), "sgd has no --alpha: leave it out; rmsprop has it");
-        assert_eq!(refused(&["--eps=0"]), "sgd has no --eps: leave it out; adam, adamw and rmsprop have it");
+        assert_eq!(refused(&["--eps=0"]), "sgd has no --eps: leave it out; adam, adamw, rmsprop and soap have it");
         let amsgrad = "rmsprop has no --amsgrad: leave it out; adam and adamw have it";
         assert_eq!(refused(&["--optimizer=rmsprop", "--amsgrad=true"]), amsgrad);
         assert!(refused(&["--optimizer=adamw", "--nesterov=true"]).starts_with("adamw has no --nesterov"));

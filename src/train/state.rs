@@ -78,6 +78,12 @@ impl State {
         self.best.iter().try_for_each(|best| best.load_state_dict(&self.measured_net().state_dict()))
     }
 
+    /// Notes that a step was made, and does what the optimizer does between two steps.
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        self.position.step += 1;
+        self.optimizer.after_step(self.position.epoch * self.steps() + self.position.step)
+    }
+
     /// Gets ready for the first step of the next epoch.
     pub fn end_epoch(&mut self) -> Result<()> {
         self.position = Position { epoch: self.position.epoch + 1, ..Position::default() };

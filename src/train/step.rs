@@ -89,7 +89,7 @@ impl<'a> Stepper<'a> {
         match &self.graph {
             Some(graph) if number + 1 < self.feed.steps() => {
                 graph.replay()?;
-                state.position.step += 1;
+                state.advance()?;
                 Ok(state.losses.f_select(0, number)?)
             }
             _ => self.eager_step(state),
@@ -115,8 +115,7 @@ impl<'a> Stepper<'a> {
     /// The same on a whole batch as a graph replays it; on any device, if the epoch was made ready ahead.
     pub fn static_step(&self, state: &mut State) -> Result<()> {
         self.captured(state)?;
-        state.position.step += 1;
-        Ok(())
+        state.advance()
     }
 
     /// What a graph captures: nothing in it comes from the host.
@@ -145,7 +144,7 @@ impl<'a> Stepper<'a> {
         let loss = loss.detach();
         let _ = state.correct.f_add_(correct)?;
         state.losses.f_select(0, state.position.step)?.f_copy_(&loss)?;
-        state.position.step += 1;
+        state.advance()?;
         Ok(loss)
     }
 
@@ -258,8 +257,9 @@ mod tests {
 
     #[test]
     fn a_snapshot_undoes_everything_that_a_step_changes() {
-        for optimizer in ["sgd", "adam", "rmsprop"] {
-            let (data, settings) = (load(), settings(&[&format!("--optimizer={optimizer}")]));
+        let soap = &["--optimizer=soap", "--precondition-frequency=1"][..];
+        for flags in [&["--optimizer=sgd"], &["--optimizer=adam"], &["--optimizer=rmsprop"], soap] {
+            let (data, settings) = (load(), settings(flags));
             let (mut state, mut stepper) = (state(&settings), Stepper::ahead(&data.train, &settings).unwrap());
             begin(&mut stepper, &mut state);
             stepper.static_step(&mut state).unwrap();

@@ -100,6 +100,7 @@ def test_other_settings(both: Both, options: list) -> None:
         ["--optimizer", "adamw", "--clip-grad-norm", 1],
         ["--optimizer", "adamw", "--amsgrad", "--eps", 1e-6, "--weight-decay-norm=false"],
         ["--optimizer", "rmsprop", "--lr", 0.002, "--alpha", 0.9],
+        ["--optimizer", "soap", "--precondition-frequency", 2, "--weight-decay-norm=false"],
         ["--optimizer", "rmsprop", "--momentum", 0.9, "--centered", "--weight-decay", 0.001, "--lr", 0.001],
     ],
 )

@@ -1,8 +1,9 @@
-//! Optimizers of `torch.optim`: one file each, behind [`Optimizer`].
+//! Optimizers, those of `torch.optim` and SOAP: one file each, behind [`Optimizer`].
 
 mod adam;
 mod rmsprop;
 mod sgd;
+mod soap;
 
 use crate::libtorch::parameters::Parameter;
 use crate::model::Net;
@@ -19,6 +20,11 @@ pub(crate) trait Optimizer {
     /// that a CUDA graph may hold it; no tensor of [`Optimizer::state`] moves.
     fn static_step(&mut self, lr: &Tensor) -> Result<()>;
 
+    /// What follows a step outside of a CUDA graph, when the run has made `steps` of them.
+    fn after_step(&mut self, _steps: i64) -> Result<()> {
+        Ok(())
+    }
+
     /// Every tensor that a step changes beside the parameters, under its name in a checkpoint, such as
     /// `momentum_buffer.convblock1.0.weight`. The tensors share the optimizer's memory.
     fn state(&self) -> Vec<(String, Tensor)>;
@@ -30,6 +36,7 @@ pub(crate) fn of(net: &Net, settings: &OptimizerSettings) -> Result<Box<dyn Opti
         OptimizerKind::Sgd => Box::new(sgd::Sgd::new(net, settings)?),
         OptimizerKind::Adam | OptimizerKind::AdamW => Box::new(adam::Adam::new(net, settings)?),
         OptimizerKind::RmsProp => Box::new(rmsprop::RmsProp::new(net, settings)?),
+        OptimizerKind::Soap => Box::new(soap::Soap::new(net, settings)?),
     })
 }
 
@@ -86,7 +93,7 @@ mod tests {
     use crate::settings::Settings;
 
     /// By how much each of two steps lowers a weight whose gradient is 1, at the learning rate 1 and with an eps of 0.
-    const STEPS: [(&[&str], [f64; 2]); 9] = [
+    const STEPS: [(&[&str], [f64; 2]); 10] = [
         (&["--momentum=0"], [1.0, 1.0]),
         (&["--momentum=0.5"], [1.0, 1.5]),
         (&["--momentum=0.5", "--dampening=0.75"], [1.0, 0.75]),
@@ -98,6 +105,8 @@ mod tests {
         (&["--optimizer=rmsprop", "--eps=0", "--alpha=0.75", "--momentum=0.5"], [2.0, 2.511858]),
         // The variances are 1/4 - 1/16 and 7/16 - 49/256.
         (&["--optimizer=rmsprop", "--eps=0", "--alpha=0.75", "--centered=true"], [2.309401, 2.015811]),
+        // Before its bases turn it is Adam.
+        (&["--optimizer=soap", "--eps=0", "--weight-decay=0"], [1.0, 1.0]),
     ];
 
     #[test]
@@ -168,7 +177,7 @@ mod tests {
     #[test]
     fn weight_decay_leaves_batch_norm_alone_if_asked_to() {
         // With zeros as gradients the penalty alone acts.
-        for (optimizer, factor) in [("sgd", 0.95), ("adamw", 0.95)] {
+        for (optimizer, factor) in [("sgd", 0.95), ("adamw", 0.95), ("soap", 0.95)] {
             for weight_decay_norm in [true, false] {
                 let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
                 let norm = format!("--weight-decay-norm={weight_decay_norm}");

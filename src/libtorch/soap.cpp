@@ -1,0 +1,89 @@
+// SOAP over all parameters in one call: Adam in the eigenbases of Shampoo's preconditioner (Vyas et al., 2024,
+// https://arxiv.org/abs/2409.11321). scripts/soap.py is the same in Python, operation by operation.
+
+#include "common.h"
+#include <torch/torch.h>
+
+#include <utility>
+
+// As declared in parameters.rs and soap.rs.
+struct tm_SoapParameter {
+    at::Tensor *tensor;
+    double weight_decay;
+    at::Tensor *exp_avg, *exp_avg_sq; // begin as zeros; exp_avg_sq is in the eigenbases
+    // Averages of G G^T and of G^T G, where the gradient G has a row per output channel, and orthogonal matrices near
+    // their eigenvectors. They begin as zeros and identities. Undefined for a parameter of one dimension, which gets
+    // plain Adam.
+    at::Tensor *left, *right, *left_basis, *right_basis;
+};
+
+struct tm_SoapOptions {
+    double beta1, beta2, eps;
+};
+
+// Brings `basis` nearer to the eigenvectors of `average`, those of large eigenvalues first. Returns which of its columns
+// each new one came from.
+static at::Tensor turn(const at::Tensor &average, at::Tensor &basis) {
+    const at::Tensor product = average.mm(basis); // a step of the power iteration
+    const at::Tensor order = basis.mul(product).sum(0).argsort(0, true);
+    basis.copy_(std::get<0>(at::linalg_qr(product.index_select(1, order))));
+    return order;
+}
+
+extern "C" {
+
+// A step, then optimizer.zero_grad(). `step`, a float32 scalar, counts it; `lr` is another: nothing comes from the host,
+// so a CUDA graph may hold this. A parameter without a gradient is left alone.
+char *tm_soap_step(const tm_SoapParameter *parameters, int64_t count, at::Tensor *step, const at::Tensor *lr,
+                   const tm_SoapOptions *options) {
+    return guarded([&] {
+        torch::NoGradGuard no_grad;
+        const auto [beta1, beta2, eps] = *options;
+        step->add_(1);
+        const at::Tensor rate = lr->div(at::rsub(at::pow(beta1, *step), 1));
+        const at::Tensor bias_correction2_sqrt = at::rsub(at::pow(beta2, *step), 1).sqrt();
+        for (int64_t i = 0; i < count; ++i) {
+            const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameters[i];
+            if (!param->grad().defined()) continue;
+            const at::Tensor grad = std::exchange(param->mutable_grad(), {});
+            const bool wide = left->defined();
+            const auto matrix = [&](const at::Tensor &tensor) { return wide ? tensor.flatten(1) : tensor; };
+            const auto into_bases = [&](const at::Tensor &tensor) {
+                return wide ? left_basis->t().mm(matrix(tensor)).mm(*right_basis) : tensor;
+            };
+            exp_avg->lerp_(grad, 1 - beta1);
+            at::Tensor squares = matrix(*exp_avg_sq);
+            const at::Tensor rotated = into_bases(grad);
+            squares.mul_(beta2).addcmul_(rotated, rotated, 1 - beta2);
+            at::Tensor update = into_bases(*exp_avg).div(squares.sqrt().div_(bias_correction2_sqrt).add_(eps));
+            if (wide) update = left_basis->mm(update).mm(right_basis->t()).view_as(*param);
+            if (weight_decay != 0) param->mul_(at::rsub(lr->mul(weight_decay), 1));
+            param->sub_(update.mul_(rate));
+            if (!wide) continue;
+            const at::Tensor gradient = matrix(grad);
+            left->lerp_(gradient.mm(gradient.t()), 1 - beta2);
+            right->lerp_(gradient.t().mm(gradient), 1 - beta2);
+        }
+    });
+}
+
+// The bases follow the averages: the first time they become the eigenvectors, later one step of the power iteration
+// brings them near. Decompositions wait for the device, so that no CUDA graph may hold this.
+char *tm_soap_refresh(const tm_SoapParameter *parameters, int64_t count, bool first) {
+    return guarded([&] {
+        torch::NoGradGuard no_grad;
+        for (int64_t i = 0; i < count; ++i) {
+            const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameters[i];
+            if (!left->defined()) continue;
+            if (first) {
+                for (auto &[average, basis] : {std::pair{left, left_basis}, std::pair{right, right_basis}})
+                    basis->copy_(std::get<1>(at::linalg_eigh(*average)).flip(1));
+                continue;
+            }
+            at::Tensor squares = exp_avg_sq->flatten(1);
+            const at::Tensor rows = turn(*left, *left_basis), columns = turn(*right, *right_basis);
+            squares.copy_(squares.index_select(0, rows).index_select(1, columns));
+        }
+    });
+}
+}
