@@ -102,13 +102,13 @@ pub fn evaluate(
     evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, at_once, between)
 }
 
-/// The same with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved
+/// [`evaluate`] with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved
 /// by one pixel in each of eight directions.
 pub(crate) fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
     Ok(evaluate_by(|images| forward_tta(net, images), split, batches, 1, || true)?.expect("nothing stops it"))
 }
 
-/// The same with any function from images [B, 1, 28, 28] to log-probabilities [B, 10], which gets at least `at_once` images
+/// [`evaluate`] by any function from images [B, 1, 28, 28] to log-probabilities [B, 10], which gets at least `at_once` images
 /// at a time, in whole batches.
 fn evaluate_by(
     forward: impl Fn(&Tensor) -> Result<Tensor>,

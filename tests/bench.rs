@@ -56,11 +56,12 @@ fn a_round_waits_for_its_request() {
 
 #[test]
 fn rounds_that_fit_into_no_epoch_are_refused() {
-    let (sentence, code) = failure(tch_mnist(&SLICE).args(["--steps", "14"]));
-    assert_eq!(
-        (sentence.as_str(), code),
-        ("error: --steps takes at most 13, not 14: an epoch has 25 steps, and the first 12 warm up", 2)
-    );
+    for steps in ["14", "9223372036854775807"] {
+        let (sentence, code) = failure(tch_mnist(&SLICE).args(["--steps", steps]));
+        let expected =
+            format!("error: --steps takes at most 13, not {steps}: an epoch has 25 steps, and the first 12 warm up");
+        assert_eq!((sentence, code), (expected, 2));
+    }
     assert_eq!(failure(tch_mnist(&SLICE).args(["--rounds", "0"])).1, 2);
 }
 

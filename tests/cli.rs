@@ -297,6 +297,19 @@ fn a_reader_that_has_seen_enough_is_no_error_of_a_command_that_only_prints() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_an_exit_code_all_the_same() {
+    for (args, code) in [(&["--nonsense"][..], 2), (&["report", "/nowhere"], 1)] {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+            .args(args)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
 fn a_closed_stdout_ends_a_run_with_one_sentence() {
     let (_folder, out) = out();
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))

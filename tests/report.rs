@@ -132,6 +132,13 @@ fn several_runs_make_one_page() {
 
     let elsewhere = folder.path().join("new/page.html");
     tch_mnist(&["report"]).arg(&slow).arg(&fast).arg("--out").arg(&elsewhere).assert().success();
+    for (runs, flag, expected) in [
+        (&[&slow, &fast][..], "--data", "--data and --device are for the report of one run"),
+        (&[&slow], "--out", "--out is for a page that compares several runs"),
+    ] {
+        let (sentence, code) = failure(tch_mnist(&["report"]).args(runs).arg(flag).arg("nowhere"));
+        assert_eq!((sentence.contains(expected), code), (true, 2), "{sentence}");
+    }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), page);
 
     // A resumed run may be looked at where the first part of it was not.

@@ -184,7 +184,7 @@ impl Rounds<'_> {
     /// An ordinary training, which an observer holds between the rounds.
     fn train(&mut self, settings: &mut Settings, net: Net, data: &Data) -> Result<()> {
         let epoch = steps_per_epoch(settings, &data.train);
-        if self.args.what == What::Steps && self.args.steps + WARM_UP > epoch {
+        if self.args.what == What::Steps && self.args.steps > epoch - WARM_UP {
             bail!(UsageError(format!(
                 "--steps takes at most {}, not {}: an epoch has {epoch} steps, and the first {WARM_UP} warm up",
                 (epoch - WARM_UP).max(0),
@@ -210,7 +210,7 @@ impl Rounds<'_> {
         let mut seconds = self.done.clone();
         seconds.sort_by(f64::total_cmp);
         let (Some(least), Some(most)) = (seconds.first(), seconds.last()) else {
-            return "no round was asked for".into();
+            return "no round was finished".into();
         };
         let median = seconds[seconds.len() / 2];
         let spread = |unit: f64| format!("{:.2} to {:.2} in {} rounds", least * unit, most * unit, seconds.len());

@@ -5,7 +5,7 @@ use crate::data::{Checksum, Dataset, FileReport, Info, inspect, locate};
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
 use crate::libtorch::{about, fused};
 use crate::observe::{LogFormat, say};
-use crate::settings::Settings;
+use crate::settings::{DATA, Settings};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 )]
 pub(super) struct Args {
     /// The folder with the four IDX files, or with one folder per dataset
-    #[arg(long, default_value = "data", value_name = "DIR")]
+    #[arg(long, default_value = DATA, value_name = "DIR")]
     data: PathBuf,
     /// Lines for people, or one JSON object
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -86,7 +86,7 @@ impl Findings {
             let files = files.iter().map(|file| {
                 json!({
                     "name": file.name, "path": file.path, "bytes": file.bytes, "count": file.count,
-                    "checksum": file.checksum.to_string(), "ok": matches!(file.checksum, Checksum::Ok | Checksum::Imported),
+                    "checksum": file.checksum.to_string(), "ok": file.checksum.is_good(),
                 })
             });
             json!({ "dataset": dataset, "folder": folder, "files": files.collect::<Vec<_>>() })

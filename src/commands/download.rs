@@ -53,7 +53,7 @@ pub(super) fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
         let path = there.path.clone().unwrap_or_else(|| place.folder.join(file.name));
         place.refuse_other(&path, &there.checksum)?;
         match &there.checksum {
-            Checksum::Ok | Checksum::Unknown => {
+            good if good.is_good() => {
                 line(file.name, there.bytes, "already there", &there.checksum)?;
                 continue;
             }

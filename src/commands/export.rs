@@ -4,7 +4,7 @@ use super::session::{Backend, Weights};
 use super::{Outcome, Verbosity};
 use crate::error::UsageError;
 use crate::observe::{log, say};
-use crate::settings::within;
+use crate::settings::{NetSettings, within};
 use crate::weights;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
     /// The share that the dropout layers zero in training, for weights that do not say so
-    #[arg(long, value_name = "X", default_value_t = 0.05, value_parser = within("a share", 0.0..1.0))]
+    #[arg(long, value_name = "X", default_value_t = NetSettings::DROPOUT, value_parser = within("a share", 0.0..1.0))]
     dropout: f64,
 }
 

@@ -22,7 +22,7 @@ mod train;
 
 use crate::error::{UsageError, sentence, usage_sentence, without_panic};
 use crate::libtorch::about;
-use crate::observe::StdoutClosed;
+use crate::observe::{StdoutClosed, complain};
 use anyhow::Result;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use signal_hook::consts::SIGPIPE;
@@ -118,7 +118,8 @@ pub fn main() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("error: {}", foreign::sentence(&error).unwrap_or_else(|| usage_sentence(&error)));
+            let sentence = foreign::sentence(&error).unwrap_or_else(|| usage_sentence(&error));
+            complain(format_args!("error: {sentence}"));
             return ExitCode::from(2);
         }
         Err(help_or_version) => {
@@ -152,7 +153,7 @@ pub fn main() -> ExitCode {
         // As if by SIGPIPE. A training has more to do than to print, so that it says what became of it.
         Err(error) if error.is::<StdoutClosed>() && !trains => ExitCode::from(128 + SIGPIPE as u8),
         Err(error) => {
-            eprintln!("error: {}", sentence(&error));
+            complain(format_args!("error: {}", sentence(&error)));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }

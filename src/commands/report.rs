@@ -5,6 +5,7 @@ use super::{Outcome, Verbosity};
 use crate::error::UsageError;
 use crate::evaluate::Findings;
 use crate::files::folder_of;
+use crate::libtorch::cuda;
 use crate::observe::{log, say};
 use crate::predict::Familiarity;
 use crate::report::{comparison, write_run};
@@ -12,7 +13,6 @@ use crate::run_folder::RunFolder;
 use crate::settings::{DeviceChoice, KernelsChoice};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
-use tch::Cuda;
 
 /// The flags of `report`.
 #[derive(clap::Args)]
@@ -36,11 +36,15 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     match (&args.runs[..], &args.out) {
         ([run], None) => {
-            let path = report(run, &args)?;
-            say(format!("{}: the report; its pictures are in {}", path.display(), run.join("plots").display()))?;
+            let (page, plots) = report(run, &args)?;
+            say(format!("{}: the report; its pictures are in {}", page.display(), plots.display()))?;
         }
         ([_], Some(_)) => {
             let text = "--out is for a page that compares several runs; a run's own report lies in its folder";
+            bail!(UsageError(text.into()));
+        }
+        _ if args.data.is_some() || args.device.is_some() => {
+            let text = "--data and --device are for the report of one run: a comparison reads the runs' folders alone";
             bail!(UsageError(text.into()));
         }
         (runs, out) => {
@@ -53,12 +57,13 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Makes the report of the run in `folder` from its files and the data, as `train` made it.
-fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
+/// Makes the report of the run in `folder` from its files and the data, as `train` made it. Returns the page, and the
+/// folder of its pictures.
+fn report(folder: &Path, args: &Args) -> Result<(PathBuf, PathBuf)> {
     let run = RunFolder::read(folder)?;
     let mut settings = run.settings.clone();
     let device = settings.compute.device;
-    let gone = matches!(device, DeviceChoice::Cuda(index) if (index as i64) >= Cuda::device_count());
+    let gone = matches!(device, DeviceChoice::Cuda(index) if index >= cuda::count());
     if gone || args.device.is_some() {
         settings.compute.device = args.device.unwrap_or(DeviceChoice::Auto);
         settings.compute.kernels = KernelsChoice::Auto;
@@ -73,5 +78,6 @@ fn report(folder: &Path, args: &Args) -> Result<PathBuf> {
         data.same_files(&environment.data, &settings.data.source.data, "the run was trained")?;
     }
     let familiarity = Familiarity::measure(&net, &data.train)?;
-    write_run(folder, &net, &Findings::of(&net, data.measured())?, familiarity.as_ref(), &data)
+    let page = write_run(folder, &net, &Findings::of(&net, data.measured())?, familiarity.as_ref(), &data)?;
+    Ok((page, run.folder.plots()))
 }

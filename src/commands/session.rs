@@ -160,7 +160,7 @@ impl Backend {
         Ok(Backend { device, kernels })
     }
 
-    /// The same for a run, which also says how precisely to multiply. The device and the kernels stay in `settings` as
+    /// [`Backend::of`] for a run, which also says how precisely to multiply. The device and the kernels stay in `settings` as
     /// they were asked for: a run may go on elsewhere. The threads become a number, because the last bits of a result
     /// may depend on it.
     pub(super) fn of_run(settings: &mut Settings) -> Result<Backend> {
@@ -178,7 +178,7 @@ impl Backend {
     /// On the CPU, with libtorch's kernels: to draw a net or to copy its weights.
     pub(super) const PLAIN: Backend = Backend { device: Device::Cpu, kernels: Kernels::Torch };
 
-    /// The same with the kernels that `net` is computed by: a net may have no layer that the fused ones take.
+    /// This backend with the kernels that `net` is computed by: a net may have no layer that the fused ones take.
     pub(super) fn used_by(self, net: &Net) -> Backend {
         Backend { kernels: net.kernels(), ..self }
     }
@@ -222,7 +222,7 @@ pub(super) fn load_data(settings: &Settings, device: Device) -> Result<Data> {
     data?.hold_out(*validation, settings.training.seed)
 }
 
-/// The same, after those files are downloaded that are missing.
+/// [`load_data`], after the files that are missing are downloaded.
 pub(super) fn load_run_data(settings: &Settings, device: Device, progress: bool) -> Result<Data> {
     let source = &settings.data.source;
     data::ensure(&source.data, source.dataset, need(settings), progress)?;
@@ -262,7 +262,7 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
     Ok(net)
 }
 
-/// The same with the weights of `--init` if they are given: what a new run starts from.
+/// [`draw_net`] with the weights of `--init` if they are given: what a new run starts from.
 pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Result<Net> {
     let net = draw_net(settings, architecture, backend)?;
     let TrainingSettings { init, key, .. } = &settings.training;

@@ -44,7 +44,7 @@ pub(super) enum Layout {
     Torch,
     /// [N, H, W, C padded] of so many channels.
     Packed(i64),
-    /// The same; in training, with the numbers of a BatchNorm that is still to be applied.
+    /// As `Packed`; in training, with the numbers of a BatchNorm that is still to be applied.
     Rows(i64),
 }
 

@@ -77,7 +77,7 @@ impl Step {
         }
     }
 
-    /// The same for [`fused::evaluate_stages`]; `None` for a layer on libtorch.
+    /// This step as [`fused::evaluate_stages`] takes it; `None` for a layer on libtorch.
     pub(super) fn stage(&self) -> Option<Stage<'_>> {
         match &self.computation {
             Computation::Layer(_) => None,

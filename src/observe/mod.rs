@@ -10,5 +10,5 @@ mod tensorboard;
 pub(crate) use bar::Bar;
 pub(crate) use console::Console;
 pub(crate) use files::Files;
-pub(crate) use stdout::{LogFormat, StdoutClosed, say};
+pub(crate) use stdout::{LogFormat, StdoutClosed, complain, say};
 pub(crate) use tensorboard::TensorBoard;

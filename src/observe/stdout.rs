@@ -1,4 +1,4 @@
-//! What is printed on stdout.
+//! What is printed on stdout, and beside the log on stderr.
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -36,4 +36,9 @@ pub(crate) fn say(line: impl Display) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(error).context(StdoutClosed),
         written => written.context("stdout cannot be written to"),
     }
+}
+
+/// Prints one line on stderr. If nobody reads that, nobody can be told.
+pub(crate) fn complain(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

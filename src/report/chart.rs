@@ -31,9 +31,18 @@ pub(crate) struct Curve {
 pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
     pub(crate) across: Across,
-    /// Whether the axis that goes up is logarithmic.
-    pub(crate) logarithmic: bool,
+    pub(crate) up: Up,
     pub(crate) curves: Vec<Curve>,
+}
+
+/// The axis that goes up.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Up {
+    Logarithmic,
+    /// From 0.
+    Linear,
+    /// To 100 %.
+    Percent,
 }
 
 /// The axis that goes across.
@@ -95,7 +104,7 @@ impl Chart<'_> {
             let whole = || Whole::between(x.0, x.1);
             let rates = || (x.0..x.1).log_scale().with_key_points(log_ticks(x));
             let up = || (y.0..y.1).log_scale().with_key_points(log_ticks(y));
-            match (self.across, self.logarithmic) {
+            match (self.across, self.up == Up::Logarithmic) {
                 (Across::Rates, true) => self.fill(&plot, rates(), up()),
                 (Across::Rates, false) => self.fill(&plot, rates(), y.0..y.1),
                 (_, true) => self.fill(&plot, whole(), up()),
@@ -108,13 +117,13 @@ impl Chart<'_> {
     fn ranges(&self) -> ((f64, f64), (f64, f64)) {
         let points = || self.curves.iter().flat_map(|curve| &curve.points);
         // A logarithm has no 0; a loss that is exactly 0 is drawn at the bottom.
-        let values = || points().map(|point| point.1).filter(|&y| !self.logarithmic || y > 0.0);
+        let values = || points().map(|point| point.1).filter(|&y| self.up != Up::Logarithmic || y > 0.0);
         let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
         let (low, high) = if low <= high { (low, high) } else { (1.0, 1.0) };
-        let y = match (self.logarithmic, self.title.contains('%')) {
-            (true, _) => (low / 1.2, high * 1.2),
-            (false, true) => (low - 0.05 * (100.0 - low).max(0.1), 100.0),
-            (false, false) => (0.0, if high > 0.0 { 1.08 * high } else { 1.0 }),
+        let y = match self.up {
+            Up::Logarithmic => (low / 1.2, high * 1.2),
+            Up::Percent => (low - 0.05 * (100.0 - low).max(0.1), 100.0),
+            Up::Linear => (0.0, if high > 0.0 { 1.08 * high } else { 1.0 }),
         };
         let first = points().map(|point| point.0).fold(f64::INFINITY, f64::min);
         let last = points().map(|point| point.0).fold(f64::NEG_INFINITY, f64::max);

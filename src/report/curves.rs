@@ -1,6 +1,6 @@
 //! Curves: loss, accuracy and learning rate over epochs and steps, of one run or of several.
 
-use super::chart::{Across, Chart, Curve, columns, raw_and_smoothed};
+use super::chart::{Across, Chart, Curve, Up, columns, raw_and_smoothed};
 use super::smooth::Smoothing;
 use crate::canvas::style::{COLOURS, colour};
 use crate::run_folder::RunFiles;
@@ -31,13 +31,13 @@ pub(super) fn of_run(run: &RunFiles) -> Result<Vec<(&'static str, String)>> {
     let points = columns(run.steps.iter().map(|step| (step.step as f64, step.lr)).collect());
     let lr = vec![Curve { name: String::new(), points, colour: COLOURS[2], width: 7 }];
     [
-        ("loss", Chart { title: "Loss", across: Across::Epochs, logarithmic: true, curves: loss }),
-        ("accuracy", Chart { title: "Accuracy, %", across: Across::Epochs, logarithmic: false, curves: accuracy }),
+        ("loss", Chart { title: "Loss", across: Across::Epochs, up: Up::Logarithmic, curves: loss }),
+        ("accuracy", Chart { title: "Accuracy, %", across: Across::Epochs, up: Up::Percent, curves: accuracy }),
         (
             "loss_by_step",
-            Chart { title: "Training loss", across: Across::Steps, logarithmic: true, curves: by_step(&run.steps) },
+            Chart { title: "Training loss", across: Across::Steps, up: Up::Logarithmic, curves: by_step(&run.steps) },
         ),
-        ("lr", Chart { title: "Learning rate", across: Across::Steps, logarithmic: false, curves: lr }),
+        ("lr", Chart { title: "Learning rate", across: Across::Steps, up: Up::Linear, curves: lr }),
     ]
     .into_iter()
     .map(|(name, chart)| Ok((name, chart.draw()?)))
@@ -46,7 +46,7 @@ pub(super) fn of_run(run: &RunFiles) -> Result<Vec<(&'static str, String)>> {
 
 /// The pictures that compare several runs.
 pub(super) fn of_runs(runs: &[RunFiles]) -> Result<Vec<String>> {
-    let over_epochs = |title: &str, logarithmic: bool, value: &dyn Fn(&EpochRecord) -> f64| {
+    let over_epochs = |title: &str, up: Up, value: &dyn Fn(&EpochRecord) -> f64| {
         // Without names: the colours are in the page's table of runs.
         let curve = |(k, run): (usize, &RunFiles)| Curve {
             name: String::new(),
@@ -55,17 +55,17 @@ pub(super) fn of_runs(runs: &[RunFiles]) -> Result<Vec<String>> {
             width: 6,
         };
         let curves = runs.iter().enumerate().map(curve).collect();
-        Chart { title, across: Across::Epochs, logarithmic, curves }.draw()
+        Chart { title, across: Across::Epochs, up, curves }.draw()
     };
     // Runs that were measured on different parts are compared all the same.
     let part = runs[0].part();
     let part = if runs.iter().all(|run| run.part() == part) { part.to_string() } else { "test or validation".into() };
     let title = |what: &str| format!("{}{} {what}", part[..1].to_uppercase(), &part[1..]);
     Ok(vec![
-        over_epochs(&title("accuracy, %"), false, &|epoch| epoch.measured.accuracy)?,
-        over_epochs(&title("loss"), true, &|epoch| epoch.measured.loss)?,
-        over_epochs("Training loss", true, &|epoch| epoch.train_loss)?,
-        over_epochs("Learning rate", false, &|epoch| epoch.lr)?,
+        over_epochs(&title("accuracy, %"), Up::Percent, &|epoch| epoch.measured.accuracy)?,
+        over_epochs(&title("loss"), Up::Logarithmic, &|epoch| epoch.measured.loss)?,
+        over_epochs("Training loss", Up::Logarithmic, &|epoch| epoch.train_loss)?,
+        over_epochs("Learning rate", Up::Linear, &|epoch| epoch.lr)?,
     ])
 }
 

@@ -28,7 +28,7 @@ pub(super) fn report(
         Some(Status::StoppedEarly) => {
             format!("The run stopped early: {} epochs without a better one.", run.settings.run.patience)
         }
-        Some(Status::Done) => "A net of 11,392 parameters, trained on libtorch from Rust.".to_string(),
+        Some(Status::Done) => "Trained on libtorch from Rust.".to_string(),
         _ => format!("Not finished: {} of {} epochs so far.", run.epochs.len(), run.settings.training.epochs),
     };
     render(

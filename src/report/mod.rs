@@ -8,7 +8,7 @@ mod html;
 mod smooth;
 mod write;
 
-pub(crate) use chart::{Across, Chart, Curve, raw_and_smoothed};
+pub(crate) use chart::{Across, Chart, Curve, Up, raw_and_smoothed};
 pub(crate) use grid::{SHEET_COLUMNS, sheet};
 pub(crate) use html::duration;
 pub(crate) use smooth::Smoothing;

@@ -6,6 +6,9 @@ use crate::data::Dataset;
 use serde::Serialize;
 use std::path::PathBuf;
 
+/// The folder with the data, if no other is named.
+pub(crate) const DATA: &str = "data";
+
 /// Where a dataset is, for every command that reads one.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct Source {
@@ -13,7 +16,7 @@ pub struct Source {
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub dataset: Dataset,
     /// The folder with the four IDX files, or with one folder per dataset; a training downloads what is missing
-    #[arg(long, value_name = "DIR", default_value = "data", add = Role::Incidental)]
+    #[arg(long, value_name = "DIR", default_value = DATA, add = Role::Incidental)]
     pub data: PathBuf,
 }
 

@@ -22,7 +22,7 @@ mod training;
 
 pub(crate) use augmentation::AugmentationSettings;
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
-pub(crate) use data::{DataSettings, Source, TestImages};
+pub(crate) use data::{DATA, DataSettings, Source, TestImages};
 pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
 pub(crate) use ranges::{above, any, within};

@@ -41,7 +41,7 @@ pub struct NetValues(BTreeMap<String, String>);
 
 impl NetSettings {
     /// The original's dropout.
-    const DROPOUT: f64 = 0.05;
+    pub(crate) const DROPOUT: f64 = 0.05;
 
     /// The layers.
     ///

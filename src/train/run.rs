@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// The same with the images of an epoch made ready before its first step, on any device: see [`Stepper::ahead`].
+    /// This run with the images of an epoch made ready before its first step, on any device: see [`Stepper::ahead`].
     pub fn ahead(mut self) -> Result<Run<'a>> {
         self.stepper = Stepper::ahead(&self.data.train, self.settings)?;
         Ok(self)
@@ -153,11 +153,11 @@ impl<'a> Run<'a> {
             // Test; if it is stopped, the run goes on from here.
             let before_test = self.checkpoint()?;
             let Some(test) = self.test(stop)? else {
-                before_test.write(checkpoint)?;
+                self.write(&before_test, checkpoint)?;
                 return Ok(Ending::Interrupted);
             };
             if !test.loss.is_finite() {
-                bail!(self.diverged(None, test.loss));
+                bail!(self.diverged(self.last_step(), true, test.loss));
             }
 
             // Log, checkpoint, announce.
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
         }
         let losses = self.losses()?;
         let step = losses.iter().position(|loss| !loss.is_finite()).unwrap_or(losses.len() - 1);
-        bail!(self.diverged(Some(step), value))
+        bail!(self.diverged(self.state.position.epoch * self.steps() + step as i64, false, value))
     }
 
     /// Whether a checkpoint is to be written within the epoch, after the step that was just made.
@@ -289,22 +289,30 @@ impl<'a> Run<'a> {
         Checkpoint::of(self.settings, self.data, &self.state, &history)
     }
 
-    /// Writes the checkpoint and returns how long that took. Weights that are not finite do not replace good ones.
+    /// Writes the run as it is, and returns how long that took.
     fn save(&self, path: &Path) -> Result<Duration> {
         let began = Instant::now();
-        let checkpoint = self.checkpoint()?;
-        if !checkpoint.is_finite()? {
-            bail!(self.diverged(Some((self.state.position.step - 1).max(0) as usize), f64::NAN));
-        }
-        checkpoint.write(path)?;
+        self.write(&self.checkpoint()?, path)?;
         Ok(began.elapsed())
     }
 
-    /// The error of a loss that is not finite: that of a step of the epoch, or of its test.
-    fn diverged(&self, step: Option<usize>, loss: f64) -> Diverged {
-        let epoch = self.state.position.epoch;
-        let of_run = epoch * self.steps() + step.map_or(self.steps() - 1, |step| step as i64);
-        Diverged { epoch, step, lr: self.schedule.lr(of_run, &self.history.losses()), loss }
+    /// Writes `checkpoint`, made after the last step. Weights that are not finite do not replace good ones.
+    fn write(&self, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+        if !checkpoint.is_finite()? {
+            bail!(self.diverged(self.last_step(), false, f64::NAN));
+        }
+        checkpoint.write(path)
+    }
+
+    /// The number in the run of the step that was made last.
+    fn last_step(&self) -> i64 {
+        (self.state.position.epoch * self.steps() + self.state.position.step - 1).max(0)
+    }
+
+    /// The error of a loss that is not finite: that of the run's step number `step`, or of the test after it.
+    fn diverged(&self, step: i64, in_test: bool, loss: f64) -> Diverged {
+        let (epoch, lr) = (step / self.steps(), self.schedule.lr(step, &self.history.losses()));
+        Diverged { epoch, step: (!in_test).then_some(step % self.steps()), lr, loss }
     }
 
     /// The net whose weights are saved: with `--keep best` as it was after the best epoch, else as it is.
@@ -348,7 +356,7 @@ pub(crate) struct Diverged {
     /// From 0.
     epoch: i64,
     /// The step within the epoch, from 0; `None` if the test showed it.
-    step: Option<usize>,
+    step: Option<i64>,
     /// The learning rate of the step.
     lr: f64,
     /// NaN or infinite.
@@ -371,6 +379,27 @@ impl std::error::Error for Diverged {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Dataset;
+    use crate::model::{Architecture, Kernels};
+
+    #[test]
+    fn a_stop_during_the_test_does_not_replace_good_weights_by_some_that_are_not_finite() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+        let data = Data::load(&folder, Dataset::Mnist, Device::Cpu, 8, 8).unwrap();
+        // The epoch's only step has a finite loss, and makes weights that are not.
+        let settings =
+            Settings::from_flags(["--epochs=1", "--batch-size=8", "--lr=1e38", "--weight-decay=1e20"]).unwrap();
+        let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+        let mut run = Run::new(&settings, &data, net).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) > 0;
+        let mut nobody: Vec<&mut dyn Observer> = Vec::new();
+        let error = run.train(file.path(), &mut nobody, &stop).unwrap_err();
+        assert!(error.is::<Diverged>(), "{error:#}");
+        assert!(error.to_string().contains("at epoch 0, step 0,"), "{error}");
+        assert_eq!(std::fs::metadata(file.path()).unwrap().len(), 0);
+    }
 
     #[test]
     fn the_test_is_in_batches_of_the_training_on_a_cpu_and_in_large_ones_on_a_gpu() {

@@ -25,7 +25,7 @@ impl Shuffle {
         Ok(generator::randperm(images, self.seed as u64)?.f_to_device(device)?)
     }
 
-    /// The same in batches, int64 [`batch_size`] each and the last one shorter.
+    /// That order in batches, int64 [`batch_size`] each and the last one shorter.
     pub fn batches(self, images: i64, batch_size: i64, device: Device) -> Result<Vec<Tensor>> {
         Ok(self.order(images, device)?.f_split(batch_size, 0)?)
     }

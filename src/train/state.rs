@@ -10,6 +10,7 @@ use crate::libtorch::generator;
 use crate::libtorch::transfer::to_host;
 use crate::model::{Net, StateDict};
 use crate::settings::{Keep, Settings};
+use crate::weights::safetensors::{CPU_GENERATOR, MODEL};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -156,17 +157,15 @@ impl State {
     }
 }
 
-/// Before the names of the weights that are measured, of those that the steps change if they are others, and of the
-/// best.
-const MODEL: &str = "model";
-const RAW: &str = "raw";
-const BEST: &str = "best";
+/// Prefixes of names in a checkpoint, beside [`MODEL`] of the weights that are measured: those that the steps change, if
+/// an average is measured; the best.
+const RAW: &str = "raw.";
+const BEST: &str = "best.";
 
-const CPU_GENERATOR: &str = "rng.cpu";
 const CUDA_GENERATOR: &str = "rng.cuda";
 
 fn named(prefix: &str, net: &Net) -> Vec<(String, Tensor)> {
-    net.state_dict().0.into_iter().map(|(key, tensor)| (format!("{prefix}.{key}"), tensor)).collect()
+    net.state_dict().0.into_iter().map(|(key, tensor)| (format!("{prefix}{key}"), tensor)).collect()
 }
 
 /// A copy of a [`State`]'s tensors and generators by name.
@@ -179,13 +178,13 @@ impl Snapshot {
             Keep::Last => MODEL,
             Keep::Best => BEST,
         };
-        let entry = |key: String| Ok((key.clone(), self.get(&format!("{prefix}.{key}"))?.shallow_clone()));
+        let entry = |key: String| Ok((key.clone(), self.get(&format!("{prefix}{key}"))?.shallow_clone()));
         Ok(StateDict(keys.map(entry).collect::<Result<_>>()?))
     }
 
     /// Whether every number in the weights and buffers that a step changes is finite.
     pub(crate) fn is_finite(&self) -> Result<bool> {
-        let is_weight = |name: &str| matches!(name.split_once('.'), Some((MODEL | RAW, _)));
+        let is_weight = |name: &str| [MODEL, RAW].iter().any(|prefix| name.starts_with(prefix));
         let weights = self.0.iter().filter(|(name, _)| is_weight(name));
         let finite = weights.map(|(_, tensor)| Ok(tensor.f_isfinite()?.f_all()?)).collect::<Result<Vec<_>>>()?;
         Ok(bool::try_from(Tensor::f_stack(&finite, 0)?.f_all()?)?)

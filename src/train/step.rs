@@ -43,7 +43,7 @@ impl<'a> Stepper<'a> {
         Stepper::of(split, settings, split.device().is_cuda())
     }
 
-    /// The same on any device with the images made ready as on a GPU.
+    /// A maker of steps that makes the images ready as on a GPU, on any device.
     pub fn ahead(split: &'a Split, settings: &'a Settings) -> Result<Stepper<'a>> {
         Stepper::of(split, settings, true)
     }
@@ -96,7 +96,7 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// The same, operation by operation.
+    /// The next step, operation by operation.
     pub fn eager_step(&mut self, state: &mut State) -> Result<Tensor> {
         let number = state.position.step;
         let (images, labels) = self.feed.batch(number)?;
@@ -112,7 +112,7 @@ impl<'a> Stepper<'a> {
         &self.gradients
     }
 
-    /// The same on a whole batch as a graph replays it; on any device, if the epoch was made ready ahead.
+    /// A step on a whole batch, as a graph replays it; on any device, if the epoch was made ready ahead.
     pub fn static_step(&self, state: &mut State) -> Result<()> {
         self.captured(state)?;
         state.advance()

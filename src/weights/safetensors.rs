@@ -14,17 +14,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// The largest header that is read, in bytes.
-const MAX_HEADER: u64 = 8 << 20;
+/// The largest header that is read, in bytes: that of the format's own reader. A checkpoint's has some 300 for each epoch.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
 
-/// The key of a run's checkpoint that says that this is one: the state of the CPU's generator.
-const CHECKPOINT: &str = "rng.cpu";
+/// The name in a run's checkpoint of the state of the CPU's generator: a file that has it is a checkpoint.
+pub(crate) const CPU_GENERATOR: &str = "rng.cpu";
 
 /// The prefix in a checkpoint of the weights that were measured. Others are those of the optimizer and of an average.
-const MEASURED: &str = "model.";
+pub(crate) const MODEL: &str = "model.";
 
 /// The tensors of a state_dict or of a run's checkpoint.
 pub(crate) struct Safetensors;
@@ -45,9 +45,9 @@ impl Format for Safetensors {
 
     fn read(&self, bytes: &[u8]) -> Result<Contents> {
         let (StateDict(mut tensors), metadata) = parse(bytes)?;
-        if tensors.iter().any(|(key, _)| key == CHECKPOINT) {
-            tensors.retain(|(key, _)| key.starts_with(MEASURED));
-            tensors.iter_mut().for_each(|(key, _)| *key = key[MEASURED.len()..].to_string());
+        if tensors.iter().any(|(key, _)| key == CPU_GENERATOR) {
+            tensors.retain(|(key, _)| key.starts_with(MODEL));
+            tensors.iter_mut().for_each(|(key, _)| *key = key[MODEL.len()..].to_string());
         }
         Ok(Contents { metadata, ..Contents::of(tensors) })
     }

@@ -103,8 +103,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
 fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Result<Option<i32>> {
     let architecture = settings.training.net.architecture()?;
     let backend = Backend::of_run(settings)?;
-    let stop = StopSignals::listen()?;
     let images = session::load_training_images(settings, backend.device, show_bar)?;
+    let stop = StopSignals::listen()?;
     let net = session::initial_net(settings, &architecture, &backend)?;
     backend.used_by(&net).announce(settings.compute.device, None);
     let Range { min, max, steps } = curve.range();

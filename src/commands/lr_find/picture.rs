@@ -2,7 +2,7 @@
 
 use super::curve::LossCurve;
 use crate::canvas::style::COLOURS;
-use crate::report::{Across, Chart, Curve, raw_and_smoothed};
+use crate::report::{Across, Chart, Curve, Up, raw_and_smoothed};
 use anyhow::Result;
 
 /// The room above the highest smoothed loss: what is higher still is drawn at the top.
@@ -24,5 +24,5 @@ pub(super) fn draw(curve: &LossCurve, suggestion: Option<f64>) -> Result<String>
         colour: COLOURS[0],
         width: 5,
     }));
-    Chart { title: "Training loss", across: Across::Rates, logarithmic: false, curves }.draw()
+    Chart { title: "Training loss", across: Across::Rates, up: Up::Linear, curves }.draw()
 }

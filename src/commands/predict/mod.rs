@@ -8,7 +8,7 @@ use super::{Outcome, Verbosity};
 use crate::data::sources;
 use crate::digit::{self, Digit};
 use crate::error::sentence;
-use crate::observe::{log, say};
+use crate::observe::{complain, log, say};
 use crate::predict::{Predictor, Reading};
 use crate::settings::KernelsChoice;
 use anyhow::{Result, bail};
@@ -65,7 +65,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
             Ok(input) => batch.push(input),
             Err(error) if is_one_picture => return Err(error),
             Err(error) => {
-                eprintln!("error: {}", sentence(&error));
+                complain(format_args!("error: {}", sentence(&error)));
                 failures += 1;
             }
         }
@@ -87,7 +87,7 @@ fn predict(predictor: &Predictor, batch: Vec<Input>, format: Format, verbosity: 
     for Input { path, index, digits } in batch {
         let digits: Vec<_> = digits.into_iter().zip(predictions.by_ref()).collect();
         if verbosity.verbose > 0 {
-            digits.iter().for_each(|(found, _)| eprintln!("{}", digit::sketch(&found.digit)));
+            digits.iter().for_each(|(found, _)| complain(digit::sketch(&found.digit)));
         }
         say(format.line(&Reading::new(&digits, &predictor.knowledge.classes), &path, index)?)?;
     }

@@ -124,26 +124,29 @@ impl Finish<'_> {
         tested.inspect_err(|error| tracing::warn!("--tta was not measured: {}", sentence(error))).ok()
     }
 
-    /// The plots, the page and TensorBoard's pictures. The run is done by then: an error here is a warning.
+    /// TensorBoard's pictures, and the plots and the page. The run is done by then: an error here is a warning.
     fn look(&mut self, familiarity: Option<&Familiarity>) {
         let began = Instant::now();
-        let (wants_report, folder) = (self.settings.run.report, self.folder.path());
+        let (wants_report, measured) = (self.settings.run.report, self.data.measured());
         if !wants_report && self.tensorboard.is_none() {
             return;
         }
-        let measured = self.data.measured();
-        let look = || -> Result<()> {
-            let findings = Findings::of(self.run.saved_net(), measured)?;
-            if let Some(tensorboard) = &mut self.tensorboard {
-                tensorboard.finish(&report::pictures_of(&findings, measured)?, true)?;
+        let found = without_panic(|| Findings::of(self.run.saved_net(), measured));
+        if let (Ok(findings), Some(tensorboard)) = (&found, &mut self.tensorboard) {
+            let shown = without_panic(|| tensorboard.finish(&report::pictures_of(findings, measured)?, true));
+            if let Err(error) = shown {
+                tracing::warn!("TensorBoard's pictures could not be written: {}", sentence(&error));
             }
-            if wants_report {
-                report::write_run(folder, self.run.saved_net(), &findings, familiarity, self.data)?;
-            }
-            Ok(())
-        };
-        match without_panic(look) {
-            Ok(()) => tracing::debug!("report: {:.2} s", began.elapsed().as_secs_f64()),
+        }
+        if !wants_report {
+            return;
+        }
+        let folder = self.folder.path();
+        let written = found.and_then(|findings| {
+            without_panic(|| report::write_run(folder, self.run.saved_net(), &findings, familiarity, self.data))
+        });
+        match written {
+            Ok(_) => tracing::debug!("report: {:.2} s", began.elapsed().as_secs_f64()),
             Err(error) => tracing::warn!(
                 "the report could not be made: {}; make it by: tch-mnist report {}",
                 sentence(&error),

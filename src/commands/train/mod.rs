@@ -96,9 +96,9 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     remove_temporaries(folder.path())?;
 
     let backend = Backend::of_run(&mut settings)?;
+    let data = session::load_run_data(&settings, backend.device, !quiet)?;
     // From here on a signal asks the run to stop. Before, there is nothing to save, and it ends the program.
     let stop = StopSignals::listen()?;
-    let data = session::load_run_data(&settings, backend.device, !quiet)?;
     let get_ready = || {
         let mut run = start(&settings, &architecture, &data, &backend, checkpoint.as_ref())?;
         let preparation = run.prepare()?;

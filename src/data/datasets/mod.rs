@@ -109,6 +109,13 @@ pub(crate) enum Checksum {
     Invalid(String),
 }
 
+impl Checksum {
+    /// Whether the file can be trusted to be what it is called: nothing says otherwise.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self, Checksum::Ok | Checksum::Imported | Checksum::Unknown)
+    }
+}
+
 impl Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,15 +1,12 @@
 //! CSV with an image per row, as Kaggle and many others have MNIST: 784 pixels, and a label if there is one.
 
-use super::{Form, HEAD, Image, Portion, Record, part_of_file, pixel, unpacked};
+use super::{Form, HEAD, Image, LABELS, Portion, Record, part_of_file, pixel, unpacked};
 use crate::digit::Digit;
 use crate::shape::PIXELS;
 use anyhow::{Context, Result, bail, ensure};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::io::{BufReader, Read};
 use std::path::Path;
-
-/// Names of the column with the label.
-const LABELS: [&str; 5] = ["label", "labels", "class", "target", "y"];
 
 /// Names of columns that number the rows; pandas writes its own without a name.
 const NUMBERS: [&str; 6] = ["", "id", "index", "imageid", "image_id", "unnamed: 0"];

@@ -2,7 +2,7 @@
 //! subfolder per class, as torchvision's `ImageFolder` takes them.
 
 use super::{FORMS, Form, Image, Portion, Record, csv, head, open, part_of};
-use crate::data::{Info, Part};
+use crate::data::{Dataset, Info, Part};
 use crate::digit;
 use anyhow::{Result, anyhow, ensure};
 use std::collections::{BTreeMap, HashSet};
@@ -10,8 +10,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, WalkDir};
 
-/// Where torchvision keeps the files of a dataset, below its root.
-const TORCHVISION: [&str; 5] = ["raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw", "EMNIST/raw"];
+/// Where torchvision keeps files below its root, beside those of the program's own datasets.
+const TORCHVISION: [&str; 2] = ["raw", "EMNIST/raw"];
 
 /// Any of them.
 pub(super) struct Folder;
@@ -47,7 +47,8 @@ impl Form for Folder {
 /// The folder with the files, below torchvision's root.
 pub(super) fn raw(path: &Path) -> Option<PathBuf> {
     let holds_tables = |folder: &PathBuf| tables_in(folder).is_ok_and(|tables| !tables.is_empty());
-    TORCHVISION.iter().map(|below| path.join(below)).find(holds_tables)
+    let own = Dataset::all().map(|dataset| dataset.facts().torchvision);
+    TORCHVISION.into_iter().chain(own).map(|below| path.join(below)).find(holds_tables)
 }
 
 /// The files of other forms in a folder, and in those below it that are named after a part.

@@ -23,6 +23,9 @@ const FORMS: [&dyn Form; 6] = [&numpy::Npz, &numpy::Npy, &parquet::Parquet, &idx
 /// How much of a file is looked at to recognise it, in bytes: the header of Kaggle's CSV has 7,000.
 const HEAD: u64 = 1 << 14;
 
+/// Names of columns and arrays of labels, in lower case.
+const LABELS: [&str; 6] = ["label", "labels", "class", "target", "targets", "y"];
+
 /// A form of data: one file or one folder.
 trait Form: Sync {
     /// What it is called in messages, such as `a CSV file`.

@@ -1,6 +1,6 @@
 //! NumPy's arrays: `.npz` as Keras has MNIST (`x_train`, `y_train`, `x_test`, `y_test`), and `.npy`.
 
-use super::{Form, Image, Portion, Record, Records, part_of, part_of_file, pixel, unpacked};
+use super::{Form, Image, LABELS, Portion, Record, Records, part_of, part_of_file, pixel, unpacked};
 use crate::data::Part;
 use crate::npy::{Array, ENDING, MAGIC};
 use crate::shape::{PIXELS, SIDE};
@@ -13,9 +13,6 @@ use zip::read::{ArchiveOffset, Config};
 
 /// The most that all arrays of a file may take, in bytes: three times EMNIST, the largest set of this kind.
 const MAX_BYTES: u64 = 2 << 30;
-
-/// The names of arrays of labels, and words in them.
-const LABELS: [&str; 6] = ["y", "label", "labels", "target", "targets", "class"];
 
 /// A zip archive of arrays.
 pub(super) struct Npz;

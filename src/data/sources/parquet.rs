@@ -1,7 +1,7 @@
 //! Parquet as Hugging Face has MNIST: a column `image` with the bytes of a PNG (alone or in a struct), and a column
 //! `label`.
 
-use super::{Form, Image, Portion, Record, part_of_file};
+use super::{Form, Image, LABELS, Portion, Record, part_of_file};
 use crate::error::without_panic;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::reader::RowIter;
@@ -14,9 +14,8 @@ use std::path::Path;
 /// The first and the last bytes of a file.
 const MAGIC: &[u8] = b"PAR1";
 
-/// Names of the columns with the image and with the label.
+/// Names of the column with the image.
 const IMAGES: [&str; 3] = ["image", "img", "images"];
-const LABELS: [&str; 3] = ["label", "labels", "class"];
 
 /// The metadata in which Hugging Face's `datasets` keeps the names of the classes.
 const FEATURES: &str = "huggingface";

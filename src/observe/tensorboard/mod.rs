@@ -168,8 +168,8 @@ fn scalar(tag: &str, value: f64) -> Value {
 /// The distribution of the numbers of a tensor on the CPU, in buckets of equal width.
 fn histogram(tag: &str, tensor: &Tensor) -> Result<Value> {
     let numbers = Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)?;
+    ensure!(numbers.iter().all(|number| number.is_finite()), "{tag} holds a number that is nan or infinite");
     let (min, max) = numbers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
-    ensure!(min.is_finite() && max.is_finite(), "{tag} holds a number that is nan or infinite");
     // Equal numbers make one bucket of a width that is not 0.
     let width = if max > min { (max - min) / BUCKETS as f64 } else { 1.0 };
     let mut bucket = vec![0.0; if max > min { BUCKETS } else { 1 }];

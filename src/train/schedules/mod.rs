@@ -67,7 +67,7 @@ impl Schedule {
         }
     }
 
-    /// The same as if the run began after its warm-up.
+    /// The rate of a step of a run that begins after its warm-up.
     fn after_warmup(&self, step: i64, losses: &[f64]) -> f64 {
         let (lr, schedule) = (self.settings.optimizer.lr, &self.settings.schedule);
         let epochs = self.settings.training.epochs - schedule.warmup_epochs;
