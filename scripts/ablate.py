@@ -16,16 +16,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import tomllib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from common import PROGRAM, ROOT, need_program, spread, write_json
-from sweeping.space import flags
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sweeping.settings import flags
 
 
 def config(settings: dict, seed: int, args: argparse.Namespace) -> str:
@@ -54,15 +50,43 @@ def train(settings: str) -> dict:
 
 def table(results: dict[str, list[dict]]) -> str:
     """The variants in Markdown; differences are those to the first one, seed by seed."""
-    lines = ["| variant | n | accuracy, % | difference, points | with TTA, % |", "|---|---|---|---|---|"]
-    base = [run["validation_accuracy"] for run in next(iter(results.values()))]
+    lines = [
+        "| variant | n | accuracy, % | difference, points | difference of the loss, nats | with TTA, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    recipe = next(iter(results.values()))
     for name, runs in results.items():
-        values = [run["validation_accuracy"] for run in runs]
-        differences = [value - its_base for value, its_base in zip(values, base, strict=True)]
-        difference = spread(differences, "+.3f") if values is not base and any(differences) else "-"
+        accuracy = spread([run["validation_accuracy"] for run in runs], ".3f")
+        points = difference(runs, recipe, "validation_accuracy", "+.3f")
+        nats = difference(runs, recipe, "validation_loss", "+.4f")
         tta = statistics.mean(run["tta_validation_accuracy"] for run in runs)
-        lines.append(f"| {name} | {len(runs)} | {spread(values, '.3f')} | {difference} | {tta:.3f} |")
+        lines.append(f"| {name} | {len(runs)} | {accuracy} | {points} | {nats} | {tta:.3f} |")
     return "\n".join(lines)
+
+
+def difference(runs: list[dict], recipe: list[dict], key: str, form: str) -> str:
+    """Mean and standard error of variant minus recipe; a dash where they are the same."""
+    differences = [run[key] - its_recipe[key] for run, its_recipe in zip(runs, recipe, strict=True)]
+    return spread(differences, form) if any(differences) else "-"
+
+
+def read_variants(file: Path, recipe: str) -> dict[str, dict]:
+    """The variants of a recipe; exits with a sentence if there are none."""
+    try:
+        tables = tomllib.loads(file.read_text())
+    except OSError as error:
+        sys.exit(f"error: {file} cannot be read: {error.strerror}; docs/ablations.toml is an example")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        sys.exit(f"error: {file} is not TOML: {error}")
+    variants = tables.get(recipe)
+    if not isinstance(variants, dict) or not variants:
+        sys.exit(f"error: {file} has no table [{recipe}.NAME]")
+    for name, settings in variants.items():
+        if not isinstance(settings, dict):
+            sys.exit(
+                f"error: {file}: {recipe}.{name} is not a table: write [{recipe}.NAME] above the settings of a variant"
+            )
+    return variants
 
 
 def arguments() -> argparse.Namespace:
@@ -88,9 +112,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Trains the runs that are missing, and prints the table."""
     args = arguments()
-    variants = tomllib.loads(args.file.read_text()).get(args.recipe)
-    if not variants:
-        sys.exit(f"error: {args.file} has no table [{args.recipe}.NAME]")
+    variants = read_variants(args.file, args.recipe)
     known = json.loads(args.out.read_text()) if args.out.exists() else {}
     configs = {(name, seed): config(variants[name], seed, args) for name in variants for seed in args.seeds}
     with ThreadPoolExecutor(args.jobs) as pool:

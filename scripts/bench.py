@@ -27,7 +27,7 @@ from pathlib import Path
 
 import machine
 import time_to_accuracy
-from common import PROGRAM, ROOT, need_program, write_json
+from common import PROGRAM, ROOT, need_program, wait_for, write_json
 from peers import PEERS
 
 ON_CPU = ["eager", "channels-last", "compile", "torch", "fused"]
@@ -109,10 +109,11 @@ class Contender:
     def stop(self) -> None:
         """Ends it and records its peak resident memory."""
         self.process.stdin.close()
+        self.process.stdout.read()
         self.process.stdout.close()
-        _, status, usage = os.wait4(self.process.pid, 0)
-        self.process.returncode = status
-        self.peak_memory = usage.ru_maxrss * 1024
+        self.peak_memory = wait_for(self.process).ru_maxrss * 1024
+        if self.process.returncode != 0:
+            sys.exit(f"error: {title(self.name)} ended with the exit code {self.process.returncode} (see above)")
 
 
 class Others:
@@ -129,11 +130,10 @@ class Others:
 
     def during(self, contender: Contender) -> None:
         """Measures a round and what others did meanwhile."""
-        (busy, total), own = machine.ticks(), self.own(contender.process.pid)
+        before, own_before = machine.ticks(), self.own(contender.process.pid)
         contender.round()
-        after_busy, after_total = machine.ticks()
-        others = after_busy - busy - (self.own(contender.process.pid) - own)
-        self.shares.append(max(others, 0) / max(after_total - total, 1))
+        after, own_after = machine.ticks(), self.own(contender.process.pid)
+        self.shares.append(machine.share_of_others(before, after, own_after - own_before))
 
 
 def program(*line: object) -> str:

@@ -1,9 +1,13 @@
-"""Shared by the scripts: where the program is, means of several runs, files that are never half-written."""
+"""Shared by the scripts: where the program is, what a process used, means of several runs, files that are whole."""
 
 import json
 import os
+import resource
 import statistics
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,11 +25,25 @@ def say(event: str, **fields: object) -> None:
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes `value` to a temporary file and renames it."""
+def wait_for(process: subprocess.Popen) -> resource.struct_rusage:
+    """Waits for a process to end, sets its `returncode`, and returns the time and memory that it used."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; the file is then renamed to `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, default=str, indent=1) + "\n")
+    yield temporary
     temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes `value` to a file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, default=str, indent=1) + "\n")
 
 
 def spread(values: list[float], form: str) -> str:

@@ -1,6 +1,7 @@
 """MNIST's IDX files as NumPy arrays, also for a Python without PyTorch."""
 
 import gzip
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ KINDS = ["images-idx3", "labels-idx1"]
 MEAN, STD = 0.1307, 0.3081
 
 
-def read_split(folder: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the images, uint8 [N, 28, 28], and the labels, uint8 [N], of a split from `folder`."""
+def read_split(data: Path, dataset: str, train: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The images, uint8 [N, 28, 28], and the labels, uint8 [N], of a split. Exits with a sentence if there are none."""
+    folder = locate(data, dataset)
     images, labels = (folder / f"{SPLITS[0 if train else 1]}-{kind}-ubyte" for kind in KINDS)
-    return read_idx(images, header=16).reshape(-1, 28, 28), read_idx(labels, header=8)
+    try:
+        return read_idx(images, header=16).reshape(-1, 28, 28), read_idx(labels, header=8)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename} is missing: run scripts/setup --dataset {dataset}, or give --data DIR")
 
 
 def read_idx(path: Path, header: int) -> np.ndarray:

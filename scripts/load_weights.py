@@ -5,6 +5,7 @@ python scripts/load_weights.py runs/NAME/model.pth
 
 import argparse
 import json
+import logging
 import sys
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import net_file
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mnist import load_split, locate, normalise
+from common import ROOT
+from mnist import load_split, normalise
 from net import Net
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -85,6 +87,13 @@ def onnx_model(path: Path) -> Model:
     return lambda images: torch.from_numpy(session.run(["log_probabilities"], {"images": images.numpy()})[0])
 
 
+def exported_program(path: Path) -> Model:
+    """A model that PyTorch runs, without the net's code."""
+    # Of a damaged file it logs a traceback, and then raises another error.
+    logging.getLogger("torch.export").setLevel(logging.ERROR)
+    return torch.export.load(path).module()
+
+
 # The formats that hold weights alone.
 STATE_DICTS: dict[str, Callable[..., Model]] = {
     ".pth": with_net(lambda path: torch.load(path, weights_only=True)),
@@ -96,7 +105,7 @@ STATE_DICTS: dict[str, Callable[..., Model]] = {
 LOADERS: dict[str, Callable[..., Model]] = STATE_DICTS | {
     ".pt": lambda path: torch.jit.load(path).eval(),
     ".onnx": onnx_model,
-    ".pt2": lambda path: torch.export.load(path).module(),
+    ".pt2": exported_program,
 }
 
 
@@ -109,12 +118,33 @@ def load(args: argparse.Namespace) -> Model:
     return STATE_DICTS[args.file.suffix](args.file, net)
 
 
+def open_model(args: argparse.Namespace) -> Model:
+    """The model in the file, after a trial on one image; exits with a sentence if it is not one."""
+    try:
+        model = load(args)
+        with torch.no_grad():
+            shape = tuple(model(torch.zeros(1, 1, 28, 28)).shape)
+    except net_file.NetFileError as error:
+        sys.exit(f"error: {args.file} cannot be opened: {error}")
+    except ImportError:
+        raise
+    # Each library has errors of its own for a damaged file.
+    except Exception:
+        sys.exit(
+            f"error: {args.file} cannot be opened: it is not a whole {args.file.suffix} file with a net for MNIST; "
+            "write it again, by a run or by tch-mnist export"
+        )
+    if shape != (1, 10):
+        sys.exit(f"error: {args.file} has outputs {list(shape)} for one image, and a net for MNIST has [1, 10]")
+    return model
+
+
 def main() -> None:
     """Loads the file and prints its line on the test set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help=f"a file that ends in {', '.join(LOADERS)}")
     net_file.add_arguments(parser, "where the weights file does not say it")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="the folder with the data (default: data)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
     parser.add_argument("--dataset", default="mnist", help="which dataset (default: mnist)")
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch (default: 128)")
     args = parser.parse_args()
@@ -127,11 +157,8 @@ def main() -> None:
         parser.error(f"{args.file} has the net's layers; --net goes with {', '.join(STATE_DICTS)}")
     if not args.file.is_file():
         sys.exit(f"error: {args.file} cannot be opened: the file does not exist")
-    try:
-        model = load(args)
-    except net_file.NetFileError as error:
-        sys.exit(f"error: {args.file} cannot be opened: {error}")
-    images, labels = load_split(locate(args.data, args.dataset), train=False)
+    model = open_model(args)
+    images, labels = load_split(args.data, args.dataset, train=False)
     loss, correct = 0.0, 0
     with torch.no_grad():
         for x, y in zip(images.split(args.batch_size), labels.split(args.batch_size), strict=True):

@@ -25,6 +25,12 @@ def ticks() -> tuple[int, int]:
     return busy, busy + idle + iowait
 
 
+def share_of_others(before: tuple[int, int], after: tuple[int, int], own: float) -> float:
+    """The share of the machine that others used between two readings of `ticks`, where `own` ticks were not theirs."""
+    busy, total = after[0] - before[0], after[1] - before[1]
+    return max(busy - own, 0) / max(total, 1)
+
+
 def verdict(share: float) -> list[str]:
     """A warning if other processes used too large a share of the machine."""
     return ["NOT TO BE TRUSTED: the machine was not quiet; run it again alone."] if share > QUIET else []

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import torch
-from idx import MEAN, STD, locate, read_split
+from idx import MEAN, STD, read_split
 from torch import Tensor
 
-__all__ = ["load_split", "locate", "normalise"]
 
-
-def load_split(folder: Path, train: bool) -> tuple[Tensor, Tensor]:
-    """Reads the images, uint8 [N, 28, 28], and the labels, int64 [N], of a split from `folder`."""
-    images, labels = read_split(folder, train)
+def load_split(data: Path, dataset: str, train: bool) -> tuple[Tensor, Tensor]:
+    """The images, uint8 [N, 28, 28], and the labels, int64 [N], of a split. Exits with a sentence if there are none."""
+    images, labels = read_split(data, dataset, train)
     return torch.from_numpy(images), torch.from_numpy(labels).long()
 
 

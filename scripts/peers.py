@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import say
-from idx import locate, normalise, read_split
+from common import ROOT, say
+from idx import normalise, read_split
 
 # The libraries by the name that Python imports, and what each measures.
 PEERS = {"jax": "steps", "onnxruntime": "evaluate", "openvino": "evaluate"}
@@ -28,7 +28,7 @@ def jax(args: argparse.Namespace) -> Callable[[], object]:
     os.environ["NPROC"] = str(args.threads)
     import jax_net
 
-    images, labels = read_split(locate(args.data, "mnist"), train=True)
+    images, labels = read_split(args.data, "mnist", train=True)
     trainer = jax_net.Trainer(args.weights / "model.npz", normalise(images), labels.astype(np.int32))
     order = np.random.default_rng(1).permutation(len(labels))
     batches = [order[i : i + args.batch_size] for i in range(0, len(order) - args.batch_size + 1, args.batch_size)]
@@ -65,7 +65,7 @@ def openvino(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
 
 def evaluation(forward: Callable[[np.ndarray], np.ndarray], args: argparse.Namespace) -> Callable[[], object]:
     """The loss and the count of correct answers over the test images, in batches that lie ready."""
-    images, labels = read_split(locate(args.data, "mnist"), train=False)
+    images, labels = read_split(args.data, "mnist", train=False)
     images, labels = normalise(images), labels.astype(np.int64)
     ends = range(0, len(labels), args.batch_size)
     batches = [(images[i : i + args.batch_size], labels[i : i + args.batch_size]) for i in ends]
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", choices=["cpu"], default="cpu")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--data", type=Path, default=ROOT / "data")
     args = parser.parse_args()
     args.threads = args.threads or len(os.sched_getaffinity(0))
     prepare = {"jax": jax, "onnxruntime": onnxruntime, "openvino": openvino}[args.way]

@@ -19,7 +19,8 @@ import net_file
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mnist import load_split, locate, normalise
+from common import ROOT
+from mnist import load_split, normalise
 from net import Net
 from soap import Soap
 from torch import Tensor, nn, optim
@@ -30,8 +31,8 @@ from torch.utils.data import DataLoader, Dataset
 class Images(Dataset):
     """A split in memory. `__getitems__` gathers a batch at once; what is drawn at random is the same without it."""
 
-    def __init__(self, folder: Path, train: bool, limit: int) -> None:
-        images, labels = load_split(folder, train)
+    def __init__(self, data: Path, dataset: str, train: bool, limit: int) -> None:
+        images, labels = load_split(data, dataset, train)
         limit = limit or len(labels)
         self.images, self.labels = normalise(images[:limit]), labels[:limit]
 
@@ -235,10 +236,19 @@ def pair(text: str) -> tuple[float, ...]:
     return tuple(float(number) for number in text.split(","))
 
 
+def boolean(text: str) -> bool:
+    """A truth value, in the program's words."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"it takes true or false, not {text}")
+    return text == "true"
+
+
 def arguments() -> argparse.Namespace:
     """The flags, named and set by default as those of `tch-mnist train`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"))
+    # `--nesterov` is `--nesterov=true`.
+    switch = {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
+    parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
     parser.add_argument("--dataset", default="mnist", help="as tch-mnist train --help lists them")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -246,15 +256,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, help="0.001 for adam and adamw, 0.003 for soap, else 0.01")
     parser.add_argument("--momentum", type=float, help="0.9 for sgd, else 0")
     parser.add_argument("--dampening", type=float, default=0.0)
-    parser.add_argument("--nesterov", action="store_true")
+    parser.add_argument("--nesterov", **switch, default=False)
     parser.add_argument("--betas", type=pair, help="0.95,0.95 for soap, else 0.9,0.999")
     parser.add_argument("--alpha", type=float, default=0.99)
     parser.add_argument("--eps", type=float, default=1e-8)
-    parser.add_argument("--amsgrad", action="store_true")
-    parser.add_argument("--centered", action="store_true")
+    parser.add_argument("--amsgrad", **switch, default=False)
+    parser.add_argument("--centered", **switch, default=False)
     parser.add_argument("--precondition-frequency", type=int, default=10)
     parser.add_argument("--weight-decay", type=float, help="0.01 for adamw and soap, else 0")
-    parser.add_argument("--weight-decay-norm", type=lambda text: text == "true", default=True, metavar="BOOL")
+    parser.add_argument("--weight-decay-norm", **switch, default=True)
     parser.add_argument("--clip-grad-norm", type=float, default=0.0, help="0: never")
     parser.add_argument("--schedule", choices=SCHEDULES, default="step")
     parser.add_argument("--warmup-epochs", type=int, default=0)
@@ -308,12 +318,9 @@ def main() -> None:
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-    folder = locate(args.data, args.dataset)
     net = build(args).to(args.device)
-    try:
-        images, tested_on = Images(folder, True, args.limit_train), Images(folder, False, args.limit_test)
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename} is missing: run scripts/setup --dataset {args.dataset}, or give --data DIR")
+    images = Images(args.data, args.dataset, train=True, limit=args.limit_train)
+    tested_on = Images(args.data, args.dataset, train=False, limit=args.limit_test)
     part = "test"
     if args.validation:
         part, tested_on = "validation", images.hold_out(args.validation, args.seed)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import optuna
-from common import PROGRAM
+from common import PROGRAM, ROOT
 from optuna.trial import FrozenTrial
 from sweeping import known, objectives, pictures, results, space, study, winner
 from sweeping.places import Place, Threads, cores
@@ -81,7 +81,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="the URL of a database, or the file of a journal (default: DIR/sweep.journal)",
     )
     add("--study", metavar="NAME", help="the study's name in the storage (default: the name of the space file)")
-    add("--data", type=Path, default=Path("data"), metavar="DIR", help="the folder of the datasets (default: data)")
+    add("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the folder of the datasets (default: data)")
     add("--program", type=Path, default=PROGRAM, metavar="PATH", help="default: target/release/tch-mnist")
     add(
         "--ray",

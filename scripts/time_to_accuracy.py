@@ -19,23 +19,21 @@ import time
 from pathlib import Path
 
 import machine
-from common import PROGRAM, ROOT, need_program, spread, write_json
+from common import PROGRAM, ROOT, need_program, spread, wait_for, write_json
 
 PYTORCH = "original in PyTorch"
 
 
 def train(line: list[object]) -> dict:
     """Runs a training that prints JSON lines: its accuracy, its seconds, the share of the machine that others used."""
-    (busy, total), began = machine.ticks(), time.perf_counter()
+    before, began = machine.ticks(), time.perf_counter()
     process = subprocess.Popen([str(part) for part in line], stdout=subprocess.PIPE, text=True)
     lines = [json.loads(text) for text in process.stdout]
     process.stdout.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    usage = wait_for(process)
     wall = time.perf_counter() - began
     if process.returncode != 0:
         sys.exit(f"error: {line[0]} {line[1]} ended with the exit code {process.returncode} (see above)")
-    after_busy, after_total = machine.ticks()
     own = (usage.ru_utime + usage.ru_stime) * os.sysconf("SC_CLK_TCK")
     epochs = [line for line in lines if line["event"] == "epoch"]
     return {
@@ -43,7 +41,7 @@ def train(line: list[object]) -> dict:
         "test_accuracy": epochs[-1]["test_accuracy"],
         "seconds": sum(epoch["seconds"] for epoch in epochs),
         "seconds_with_start_up": wall,
-        "others": max(after_busy - busy - own, 0) / max(after_total - total, 1),
+        "others": machine.share_of_others(before, machine.ticks(), own),
     }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import say
-from mnist import load_split, locate, normalise
+from common import ROOT, say
+from mnist import load_split, normalise
 from net import Net
 from reference import Images, nothing, test, train
 from torch import Tensor, optim
@@ -32,7 +32,7 @@ class Twin:
         self.net = Net().to(args.device)
         if args.way == "channels-last":
             self.net.to(memory_format=torch.channels_last)
-        images, labels = load_split(locate(args.data, "mnist"), train=True)
+        images, labels = load_split(args.data, "mnist", train=True)
         self.images = normalise(images).to(args.device)
         self.labels = labels.to(args.device)
         # A graph reads the rate from a tensor, and only the fused form of SGD leaves it on the GPU.
@@ -102,10 +102,9 @@ class Twin:
 
     def epoch(self) -> Callable[[], None]:
         """An epoch and its test, by the functions of `reference.py`."""
-        folder = locate(self.args.data, "mnist")
+        splits = [Images(self.args.data, "mnist", train, limit=0) for train in [True, False]]
         loaders = [
-            DataLoader(Images(folder, train, 0), self.args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
-            for train in [True, False]
+            DataLoader(split, self.args.batch_size, shuffle=True, collate_fn=lambda batch: batch) for split in splits
         ]
 
         def epoch() -> None:
@@ -118,7 +117,7 @@ class Twin:
 
     def evaluate(self) -> Callable[[], None]:
         """The test images, in batches that lie ready."""
-        images, labels = load_split(locate(self.args.data, "mnist"), train=False)
+        images, labels = load_split(self.args.data, "mnist", train=False)
         images, labels = normalise(images).to(self.args.device), labels.to(self.args.device)
         self.net.eval()
 
@@ -157,7 +156,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--data", type=Path, default=ROOT / "data")
     args = parser.parse_args()
     set_up(args.device, args.threads)
     synchronize = torch.cuda.synchronize if args.device != "cpu" else contextlib.nullcontext

@@ -13,9 +13,9 @@ const EPOCHS: &str = "3";
 
 const SGD: &[&str] = &["--kernels", "torch", "--dampening", "0.5"];
 const RMSPROP: &[&str] = &["--kernels", "torch", "--optimizer", "rmsprop", "--momentum", "0.5", "--centered"];
-const ADAMW: &[&str] = &["--kernels", "fused", "--optimizer", "adamw", "--amsgrad", "--clip-grad-norm", "1"];
 
-const SOAP: &[&str] = &["--kernels", "fused", "--optimizer", "soap", "--precondition-frequency", "5"];
+const SOAP: &[&str] =
+    &["--kernels", "fused", "--optimizer", "soap", "--precondition-frequency", "5", "--clip-grad-norm", "1"];
 
 /// The settings of every run here, with those of `own`: 3 epochs of 20 steps, a checkpoint every 2 steps.
 fn settings<'a>(own: &[&'a str]) -> Vec<&'a str> {
@@ -110,11 +110,6 @@ fn a_run_killed_at_random_moments_ends_as_one_that_was_not() {
 
 #[test]
 fn so_does_one_with_fused_kernels_and_another_optimizer() {
-    killed_again_and_again(ADAMW);
-}
-
-#[test]
-fn so_does_one_whose_optimizer_keeps_matrices() {
     killed_again_and_again(SOAP);
 }
 

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import json
-import os
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from common import wait_for
 
 from gpu_checking.findings import BrokenError
 
@@ -113,8 +113,7 @@ class Context:
         said = process.stderr.read()
         process.stdout.close()
         process.stderr.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        usage = wait_for(process)
         if memory:
             memory.over.set()
             memory.join()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mnist import load_split, locate, normalise
+from mnist import load_split, normalise
 from net import Net
 from torch import Tensor
 
@@ -36,7 +36,7 @@ def check(context: Context) -> Iterator[Finding]:
     sizes = recipes.SLICE if context.quick else []
     run = context.train("original-seed-1", "--recipe", "original", *sizes, *context.captured, "--seed", 1)
     expected, expected_loss = run.done["correct"], run.done["test_loss"]
-    images, labels = load_split(locate(context.args.data, "mnist"), train=False)
+    images, labels = load_split(context.args.data, "mnist", train=False)
     count = round(100 * expected / run.done["test_accuracy"])
     images, labels = normalise(images[:count]), labels[:count]
     for name, load in LOADERS.items():

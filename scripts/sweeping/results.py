@@ -1,13 +1,12 @@
 """The files of a sweep: a table of its trials, and the best one's settings."""
 
 import csv
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 import tomli_w
+from common import replacing
 from optuna.trial import FrozenTrial
 
 from sweeping import objectives
@@ -15,14 +14,6 @@ from sweeping.objectives import OBJECTIVES
 from sweeping.settings import Setting, joined, text_of
 from sweeping.space import Space
 from sweeping.study import status
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; the file is then renamed to `path`."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    yield temporary
-    os.replace(temporary, path)
 
 
 def write_table(path: Path, study: optuna.Study, trials: Sequence[FrozenTrial], space: Space) -> None:

@@ -23,9 +23,10 @@ float. `objectives = ["accuracy", "seconds"]` above the tables looks for a short
 """
 
 import math
+import re
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,11 +36,6 @@ from optuna.trial import Trial
 from sweeping import conditions, objectives
 from sweeping.conditions import When, holds
 from sweeping.settings import Setting, flags, flat
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class UsageError(Exception):
@@ -287,6 +283,17 @@ def ends_of(distribution: BaseDistribution) -> list[Setting]:
     return [distribution.low, distribution.high]
 
 
+def with_keys(sentence: str, names: Iterable[str]) -> str:
+    """A sentence of the program, in which settings have the names that they have in the file, not those of flags."""
+    keys = {name.split(".")[0] for name in names}
+
+    def key_of(flag: re.Match[str]) -> str:
+        key = flag[1].replace("-", "_")
+        return key if key in keys else flag[0]
+
+    return re.sub(r"--([a-z0-9]+(?:-[a-z0-9]+)*)", key_of, sentence)
+
+
 def ask_program(program: Path, settings: Mapping[str, Setting], source: str, *more: str) -> dict[str, Setting]:
     """The settings of a run with these flags, as the program resolves them. `source` is where they come from."""
     command = [str(program), "train", "--print-config", *more, *flags(settings)]
@@ -295,6 +302,6 @@ def ask_program(program: Path, settings: Mapping[str, Setting], source: str, *mo
     except OSError as error:
         raise UsageError(f"--program {program} cannot be run ({error.strerror}): run scripts/setup") from error
     if done.returncode != 0:
-        sentence = done.stderr.strip().removeprefix("error: ")
+        sentence = with_keys(done.stderr.strip().removeprefix("error: "), {*settings, "validation"})
         raise UsageError(f"tch-mnist train does not take the settings of {source}: {sentence}")
     return tomllib.loads(done.stdout)

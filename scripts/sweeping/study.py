@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeping import objectives
 from sweeping.claims import REPLACES, SURPLUS, Claims, is_finished
 from sweeping.places import Ended, Epoch, Place
-from sweeping.space import Space, UsageError, flags
+from sweeping.settings import flags
+from sweeping.space import Space, UsageError
 from sweeping.storage import SweepFailed
 from sweeping.trial import Job
 

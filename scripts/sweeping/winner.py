@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from common import write_json
+
 from sweeping.places import Epoch, Place
-from sweeping.results import replacing
 from sweeping.settings import Setting, flags
 from sweeping.storage import SweepFailed
 from sweeping.study import RETRIES
@@ -48,8 +49,7 @@ def report(
         # The standard deviation of a sample: one value has none.
         deviation = statistics.stdev(values) if len(values) > 1 else None
         result[name] = {**entry, "test_accuracy": values, "mean": statistics.mean(values), "std": deviation}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(path, result)
     return result
 
 

@@ -37,7 +37,7 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
 
 /// A row per setting under the name of its flag; `-` where it has no effect.
 fn settings(recipe: Recipe) -> String {
-    let row = |cells: [&str; 4]| format!("{:<20} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2], cells[3]);
+    let row = |cells: [&str; 4]| format!("{:<22} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2], cells[3]);
     let name = |recipe: Recipe| recipe.to_possible_value().expect("no recipe is hidden").get_name().to_string();
     let mut lines = vec![row(["setting", &name(recipe), "on a GPU", &name(Recipe::Original)])];
     let forms = [recipe.settings(false), recipe.settings(true), Recipe::Original.settings(false)];

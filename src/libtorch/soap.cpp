@@ -2,6 +2,7 @@
 // https://arxiv.org/abs/2409.11321). scripts/soap.py is the same in Python, operation by operation.
 
 #include "common.h"
+#include <ATen/Parallel.h>
 #include <torch/torch.h>
 
 #include <utility>
@@ -30,6 +31,18 @@ static at::Tensor turn(const at::Tensor &average, at::Tensor &basis) {
     return order;
 }
 
+// Calls `body` for each parameter; on a CPU the threads share them. A product of such small matrices is quicker on one
+// thread, and has the same bits however many there are.
+template <typename Body>
+static void for_each(const tm_SoapParameter *parameters, int64_t count, Body body) {
+    const auto some = [&](int64_t begin, int64_t end) {
+        torch::NoGradGuard no_grad;
+        for (int64_t i = begin; i < end; ++i) body(parameters[i]);
+    };
+    if (count > 0 && parameters[0].tensor->is_cpu()) at::parallel_for(0, count, 1, some);
+    else some(0, count);
+}
+
 extern "C" {
 
 // A step, then optimizer.zero_grad(). `step`, a float32 scalar, counts it; `lr` is another: nothing comes from the host,
@@ -38,17 +51,17 @@ char *tm_soap_step(const tm_SoapParameter *parameters, int64_t count, at::Tensor
                    const tm_SoapOptions *options) {
     return guarded([&] {
         torch::NoGradGuard no_grad;
-        const auto [beta1, beta2, eps] = *options;
+        const double beta1 = options->beta1, beta2 = options->beta2, eps = options->eps;
         step->add_(1);
         const at::Tensor rate = lr->div(at::rsub(at::pow(beta1, *step), 1));
         const at::Tensor bias_correction2_sqrt = at::rsub(at::pow(beta2, *step), 1).sqrt();
-        for (int64_t i = 0; i < count; ++i) {
-            const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameters[i];
-            if (!param->grad().defined()) continue;
+        for_each(parameters, count, [&](const tm_SoapParameter &parameter) {
+            const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameter;
+            if (!param->grad().defined()) return;
             const at::Tensor grad = std::exchange(param->mutable_grad(), {});
             const bool wide = left->defined();
-            const auto matrix = [&](const at::Tensor &tensor) { return wide ? tensor.flatten(1) : tensor; };
-            const auto into_bases = [&](const at::Tensor &tensor) {
+            const auto matrix = [&, wide](const at::Tensor &tensor) { return wide ? tensor.flatten(1) : tensor; };
+            const auto into_bases = [&, left_basis = left_basis, right_basis = right_basis](const at::Tensor &tensor) {
                 return wide ? left_basis->t().mm(matrix(tensor)).mm(*right_basis) : tensor;
             };
             exp_avg->lerp_(grad, 1 - beta1);
@@ -59,11 +72,11 @@ char *tm_soap_step(const tm_SoapParameter *parameters, int64_t count, at::Tensor
             if (wide) update = left_basis->mm(update).mm(right_basis->t()).view_as(*param);
             if (weight_decay != 0) param->mul_(at::rsub(lr->mul(weight_decay), 1));
             param->sub_(update.mul_(rate));
-            if (!wide) continue;
+            if (!wide) return;
             const at::Tensor gradient = matrix(grad);
             left->lerp_(gradient.mm(gradient.t()), 1 - beta2);
             right->lerp_(gradient.t().mm(gradient), 1 - beta2);
-        }
+        });
     });
 }
 
@@ -71,19 +84,18 @@ char *tm_soap_step(const tm_SoapParameter *parameters, int64_t count, at::Tensor
 // brings them near. Decompositions wait for the device, so that no CUDA graph may hold this.
 char *tm_soap_refresh(const tm_SoapParameter *parameters, int64_t count, bool first) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
-        for (int64_t i = 0; i < count; ++i) {
-            const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameters[i];
-            if (!left->defined()) continue;
+        for_each(parameters, count, [&](const tm_SoapParameter &parameter) {
+            const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameter;
+            if (!left->defined()) return;
             if (first) {
                 for (auto &[average, basis] : {std::pair{left, left_basis}, std::pair{right, right_basis}})
                     basis->copy_(std::get<1>(at::linalg_eigh(*average)).flip(1));
-                continue;
+                return;
             }
             at::Tensor squares = exp_avg_sq->flatten(1);
             const at::Tensor rows = turn(*left, *left_basis), columns = turn(*right, *right_basis);
             squares.copy_(squares.index_select(0, rows).index_select(1, columns));
-        }
+        });
     });
 }
 }

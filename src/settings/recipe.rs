@@ -48,11 +48,18 @@ ema_decay = 0.97
 
 /// Where [`Recipe::Speed`] differs from [`Recipe::Best`].
 const SPEED: &str = "
-epochs = 3
-ema_decay = 0.99
+epochs = 2
+batch_size = 96
+optimizer = 'soap'
+lr = 0.0125
+momentum = 0.0
+nesterov = false
+betas = '0.9,0.95'
+weight_decay = 0.1
+ema_decay = 0.97
 ";
 
-/// Where it differs from that on a GPU.
+/// Where it differs from [`Recipe::Best`] on a GPU: SOAP's decompositions were not measured there.
 const SPEED_ON_GPU: &str = "
 epochs = 6
 ema_decay = 0.9
@@ -73,7 +80,7 @@ impl Recipe {
             (Recipe::Best, false) => &[BEST],
             (Recipe::Best, true) => &[BEST, BEST_ON_GPU],
             (Recipe::Speed, false) => &[BEST, SPEED],
-            (Recipe::Speed, true) => &[BEST, SPEED, BEST_ON_GPU, SPEED_ON_GPU],
+            (Recipe::Speed, true) => &[BEST, BEST_ON_GPU, SPEED_ON_GPU],
         } {
             table.extend(text.parse::<Table>().expect("the recipes are TOML"));
         }

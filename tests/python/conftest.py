@@ -1,10 +1,12 @@
 """What the Python tests share: the built program, the twin in PyTorch, the real data."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,19 @@ def script(name: str, *args: object) -> str:
 def json_lines(text: str) -> list[dict]:
     """The objects of a JSON Lines text."""
     return [json.loads(line) for line in text.splitlines()]
+
+
+def call(main: Callable[[], None], *args: object) -> tuple[str, str, int | str | None]:
+    """Runs a script's main in this process: importing torch takes long. Its stdout, stderr and exit code or error."""
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["script.py", *map(str, args)])
+        patch.setattr(sys, "path", list(sys.path))
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code
+    return out.getvalue(), err.getvalue(), code
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mnist import load_split, locate
+from mnist import load_split
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 DATA = Path(__file__).parents[2] / "data"
@@ -17,7 +17,7 @@ class Hand:
     """Writes digits of MNIST's test set, larger, with a pen of any colour on paper of any colour."""
 
     def __init__(self, data: Path, seed: int) -> None:
-        images, labels = load_split(locate(data, "mnist"), train=False)
+        images, labels = load_split(data, "mnist", train=False)
         self.images, self.labels = images.numpy(), labels.numpy()
         self.draw = random.Random(seed)
         self.noise = np.random.default_rng(seed)

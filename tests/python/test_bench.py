@@ -1,13 +1,17 @@
 """scripts/bench.py measures what it says, on rounds of a few steps."""
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import ablate
+import bench as scripts_bench
 import idx
 import mnist
-from conftest import DATA, ROOT, json_lines, script, tch_mnist
+import pytest
+from conftest import DATA, ROOT, call, json_lines, script, tch_mnist
 from peers import PEERS
 
 
@@ -113,8 +117,8 @@ def test_a_python_without_peers_is_an_error(tmp_path: Path) -> None:
 
 
 def test_pixels_are_the_same_with_and_without_pytorch() -> None:
-    images, labels = idx.read_split(idx.locate(DATA, "mnist"), train=False)
-    tensors, targets = mnist.load_split(idx.locate(DATA, "mnist"), train=False)
+    images, labels = idx.read_split(DATA, "mnist", train=False)
+    tensors, targets = mnist.load_split(DATA, "mnist", train=False)
     assert (idx.normalise(images) == mnist.normalise(tensors).numpy()).all()
     assert (labels == targets.numpy()).all()
 
@@ -160,3 +164,40 @@ def test_a_variant_that_the_program_refuses_ends_it(tmp_path: Path) -> None:
     assert "--rotate takes degrees from 0 to 180" in done.stderr
     assert "{'rotate': 1000} were refused" in done.stderr
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, " cannot be read: No such file or directory; docs/ablations.toml is an example"),
+        ("best = \n", " is not TOML: Invalid value (at line 1, column 8)"),
+        ("[speed.a]", " has no table [best.NAME]"),
+        ("[best]\nlr = 1", ": best.lr is not a table: write [best.NAME] above the settings of a variant"),
+    ],
+)
+def test_variants_with_a_mistake_are_refused(tmp_path: Path, text: str | None, sentence: str) -> None:
+    variants = tmp_path / "variants.toml"
+    if text is not None:
+        variants.write_text(text)
+    assert call(ablate.main, variants, "--out", tmp_path / "out.json")[2] == f"error: {variants}{sentence}"
+
+
+def test_variants_are_compared_with_the_recipe_seed_by_seed() -> None:
+    def run(accuracy: float, loss: float) -> dict:
+        measured = {"validation_accuracy": accuracy, "validation_loss": loss}
+        return {**measured, "tta_validation_accuracy": accuracy}
+
+    recipe, variant = [run(99, 0.02), run(98, 0.03)], [run(98.5, 0.021), run(97.7, 0.033)]
+    lines = ablate.table({"recipe": recipe, "variant": variant}).splitlines()
+    assert lines[2] == "| recipe | 2 | 98.500 ± 0.500 | - | - | 98.500 |"
+    assert lines[3] == "| variant | 2 | 98.100 ± 0.400 | -0.400 ± 0.100 | +0.0020 ± 0.0010 | 98.100 |"
+
+
+def test_a_contender_that_fails_at_its_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["import sys", "print(sys.argv[1], flush=True)", "sys.stdin.read()", "print('a last word')", "sys.exit(3)"]
+    line = [sys.executable, "-c", "\n".join(lines), '{"event": "ready"}']
+    monkeypatch.setattr(scripts_bench, "command", lambda *_: line)
+    contender = scripts_bench.Contender.start("eager", "steps", argparse.Namespace())
+    with pytest.raises(SystemExit) as error:
+        contender.stop()
+    assert error.value.code == "error: PyTorch eager ended with the exit code 3 (see above)"

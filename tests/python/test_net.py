@@ -1,13 +1,11 @@
 """Net files in Python: read, written from a module, trained, and found in weights files."""
 
-import io
 import json
 import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
 from pathlib import Path
 
 import load_weights
@@ -20,7 +18,7 @@ import reference
 import torch
 from common import PROGRAM, ROOT
 from compare import read_losses
-from conftest import DATA, Both, tch_mnist
+from conftest import DATA, Both, call, tch_mnist
 from load_weights import LOADERS, net_of
 from mnist import load_split, normalise
 from net import Net
@@ -62,7 +60,7 @@ def one_thread() -> Iterator[None]:
 
 
 def images(count: int = 32) -> Tensor:
-    return normalise(load_split(DATA / "mnist", train=False)[0][:count])
+    return normalise(load_split(DATA, "mnist", train=False)[0][:count])
 
 
 def outputs(net: nn.Module, training: bool = False) -> Tensor:
@@ -259,19 +257,6 @@ def test_what_cannot_be_a_net_file_gets_a_sentence(make: object, sentence: str) 
         text_of(make())
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def call(main: Callable[[], None], *args: object) -> tuple[str, str, int | str | None]:
-    """Runs a script's main in this process: importing torch takes long. Its stdout, stderr and exit code or error."""
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["script.py", *map(str, args)])
-        patch.setattr(sys, "path", list(sys.path))
-        try:
-            main()
-        except SystemExit as exit:
-            code = exit.code
-    return out.getvalue(), err.getvalue(), code
 
 
 def test_print_net_prints_a_file_of_a_module_with_arguments(tmp_path: Path) -> None:

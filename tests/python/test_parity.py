@@ -144,7 +144,7 @@ def test_log_probabilities(tmp_path: Path, trained: Path, name: str) -> None:
     tch_mnist("evaluate", "--data", DATA, "--weights", weights, *options)
     got = load_file(file)
     torch.set_num_threads(2)
-    images, labels = load_split(DATA / "mnist", train=False)
+    images, labels = load_split(DATA, "mnist", train=False)
     images = ((images.float() / 255 - 0.1307) / 0.3081).unsqueeze(1)
     if name == "model.pt":
         net = torch.jit.load(weights)

@@ -3,12 +3,18 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
+import compare
+import idx
+import load_weights
 import pytest
+import reference
 from common import ROOT
 from conftest import DATA, run, tch_mnist
-from mnist import locate
+from conftest import call as call_main
+from idx import locate
 
 TOOLS = ["bash", "cat", "cmp", "dirname", "env", "head", "mkdir", "mv", "realpath", "sed", "sh"]
 
@@ -35,7 +41,7 @@ def path_of(folder: Path, names: list[str]) -> str:
         (["cargo"], "error: g++ is missing: install a C++ compiler, as by apt-get install g++\n"),
         (
             ["cargo", "g++"],
-            "error: python3 3.10 or later with venv is missing: install it, as by apt-get install python3-venv\n",
+            "error: python3 3.11 or later with venv is missing: install it, as by apt-get install python3-venv\n",
         ),
     ],
 )
@@ -133,6 +139,42 @@ def test_the_twin_names_the_missing_file(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}/mnist/train-images-idx3-ubyte")
     assert done.stderr.count("\n") == 1
+
+
+def test_other_scripts_name_it_too(tmp_path: Path, trained: Path) -> None:
+    missing = (
+        f"{tmp_path}/kmnist/t10k-images-idx3-ubyte is missing: run scripts/setup --dataset kmnist, or give --data DIR"
+    )
+    flags = [trained / "model.pth", "--data", tmp_path, "--dataset", "kmnist"]
+    assert call_main(load_weights.main, *flags)[2] == f"error: {missing}"
+    with pytest.raises(SystemExit, match="mnist/train-images-idx3-ubyte is missing: run scripts/setup --dataset mnist"):
+        idx.read_split(tmp_path, "mnist", train=True)
+
+
+def test_runs_that_cannot_be_read_are_not_compared(tmp_path: Path, trained: Path) -> None:
+    def compare_with(folder: Path) -> tuple[str, str, int | str | None]:
+        return call_main(lambda: sys.exit(compare.main()), trained, folder)
+
+    assert compare_with(trained)[2] == 0
+    sentence = f"error: {tmp_path / 'model.pth'} does not exist: give the folders of two runs that have ended\n"
+    assert compare_with(tmp_path) == ("", sentence, 2)
+    (tmp_path / "losses.csv").write_text("step,epoch,lr,loss\n0,0,?\n")
+    (tmp_path / "model.pth").write_bytes(b"not weights")
+    sentence = f"error: {tmp_path / 'model.pth'} is not a whole state_dict: train this run again\n"
+    assert compare_with(tmp_path) == ("", sentence, 2)
+    (tmp_path / "model.pth").write_bytes((trained / "model.pth").read_bytes())
+    sentence = f"error: {tmp_path / 'losses.csv'} is not a table of numbers: train this run again\n"
+    assert compare_with(tmp_path) == ("", sentence, 2)
+
+
+@pytest.mark.parametrize("name", ["nesterov", "amsgrad", "centered", "weight-decay-norm"])
+def test_the_twin_takes_truth_values_as_the_program_does(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for flag, expected in [(f"--{name}", True), (f"--{name}=true", True), (f"--{name}=false", False)]:
+        monkeypatch.setattr(sys, "argv", ["reference.py", flag])
+        assert getattr(reference.arguments(), name.replace("-", "_")) is expected
+    _, err, code = call_main(reference.main, f"--{name}=no")
+    assert code == 2
+    assert err.endswith(f"error: argument --{name}: it takes true or false, not no\n")
 
 
 def test_bash_reads_the_scripts() -> None:

@@ -174,9 +174,7 @@ def tree(tmp_path: Path, cpu_index: Index, pypi: Index) -> Tree:
     return Tree(tmp_path, cpu_index, pypi)
 
 
-# tomli is for Python 3.10 only, the headers of CUDA for Linux.
-EXPECTED = {name: version for name, version in PINS.items() if name != "tomli" or sys.version_info < (3, 11)}
-WITHOUT_CUDA = {**EXPECTED, "torch": f"{VERSION}+cpu"}
+WITHOUT_CUDA = {**PINS, "torch": f"{VERSION}+cpu"}
 del WITHOUT_CUDA["nvidia-cuda-crt"]
 
 
@@ -209,7 +207,7 @@ def test_without_its_index_the_cuda_build_is_installed_from_pypi(tree: Tree) -> 
         f"setup: PyTorch's CUDA build (some 5 GB) from PyPI, because {UNREACHABLE} cannot be reached or has no CPU "
         f"build of {VERSION}; TCH_MNIST_TORCH_INDEX names another index"
     )
-    assert tree.installed() == EXPECTED
+    assert tree.installed() == PINS
     assert tree.has_cuda()
 
 
@@ -230,7 +228,7 @@ def test_the_cuda_build_is_for_a_gpu_or_on_request(
         f"setup: PyTorch's CUDA build (some 5 GB), {reason}; "
         "TCH_MNIST_TORCH=cpu scripts/setup installs the CPU build (some 200 MB)"
     )
-    assert tree.installed() == EXPECTED
+    assert tree.installed() == PINS
     assert tree.has_cuda()
     assert cpu_index.asked == []
 
@@ -306,12 +304,4 @@ def test_another_value_is_a_usage_error(tree: Tree) -> None:
     done = tree.setup(TCH_MNIST_TORCH="gpu")
     assert done.returncode == 2
     assert done.stderr == "error: scripts/setup: TCH_MNIST_TORCH is cpu or cuda, not 'gpu'\n"
-    assert not (tree.folder / ".venv").exists()
-
-
-def test_there_is_no_cuda_build_for_macos(tree: Tree) -> None:
-    tree.program("uname", "echo Darwin")
-    done = tree.setup(TCH_MNIST_TORCH="cuda")
-    assert done.returncode == 1
-    assert done.stderr == "error: PyTorch has no CUDA build for macOS: unset TCH_MNIST_TORCH\n"
     assert not (tree.folder / ".venv").exists()

@@ -67,8 +67,14 @@ def test_the_ends_of_conditional_ranges_are_checked_with_every_value_that_permit
 
     # The program sees them: only one of the ends is wrong, and only with one schedule.
     wrong = read(tmp_path, SCHEDULES.replace("low = 1", "low = 0"))
-    with pytest.raises(UsageError, match="does not take the settings of quick.toml: --step-size takes"):
+    with pytest.raises(UsageError, match="does not take the settings of quick.toml: step_size takes"):
         space.check(wrong, PROGRAM)
+
+
+def test_an_error_names_the_keys_of_the_file() -> None:
+    sentence = "--net-values w9: --step-size and --step-size-2 go with --schedule step, not with --config"
+    expected = "net_values w9: step_size and --step-size-2 go with schedule step, not with --config"
+    assert space.with_keys(sentence, ["net_values.w1", "step_size", "schedule"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_known_settings_are_what_a_run_with_that_config_would_have(tmp_path: Pat
     file.write_text("schedule = 'step'\nstep_size = 2\nlr = 1\nepochs = 99\ndataset = 'kmnist'\n")
     expected = {"schedule": "step", "step_size": 2, "lr": 1.0, "momentum": 0.9}
     assert known.read(file, searched, PROGRAM) == expected
-    file.write_text("schedule = 'cosine'\nstep_size = 99\n")
+    file.write_text("schedule = 'cosine'\nepochs = 99\n")
     assert known.read(file, searched, PROGRAM) == {"schedule": "cosine", "lr": 0.01, "momentum": 0.9}
 
     opened = optuna.create_study()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import load_weights
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from common import PROGRAM, ROOT
-from conftest import DATA, json_lines, script, tch_mnist
+from conftest import DATA, call, json_lines, script, tch_mnist
 from load_weights import LOADERS
 from mnist import load_split, normalise
 from net import Net
@@ -97,7 +98,7 @@ def test_the_module_has_the_tree_of_the_original(trained: Path) -> None:
 def test_the_module_computes_the_same_bits_and_trains_on(trained: Path) -> None:
     module, original = torch.jit.load(trained / "model.pt"), Net()
     original.load_state_dict(module.state_dict(), strict=True)
-    images, labels = load_split(DATA / "mnist", train=True)
+    images, labels = load_split(DATA, "mnist", train=True)
     x, y = normalise(images[:128]), labels[:128]
 
     assert not module.training
@@ -138,7 +139,7 @@ def test_python_and_this_program_agree_in_every_bit(trained: Path, tmp_path: Pat
     original = Net()
     original.load_state_dict(open_in_python(path), strict=True)
     original.eval()
-    images, _ = load_split(DATA / "mnist", train=False)
+    images, _ = load_split(DATA, "mnist", train=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     with torch.no_grad():
@@ -161,7 +162,7 @@ def test_every_format_classifies_the_same_images_in_python_and_here(trained: Pat
 
 
 def all_images() -> Tensor:
-    return normalise(load_split(DATA / "mnist", train=False)[0])
+    return normalise(load_split(DATA, "mnist", train=False)[0])
 
 
 def test_onnx_gives_the_log_probabilities_of_torch(trained: Path) -> None:
@@ -201,6 +202,37 @@ def test_a_file_or_a_folder_that_does_not_exist_is_named(trained: Path, tmp_path
     done = subprocess.run(load, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path / 'none.pth'} cannot be opened: the file does not exist\n"
+
+
+@pytest.mark.parametrize("ending", LOADERS)
+def test_a_damaged_file_is_one_sentence_in_python(trained: Path, tmp_path: Path, ending: str) -> None:
+    whole, damaged = trained / f"model{ending}", tmp_path / f"damaged{ending}"
+    if ending == ".npz":
+        whole = tmp_path / "whole.npz"
+        assert export(trained / "model.pth", whole).returncode == 0
+    sentence = (
+        f"error: {damaged} cannot be opened: it is not a whole {ending} file with a net for MNIST; "
+        "write it again, by a run or by tch-mnist export"
+    )
+    for content in [whole.read_bytes()[:20000], b"not weights", b""]:
+        damaged.write_bytes(content)
+        assert call(load_weights.main, damaged, "--data", DATA)[2] == sentence
+    if ending == ".pt2":  # PyTorch logs a traceback of its own.
+        load = [sys.executable, ROOT / "scripts/load_weights.py", damaged]
+        done = subprocess.run(load, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, sentence + "\n")
+
+
+def test_another_model_is_one_sentence_in_python(tmp_path: Path) -> None:
+    file = tmp_path / "other.pt"
+    torch.jit.script(nn.Flatten()).save(file)
+    sentence = f"error: {file} has outputs [1, 784] for one image, and a net for MNIST has [1, 10]"
+    assert call(load_weights.main, file, "--data", DATA)[2] == sentence
+
+
+def test_weights_are_opened_from_any_folder(trained: Path, tmp_path: Path) -> None:
+    load = [sys.executable, ROOT / "scripts/load_weights.py", trained / "model.pth"]
+    assert subprocess.run(load, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.startswith("Test set:")
 
 
 def test_files_have_the_usual_mode(trained: Path, tmp_path: Path) -> None:
