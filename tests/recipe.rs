@@ -70,7 +70,7 @@ fn a_recipe_is_what_summary_says_and_flags_win_over_it() {
     };
     assert_eq!(shown("step-size"), Some(["-".into(), "6".into()]));
     assert_eq!(shown("pct-start"), Some(["0.2".into(), "-".into()]));
-    assert_eq!(shown("betas"), None, "no recipe has Adam");
+    assert_eq!(shown("alpha"), None, "no recipe has RMSprop");
     let mixed = config(&["--lr", "0.123", "--recipe", "best"]);
     assert_eq!(mixed["lr"].as_float(), Some(0.123));
     assert_eq!(mixed["schedule"].as_str(), Some("one-cycle"));

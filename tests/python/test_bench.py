@@ -150,7 +150,7 @@ def test_ablations_are_measured_once(tmp_path: Path) -> None:
     # The same again trains nothing; another setting is another run.
     assert script("ablate.py", variants, *sizes, "--out", out) == printed
     assert json.loads(out.read_text()) == known
-    variants.write_text(variants.read_text() + '[best."no Nesterov"]\nepochs = 1\nnesterov = false\n')
+    variants.write_text(variants.read_text() + '[best."no weight decay"]\nepochs = 1\nweight_decay = 0\n')
     script("ablate.py", variants, *sizes, "--out", out)
     assert len(json.loads(out.read_text())) == 6
 
