@@ -484,7 +484,7 @@ mod tests {
         assert_eq!(settings.resumed(&settings.layer()).unwrap(), settings);
         assert_eq!(settings.resumed(&layer("epochs = 20")).unwrap().training.epochs, 20);
         let error = settings.resumed(&layer("lr = 0.5")).unwrap_err().to_string();
-        assert_eq!(error, "--lr cannot change when a run is resumed: it was 0.01; start a new run to change it");
+        assert_eq!(error, "--lr cannot change when a run is resumed: it was 0.15; start a new run to change it");
         assert!(settings.resumed(&layer("init = 'a.pt'")).unwrap_err().to_string().contains("--init"));
     }
 

@@ -18,53 +18,48 @@ pub enum Recipe {
     Speed,
 }
 
-/// What [`Recipe::Best`] and [`Recipe::Speed`] share.
-const SHARED: &str = "
+/// The settings of [`Recipe::Best`].
+const BEST: &str = "
+epochs = 15
+batch_size = 32
+optimizer = 'sgd'
+lr = 0.15
+momentum = 0.9
+weight_decay = 0.0001
+weight_decay_norm = false
+nesterov = true
 schedule = 'one-cycle'
 pct_start = 0.2
 dropout = 0.0
 label_smoothing = 0.0
-weight_decay_norm = false
+ema_decay = 0.998
 rotate = 10.0
 translate = 1.0
 scale = 0.1
 shear = 5.0
 ";
 
-/// [`Recipe::Best`] on a CPU.
-const BEST: &str = "
-epochs = 15
-batch_size = 32
-optimizer = 'soap'
-lr = 0.01
-momentum = 0.0
-betas = '0.9,0.95'
-weight_decay = 0.05
-ema_decay = 0.998
-";
-
-/// [`Recipe::Best`] on a GPU, where SOAP's decompositions were not measured.
+/// Where it differs on a GPU.
 const BEST_ON_GPU: &str = "
-epochs = 15
 batch_size = 512
-optimizer = 'sgd'
 lr = 0.4
-momentum = 0.9
-nesterov = true
-weight_decay = 0.0001
 ema_decay = 0.97
 ";
 
-/// Where [`Recipe::Speed`] differs from [`Recipe::Best`] on a CPU.
+/// Where [`Recipe::Speed`] differs from [`Recipe::Best`].
 const SPEED: &str = "
 epochs = 2
 batch_size = 96
+optimizer = 'soap'
 lr = 0.0125
+momentum = 0.0
+nesterov = false
+betas = '0.9,0.95'
 weight_decay = 0.1
 ema_decay = 0.97
 ";
 
-/// Where it differs on a GPU.
+/// Where it differs from [`Recipe::Best`] on a GPU: SOAP's decompositions were not measured there.
 const SPEED_ON_GPU: &str = "
 epochs = 6
 ema_decay = 0.9
@@ -82,10 +77,10 @@ impl Recipe {
         table.extend(table_of(&optimizer).into_iter().chain(table_of(&schedule)).chain(table_of(&augmentation)));
         for text in match (self, on_gpu) {
             (Recipe::Original, _) => &[][..],
-            (Recipe::Best, false) => &[SHARED, BEST],
-            (Recipe::Best, true) => &[SHARED, BEST_ON_GPU],
-            (Recipe::Speed, false) => &[SHARED, BEST, SPEED],
-            (Recipe::Speed, true) => &[SHARED, BEST_ON_GPU, SPEED_ON_GPU],
+            (Recipe::Best, false) => &[BEST],
+            (Recipe::Best, true) => &[BEST, BEST_ON_GPU],
+            (Recipe::Speed, false) => &[BEST, SPEED],
+            (Recipe::Speed, true) => &[BEST, BEST_ON_GPU, SPEED_ON_GPU],
         } {
             table.extend(text.parse::<Table>().expect("the recipes are TOML"));
         }
