@@ -41,7 +41,7 @@ pub(super) trait Choice: ValueEnum + Debug + Display + Copy + PartialEq + Send +
     /// Refuses those of `settings` that it does not have.
     fn check(self, settings: &Self::Group) -> Result<(), UsageError> {
         let (settings, defaults) = (table_of(settings), self.defaults());
-        for (key, of) in self.foreign().into_iter().filter(|(key, _)| settings[key] != defaults[key]) {
+        if let Some((key, of)) = self.foreign().into_iter().find(|(key, _)| settings[key] != defaults[key]) {
             let (flag, verb) = (super::flag(&key), if of.0.len() == 1 { "has" } else { "have" });
             return Err(UsageError(format!(
                 "{self} has no --{flag}: leave it out; {} {verb} it",
