@@ -91,7 +91,7 @@ fn a_recipe_in_a_file_is_below_what_stands_beside_it() {
 fn the_config_of_a_recipes_run_is_the_same_run() {
     let (_folder, one) = out();
     let (_other_folder, other) = out();
-    tch_mnist(&["train", "-q", "--recipe", "speed", "--epochs", "1", "--data", DATA, "--limit-train", "640", "--out"])
+    tch_mnist(&["train", "-q", "--recipe", "speed", "--epochs", "1", "--data", DATA, "--limit-train", "1920", "--out"])
         .arg(&one)
         .assert()
         .success();
@@ -100,6 +100,20 @@ fn the_config_of_a_recipes_run_is_the_same_run() {
         .assert()
         .success();
     assert_same_run(&one, &other);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_loss_of_a_recipe() {
+    // Long enough for SOAP to turn its bases twice.
+    let losses = |recipe: &str, threads: &str| {
+        let (_folder, out) = out();
+        let args = ["--recipe", recipe, "--epochs=1", "--limit-train=2400", "--limit-test=100", "--threads", threads];
+        train(&out, &[&args[..], &["-q", "--kernels=fused"]].concat()).assert().success();
+        fs::read_to_string(out.join("losses.csv")).unwrap()
+    };
+    for recipe in ["best", "speed"] {
+        assert_eq!(losses(recipe, "1"), losses(recipe, "2"), "{recipe}");
+    }
 }
 
 #[test]

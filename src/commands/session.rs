@@ -162,8 +162,11 @@ impl Backend {
 
     /// [`Backend::of`] for a run, which also says how precisely to multiply. The device and the kernels stay in `settings` as
     /// they were asked for: a run may go on elsewhere. The threads become a number, because the last bits of a result
-    /// may depend on it.
+    /// may depend on it, and it is set even if libtorch chose it: MKL treats a number that was set in another way.
     pub(super) fn of_run(settings: &mut Settings) -> Result<Backend> {
+        if settings.compute.threads == 0 {
+            settings.compute.threads = tch::get_num_threads();
+        }
         let backend = Backend::of(&settings.compute)?;
         let CudaSettings { precision, cuda_graph } = settings.cuda;
         if !backend.device.is_cuda() {
@@ -171,7 +174,6 @@ impl Backend {
             refuse_on_cpu("cuda-graph", cuda_graph, &[CudaGraph::Auto, CudaGraph::Off])?;
         }
         precision::allow_tf32(precision == Precision::Tf32)?;
-        settings.compute.threads = tch::get_num_threads();
         Ok(backend)
     }
 

@@ -31,12 +31,28 @@ static at::Tensor turn(const at::Tensor &average, at::Tensor &basis) {
     return order;
 }
 
+// MKL's own (mkl_service.h); missing where libtorch has another LAPACK, which keeps to one thread inside parallel_for.
+extern "C" int MKL_Set_Num_Threads_Local(int threads) __attribute__((weak));
+
+// While it lives, MKL computes on the calling thread alone. A decomposition that is cut for two threads has other bits.
+struct OneThread {
+    int before = 0;
+    OneThread() {
+        at::get_num_threads(); // ATen tells MKL its number when it first runs on a thread: let that be before
+        if (MKL_Set_Num_Threads_Local) before = MKL_Set_Num_Threads_Local(1);
+    }
+    ~OneThread() {
+        if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(before);
+    }
+};
+
 // Calls `body` for each parameter; on a CPU the threads share them. A product of such small matrices is quicker on one
-// thread, and has the same bits however many there are.
+// thread.
 template <typename Body>
 static void for_each(const tm_SoapParameter *parameters, int64_t count, Body body) {
     const auto some = [&](int64_t begin, int64_t end) {
         torch::NoGradGuard no_grad;
+        const OneThread one_thread;
         for (int64_t i = begin; i < end; ++i) body(parameters[i]);
     };
     if (count > 0 && parameters[0].tensor->is_cpu()) at::parallel_for(0, count, 1, some);
