@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, optim
 
+# The longest side of a matrix that is turned.
+LONGEST_SIDE = 1024
+
 
 class Soap(optim.Optimizer):
     """The twin of `--optimizer soap`, operation by operation, in the order of its rounding.
 
-    A weight is a matrix with a row per output channel; a parameter of one dimension gets Adam.
+    A weight is a matrix with a row per output channel; a parameter of one dimension gets Adam, and so does a long side.
     """
 
     def __init__(
@@ -42,21 +45,20 @@ class Soap(optim.Optimizer):
         beta1, beta2 = self.betas
         rate = lr / (1 - torch.pow(beta1, self.steps))
         bias_correction2_sqrt = (1 - torch.pow(beta2, self.steps)).sqrt()
-        bases = [state["left_basis"], state["right_basis"]] if param.dim() > 1 else None
-        grad = param.grad.flatten(1) if bases else param.grad
+        left, right = state.get("left_basis"), state.get("right_basis")
+        grad = param.grad.flatten(1) if param.dim() > 1 else param.grad
         exp_avg, squares = state["exp_avg"], state["exp_avg_sq"]
         exp_avg.lerp_(grad, 1 - beta1)
-        rotated = bases[0].T @ grad @ bases[1] if bases else grad
+        rotated = turned(left, grad, right)
         squares.mul_(beta2).addcmul_(rotated, rotated, value=1 - beta2)
-        update = bases[0].T @ exp_avg @ bases[1] if bases else exp_avg
-        update = update / (squares.sqrt() / bias_correction2_sqrt + self.eps)
-        if bases:
-            update = bases[0] @ update @ bases[1].T
+        update = turned(left, exp_avg, right) / (squares.sqrt() / bias_correction2_sqrt + self.eps)
+        update = turned(None if left is None else left.T, update, None if right is None else right.T)
         if weight_decay:
             param.mul_(1 - lr * weight_decay)
         param.sub_(update.view_as(param) * rate)
-        if bases:
+        if left is not None:
             state["left"].lerp_(grad @ grad.T, 1 - beta2)
+        if right is not None:
             state["right"].lerp_(grad.T @ grad, 1 - beta2)
 
     def begin(self, param: Tensor) -> dict[str, Tensor]:
@@ -66,12 +68,15 @@ class Soap(optim.Optimizer):
         state["exp_avg"], state["exp_avg_sq"] = zeros.clone(), zeros.clone()
         if param.dim() > 1:
             for side, size in zip(["left", "right"], zeros.shape, strict=True):
-                state[side], state[f"{side}_basis"] = torch.zeros(size, size), torch.eye(size)
+                if size <= LONGEST_SIDE:
+                    state[side], state[f"{side}_basis"] = torch.zeros(size, size), torch.eye(size)
         return state
 
     def refresh(self, state: dict[str, Tensor]) -> None:
         """The bases become the eigenvectors; later, one step of the power iteration brings them near."""
-        for dim, side in enumerate(["left", "right"] if "left" in state else []):
+        for dim, side in enumerate(["left", "right"]):
+            if side not in state:
+                continue
             average, basis = state[side], state[f"{side}_basis"]
             if self.steps == self.precondition_frequency:
                 basis.copy_(torch.linalg.eigh(average).eigenvectors.flip(1))
@@ -80,3 +85,9 @@ class Soap(optim.Optimizer):
             order = (basis * product).sum(0).argsort(descending=True)
             basis.copy_(torch.linalg.qr(product.index_select(1, order)).Q)
             state["exp_avg_sq"] = state["exp_avg_sq"].index_select(dim, order)
+
+
+def turned(left: Tensor | None, matrix: Tensor, right: Tensor | None) -> Tensor:
+    """`left.T @ matrix @ right`, without a side that is not turned."""
+    matrix = matrix if left is None else left.T @ matrix
+    return matrix if right is None else matrix @ right

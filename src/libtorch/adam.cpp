@@ -1,7 +1,8 @@
 // One step of torch.optim.Adam or AdamW over all parameters in one call.
 
 #include "common.h"
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <map>
@@ -34,7 +35,7 @@ extern "C" {
 // alone.
 char *tm_adam_step(const tm_AdamParameter *parameters, int64_t count, double lr, const tm_AdamOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const auto [beta1, beta2, eps, decoupled_weight_decay] = *options;
         for (int64_t i = 0; i < count; ++i) {
             const auto &[param, weight_decay, step, exp_avg, exp_avg_sq, max_exp_avg_sq] = parameters[i];
@@ -66,7 +67,7 @@ char *tm_adam_step(const tm_AdamParameter *parameters, int64_t count, double lr,
 char *tm_adam_static_step(const tm_AdamParameter *parameters, int64_t count, const at::Tensor *lr,
                           const tm_AdamOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const auto [beta1, beta2, eps, decoupled_weight_decay] = *options;
         std::map<double, AdamGroup> groups;
         for (int64_t i = 0; i < count; ++i) {

@@ -1,7 +1,8 @@
 // torch.nn.utils.clip_grad_norm_ over the gradients of all parameters.
 
 #include "common.h"
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <vector>
 
@@ -12,7 +13,7 @@ extern "C" {
 // every bit is PyTorch's. Nothing is read by the host, so that a CUDA graph may hold it.
 char *tm_clip_grad_norm(const at::Tensor *const *parameters, int64_t count, double max_norm, const at::Tensor *sum) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         std::vector<at::Tensor> grads;
         for (int64_t i = 0; i < count; ++i)
             if (parameters[i]->grad().defined()) grads.push_back(parameters[i]->grad());

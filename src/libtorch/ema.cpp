@@ -3,7 +3,8 @@
 // numbers.
 
 #include "common.h"
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <vector>
 
@@ -28,7 +29,7 @@ extern "C" {
 char *tm_ema_update(const at::Tensor *const *averages, const at::Tensor *const *tensors, int64_t count,
                     const at::Tensor *weight) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         if (weight->is_cpu()) {
             const float share = weight->item<float>();
             for (int64_t i = 0; i < count; ++i) {

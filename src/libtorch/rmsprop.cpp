@@ -1,7 +1,8 @@
 // One step of torch.optim.RMSprop over all parameters in one call.
 
 #include "common.h"
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <map>
 #include <utility>
@@ -59,7 +60,7 @@ extern "C" {
 // then optimizer.zero_grad(). A parameter without a gradient is left alone.
 char *tm_rmsprop_step(const tm_RmspropParameter *parameters, int64_t count, double lr, const tm_RmspropOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const auto [alpha, eps, momentum] = *options;
         for (int64_t i = 0; i < count; ++i) {
             const auto &[param, weight_decay, step, square_avg, momentum_buffer, grad_avg] = parameters[i];
@@ -94,7 +95,7 @@ char *tm_rmsprop_step(const tm_RmspropParameter *parameters, int64_t count, doub
 char *tm_rmsprop_static_step(const tm_RmspropParameter *parameters, int64_t count, const at::Tensor *lr,
                              const tm_RmspropOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         std::map<double, RmspropGroup> groups;
         for (int64_t i = 0; i < count; ++i) {
             const auto &[param, weight_decay, step, square_avg, momentum_buffer, grad_avg] = parameters[i];

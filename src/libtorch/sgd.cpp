@@ -1,7 +1,8 @@
 // One step of torch.optim.SGD over all parameters in one call: tch's own optimizer cannot save its momentum.
 
 #include "common.h"
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <set>
 #include <utility>
@@ -56,7 +57,7 @@ extern "C" {
 // not dampened. A parameter without a gradient is left alone. This is the reference for tm_sgd_static_step.
 char *tm_sgd_step(const tm_SgdParameter *parameters, int64_t count, double lr, const tm_SgdOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const auto [momentum, dampening, nesterov] = *options;
         for (int64_t i = 0; i < count; ++i) {
             const auto &[tensor, weight_decay, buffer, step] = parameters[i];
@@ -82,7 +83,7 @@ char *tm_sgd_step(const tm_SgdParameter *parameters, int64_t count, double lr, c
 char *tm_sgd_static_step(const tm_SgdParameter *parameters, int64_t count, const at::Tensor *lr,
                          const tm_SgdOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const auto [momentum, dampening, nesterov] = *options;
         std::vector<at::Tensor> params, grads, buffers, steps;
         std::vector<double> decays;

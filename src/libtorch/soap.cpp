@@ -2,8 +2,9 @@
 // https://arxiv.org/abs/2409.11321). scripts/soap.py is the same in Python, operation by operation.
 
 #include "common.h"
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <ATen/core/grad_mode.h>
 
 #include <utility>
 
@@ -13,8 +14,8 @@ struct tm_SoapParameter {
     double weight_decay;
     at::Tensor *exp_avg, *exp_avg_sq; // begin as zeros; exp_avg_sq is in the eigenbases
     // Averages of G G^T and of G^T G, where the gradient G has a row per output channel, and orthogonal matrices near
-    // their eigenvectors. They begin as zeros and identities. Undefined for a parameter of one dimension, which gets
-    // plain Adam.
+    // their eigenvectors. They begin as zeros and identities. Undefined for a side that is not turned; where neither is,
+    // this is plain Adam.
     at::Tensor *left, *right, *left_basis, *right_basis;
 };
 
@@ -29,6 +30,16 @@ static at::Tensor turn(const at::Tensor &average, at::Tensor &basis) {
     const at::Tensor order = basis.mul(product).sum(0).argsort(0, true);
     basis.copy_(std::get<0>(at::linalg_qr(product.index_select(1, order))));
     return order;
+}
+
+static at::Tensor into_bases(const at::Tensor &left, at::Tensor matrix, const at::Tensor &right) {
+    if (left.defined()) matrix = left.t().mm(matrix);
+    return right.defined() ? matrix.mm(right) : matrix;
+}
+
+static at::Tensor out_of_bases(const at::Tensor &left, at::Tensor matrix, const at::Tensor &right) {
+    if (left.defined()) matrix = left.mm(matrix);
+    return right.defined() ? matrix.mm(right.t()) : matrix;
 }
 
 // MKL's own (mkl_service.h); missing where libtorch has another LAPACK, which keeps to one thread inside parallel_for.
@@ -51,7 +62,7 @@ struct OneThread {
 template <typename Body>
 static void for_each(const tm_SoapParameter *parameters, int64_t count, Body body) {
     const auto some = [&](int64_t begin, int64_t end) {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const OneThread one_thread;
         for (int64_t i = begin; i < end; ++i) body(parameters[i]);
     };
@@ -66,7 +77,7 @@ extern "C" {
 char *tm_soap_step(const tm_SoapParameter *parameters, int64_t count, at::Tensor *step, const at::Tensor *lr,
                    const tm_SoapOptions *options) {
     return guarded([&] {
-        torch::NoGradGuard no_grad;
+        at::NoGradGuard no_grad;
         const double beta1 = options->beta1, beta2 = options->beta2, eps = options->eps;
         step->add_(1);
         const at::Tensor rate = lr->div(at::rsub(at::pow(beta1, *step), 1));
@@ -75,23 +86,18 @@ char *tm_soap_step(const tm_SoapParameter *parameters, int64_t count, at::Tensor
             const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameter;
             if (!param->grad().defined()) return;
             const at::Tensor grad = std::exchange(param->mutable_grad(), {});
-            const bool wide = left->defined();
-            const auto matrix = [&, wide](const at::Tensor &tensor) { return wide ? tensor.flatten(1) : tensor; };
-            const auto into_bases = [&, left_basis = left_basis, right_basis = right_basis](const at::Tensor &tensor) {
-                return wide ? left_basis->t().mm(matrix(tensor)).mm(*right_basis) : tensor;
-            };
+            const auto matrix = [](const at::Tensor &tensor) { return tensor.dim() > 1 ? tensor.flatten(1) : tensor; };
+            const at::Tensor gradient = matrix(grad);
             exp_avg->lerp_(grad, 1 - beta1);
             at::Tensor squares = matrix(*exp_avg_sq);
-            const at::Tensor rotated = into_bases(grad);
+            const at::Tensor rotated = into_bases(*left_basis, gradient, *right_basis);
             squares.mul_(beta2).addcmul_(rotated, rotated, 1 - beta2);
-            at::Tensor update = into_bases(*exp_avg).div(squares.sqrt().div_(bias_correction2_sqrt).add_(eps));
-            if (wide) update = left_basis->mm(update).mm(right_basis->t()).view_as(*param);
+            const at::Tensor momentum = into_bases(*left_basis, matrix(*exp_avg), *right_basis);
+            const at::Tensor update = momentum.div(squares.sqrt().div_(bias_correction2_sqrt).add_(eps));
             if (weight_decay != 0) param->mul_(at::rsub(lr->mul(weight_decay), 1));
-            param->sub_(update.mul_(rate));
-            if (!wide) return;
-            const at::Tensor gradient = matrix(grad);
-            left->lerp_(gradient.mm(gradient.t()), 1 - beta2);
-            right->lerp_(gradient.t().mm(gradient), 1 - beta2);
+            param->sub_(out_of_bases(*left_basis, update, *right_basis).mul(rate).view_as(*param));
+            if (left->defined()) left->lerp_(gradient.mm(gradient.t()), 1 - beta2);
+            if (right->defined()) right->lerp_(gradient.t().mm(gradient), 1 - beta2);
         });
     });
 }
@@ -102,15 +108,17 @@ char *tm_soap_refresh(const tm_SoapParameter *parameters, int64_t count, bool fi
     return guarded([&] {
         for_each(parameters, count, [&](const tm_SoapParameter &parameter) {
             const auto &[param, weight_decay, exp_avg, exp_avg_sq, left, right, left_basis, right_basis] = parameter;
-            if (!left->defined()) return;
-            if (first) {
-                for (auto &[average, basis] : {std::pair{left, left_basis}, std::pair{right, right_basis}})
+            const std::pair<at::Tensor *, at::Tensor *> sides[] = {{left, left_basis}, {right, right_basis}};
+            for (int64_t dim = 0; dim < 2; ++dim) {
+                const auto &[average, basis] = sides[dim];
+                if (!average->defined()) continue;
+                if (first) {
                     basis->copy_(std::get<1>(at::linalg_eigh(*average)).flip(1));
-                return;
+                    continue;
+                }
+                at::Tensor squares = exp_avg_sq->flatten(1);
+                squares.copy_(squares.index_select(dim, turn(*average, *basis)));
             }
-            at::Tensor squares = exp_avg_sq->flatten(1);
-            const at::Tensor rows = turn(*left, *left_basis), columns = turn(*right, *right_basis);
-            squares.copy_(squares.index_select(0, rows).index_select(1, columns));
         });
     });
 }

@@ -7,7 +7,7 @@ use std::ffi::c_char;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// What SOAP keeps for a parameter; the last four only if it has more than one dimension.
+/// What SOAP keeps for a parameter; the last four only for a side of a matrix that is turned.
 pub(crate) const STATE: [&str; 6] = ["exp_avg", "exp_avg_sq", "left", "right", "left_basis", "right_basis"];
 
 /// The arguments that all parameters share, except the learning rate: `tm_SoapOptions` of `soap.cpp`.

@@ -10,6 +10,7 @@ use crate::libtorch::generator;
 use crate::libtorch::transfer::to_host;
 use crate::model::{Net, StateDict};
 use crate::settings::{Keep, Settings};
+use crate::weights::MAX_BYTES;
 use crate::weights::safetensors::{CPU_GENERATOR, MODEL};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,7 @@ impl State {
     /// The state before the first step of `net`, in epochs of `steps` steps.
     pub fn new(net: Net, settings: &Settings, steps: i64) -> Result<State> {
         let (device, decay) = (net.device(), settings.training.ema_decay);
-        Ok(State {
+        let state = State {
             optimizer: optimizers::of(&net, &settings.optimizer)?,
             average: if decay > 0.0 { Some(Average::of(&net, decay)?) } else { None },
             best: if settings.run.keep == Keep::Best { Some(net.copy()?) } else { None },
@@ -61,7 +62,24 @@ impl State {
             grad_norm: Tensor::f_zeros([0i64; 0], (Kind::Double, device))?,
             position: Position::default(),
             net,
-        })
+        };
+        state.check_size(settings)?;
+        Ok(state)
+    }
+
+    /// Refuses a run whose checkpoints would be too large to be read.
+    fn check_size(&self, settings: &Settings) -> Result<()> {
+        let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+        let bytes: u64 = self.tensors().iter().map(|(_, tensor)| bytes(tensor)).sum();
+        ensure!(
+            bytes <= MAX_BYTES,
+            "a checkpoint of this net with --optimizer {} would have {} MiB, and {} MiB is the most that is read: choose a \
+             smaller net, or another --optimizer",
+            settings.optimizer.optimizer,
+            bytes >> 20,
+            MAX_BYTES >> 20
+        );
+        Ok(())
     }
 
     /// The net that is measured: the average if there is one, else the net that is trained.
@@ -191,6 +209,6 @@ impl Snapshot {
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<&Tensor> {
-        self.0.get(name).with_context(|| format!("it holds no {name}: it is of another net or of other settings"))
+        self.0.get(name).with_context(|| format!("it holds no {name}: it belongs to another net or to other settings"))
     }
 }

@@ -34,7 +34,7 @@ use tch::{Device, Kind, Tensor};
 
 /// The largest file that is read as weights, in bytes: 10 million parameters with the two buffers of Adam, in double
 /// precision, take 240 MB.
-const MAX_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_BYTES: u64 = 256 << 20;
 
 /// The key of the metadata with the names of the classes, a list in JSON.
 pub(crate) const CLASSES: &str = "classes";

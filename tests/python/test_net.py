@@ -16,7 +16,7 @@ import print_net
 import pytest
 import reference
 import torch
-from common import PROGRAM, ROOT
+from common import ROOT
 from compare import read_losses
 from conftest import DATA, Both, call, tch_mnist
 from load_weights import LOADERS, net_of
@@ -403,12 +403,6 @@ def test_the_twin_refuses_a_wrong_net(options: list, sentence: str) -> None:
     assert sentence in (err if error == 2 else error)
 
 
-takes_net = pytest.mark.skipif(
-    "--net-values" not in subprocess.run([PROGRAM, "train", "--help"], capture_output=True, text=True).stdout,
-    reason="the program does not know --net yet",
-)
-
-
 def assert_same_bits(twin: Path, program: Path) -> None:
     """Every loss and every tensor."""
     assert read_losses(program) == read_losses(twin)
@@ -418,13 +412,11 @@ def assert_same_bits(twin: Path, program: Path) -> None:
     assert [key for key in expected if not torch.equal(got[key], expected[key])] == []
 
 
-@takes_net
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_trains_to_the_bits_of_the_twin(both: Both, name: str) -> None:
     assert_same_bits(*both(*SLICE, "--net", ROOT / f"nets/{name}.txt", "--lr", 0.05))
 
 
-@takes_net
 def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path, both: Both) -> None:
     file = tmp_path / "net.txt"
     file.write_text(EVERYTHING)
@@ -437,7 +429,13 @@ def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path, both: Both) 
         assert str(net_of(program / f"model{ending}", {})) == str(net)
 
 
-@takes_net
+def test_soap_leaves_a_long_side_as_the_twin_does(tmp_path: Path, both: Both) -> None:
+    file = tmp_path / "net.txt"
+    file.write_text("conv: Conv2d(1, 8, 3), ReLU(), MaxPool2d(2)\nend: Flatten(), Linear(1352, 10)\n")
+    options = ["--net", file, "--optimizer", "soap", "--precondition-frequency", 2, "--threads", 1]
+    assert_same_bits(*both(*SLICE, *options))
+
+
 @pytest.mark.parametrize("module", [BasicExample, LeNet, Functions, Nested])
 def test_the_program_trains_what_print_net_prints(tmp_path: Path, module: type[nn.Module]) -> None:
     file = tmp_path / "net.txt"

@@ -2,7 +2,8 @@
 //!
 //! The weight of a convolution is a matrix here, with a row per output channel. Where Adam scales each weight by its own
 //! gradients, SOAP first turns the matrix so that the gradients of its entries are nearly uncorrelated; then that scaling
-//! is close to Newton's. Parameters of one dimension get Adam.
+//! is close to Newton's. Parameters of one dimension get Adam. A side of a matrix that is too long for decompositions is not turned,
+//! as with `max_precond_dim` in the paper's code.
 
 use super::{Optimizer, named, parameters, scalar, zeros_like};
 use crate::libtorch::parameters::Parameter;
@@ -11,6 +12,9 @@ use crate::model::Net;
 use crate::settings::OptimizerSettings;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
+
+/// The longest side of a matrix that is turned: its eigenvectors take a second, and it and its basis 8 MB.
+const LONGEST_SIDE: i64 = 1024;
 
 /// SOAP.
 pub(super) struct Soap {
@@ -25,16 +29,14 @@ impl Soap {
     pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Soap> {
         let OptimizerSettings { betas, eps, precondition_frequency, .. } = *settings;
         let state = |tensor: &Tensor| {
-            let [zeros, squares] = [zeros_like(tensor, true)?, zeros_like(tensor, true)?];
-            let undefined = Tensor::new;
-            if tensor.dim() < 2 {
-                return Ok([zeros, squares, undefined(), undefined(), undefined(), undefined()]);
-            }
+            let options = (Kind::Float, tensor.device());
             let rows = tensor.size()[0];
             let columns = tensor.numel() as i64 / rows;
-            let options = (Kind::Float, tensor.device());
-            let average = |side| Tensor::f_zeros([side, side], options);
-            let basis = |side| Tensor::f_eye(side, options);
+            let is_turned = |side| tensor.dim() > 1 && side <= LONGEST_SIDE;
+            let average =
+                |side| if is_turned(side) { Tensor::f_zeros([side, side], options) } else { Ok(Tensor::new()) };
+            let basis = |side| if is_turned(side) { Tensor::f_eye(side, options) } else { Ok(Tensor::new()) };
+            let [zeros, squares] = [zeros_like(tensor, true)?, zeros_like(tensor, true)?];
             Ok([zeros, squares, average(rows)?, average(columns)?, basis(rows)?, basis(columns)?])
         };
         Ok(Soap {
