@@ -189,6 +189,54 @@ fn a_net_that_is_fused_in_part_computes_what_libtorch_computes() {
 }
 
 #[test]
+fn a_convolution_of_one_channel_behind_a_fused_block_is_not_taken_for_the_first() {
+    let text = "
+conv1: Conv2d(1, 1, 3, bias=False), ReLU(), BatchNorm2d(1)
+pool: Conv2d(1, 8, 1, bias=False), MaxPool2d(2)
+end: Flatten(), Linear(1352, 10)
+";
+    tch::manual_seed(1);
+    let net = Net::new(Device::Cpu, &Architecture::parse(text, &Default::default()).unwrap(), Kernels::Fused);
+    net.forward_t(&Tensor::rand([4, 1, 28, 28], (Kind::Float, Device::Cpu)), true).sum(Kind::Float).backward();
+    assert!(net.parameters().all(|(_, parameter)| parameter.grad().defined()));
+}
+
+#[test]
+fn a_batch_of_one_image_is_refused_where_batch_norm_would_have_one_value_per_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "
+conv: Conv2d(1, 16, 3), ReLU()
+gap: AdaptiveAvgPool2d(1), BatchNorm2d(16)
+end: Flatten(), Linear(16, 10)
+";
+    let file = file(folder.path(), text);
+    let (_folder, out) = out();
+    let sized = |images: &str| {
+        let mut command = train(&out, &["--net", file.to_str().unwrap(), "-q", "--epochs=1"]);
+        command.arg("--limit-train").arg(images);
+        command
+    };
+    let (said, code) = failure(&mut sized("129"));
+    let expected =
+        "--batch-size 128 makes a batch of one image out of 129, and gap.1, a BatchNorm2d, needs more than one";
+    assert!(code == 2 && said.contains(expected), "{said}");
+    sized("130").assert().success();
+}
+
+#[test]
+fn a_net_whose_checkpoints_could_not_be_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide = (1..9).map(|n| format!("fc{n}: Linear(1024, 1024), ReLU()\n")).collect::<String>();
+    let text = format!("flatten: Flatten()\nfc0: Linear(784, 1024)\n{wide}end: Linear(1024, 10)\n");
+    let file = file(folder.path(), &text);
+    let (_folder, out) = out();
+    let args = ["--net", file.to_str().unwrap(), "-q", "--optimizer", "soap", "--ema-decay", "0.9"];
+    let (said, code) = failure(&mut train(&out, &args));
+    assert!(code == 1 && said.contains("a checkpoint of this net with --optimizer soap would have "), "{said}");
+    assert!(said.contains(" MiB, and 256 MiB is the most that is read"), "{said}");
+}
+
+#[test]
 fn dropout_in_a_fused_block_that_is_unpacked_drops_its_share() {
     let text = "
 conv1: Conv2d(1, 8, 3, bias=False), ReLU(), BatchNorm2d(8), Dropout(0.5)

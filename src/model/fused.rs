@@ -115,9 +115,12 @@ fn is_block(conv: Conv2d, output: &[i64], first: bool) -> bool {
         && output[1] * output[2] >= 3
 }
 
-/// Whether it is a convolution of 1x1.
+/// Whether it is a convolution of 1x1, of more than one channel: the kernels take one channel for the images themselves.
 fn is_pointwise(conv: Conv2d) -> bool {
-    is_plain(conv) && conv.kernel_size == [1, 1] && conv.padding == [0, 0] && conv.in_channels <= MOST_CHANNELS
+    is_plain(conv)
+        && conv.kernel_size == [1, 1]
+        && conv.padding == [0, 0]
+        && (2..=MOST_CHANNELS).contains(&conv.in_channels)
 }
 
 fn is_plain(conv: Conv2d) -> bool {
