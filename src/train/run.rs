@@ -8,8 +8,9 @@ use super::shuffle::Shuffle;
 use super::state::State;
 use super::step::Stepper;
 use crate::data::{Data, Split};
+use crate::error::UsageError;
 use crate::evaluate::{Evaluation, evaluate, evaluate_tta, percent};
-use crate::model::Net;
+use crate::model::{Architecture, Layer, NamedLayer, Net};
 use crate::settings::Settings;
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -54,8 +55,13 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// A run from its start. `net` has just been drawn, and libtorch's generator is in the state after that.
+    ///
+    /// # Errors
+    ///
+    /// If a batch of one image would leave a BatchNorm with one value per channel: PyTorch refuses that too.
     pub fn new(settings: &'a Settings, data: &'a Data, net: Net) -> Result<Run<'a>> {
         let steps = steps_per_epoch(settings, &data.train);
+        check_smallest_batch(settings, &data.train, net.architecture())?;
         Ok(Run {
             settings,
             data,
@@ -216,13 +222,12 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         self.last_read = Instant::now();
-        let value = f64::try_from(loss)?;
-        if value.is_finite() {
-            return Ok(Some(value));
-        }
-        let losses = self.losses()?;
-        let step = losses.iter().position(|loss| !loss.is_finite()).unwrap_or(losses.len() - 1);
-        bail!(self.diverged(self.state.position.epoch * self.steps() + step as i64, false, value))
+        let unread = if loss.device().is_cuda() { self.losses()? } else { vec![f32::try_from(loss)?] };
+        let Some(at) = unread.iter().position(|loss| !loss.is_finite()) else {
+            return Ok(unread.last().map(|loss| f64::from(*loss)));
+        };
+        let first = self.last_step() + 1 - unread.len() as i64;
+        bail!(self.diverged(first + at as i64, false, f64::from(unread[at])))
     }
 
     /// Whether a checkpoint is to be written within the epoch, after the step that was just made.
@@ -350,6 +355,26 @@ pub(crate) fn steps_per_epoch(settings: &Settings, split: &Split) -> i64 {
     (split.len() + batch_size - 1) / batch_size
 }
 
+/// Refuses batches of one image where a BatchNorm would have one value per channel, whose variance is not a number.
+/// PyTorch refuses them with "Expected more than 1 value per channel when training".
+fn check_smallest_batch(settings: &Settings, split: &Split, architecture: &Architecture) -> Result<()> {
+    let batch_size = settings.training.batches.batch_size;
+    if batch_size != 1 && split.len() % batch_size != 1 {
+        return Ok(());
+    }
+    let is_lone = |named: &&NamedLayer| {
+        matches!(named.layer, Layer::BatchNorm2d { .. }) && named.output[1..].iter().product::<i64>() == 1
+    };
+    if let Some(NamedLayer { path, .. }) = architecture.layers().iter().find(is_lone) {
+        let images = split.len();
+        bail!(UsageError(format!(
+            "--batch-size {batch_size} makes a batch of one image out of {images}, and {path}, a BatchNorm2d, needs more \
+             than one value per channel: give another --batch-size"
+        )));
+    }
+    Ok(())
+}
+
 /// A loss that is not finite: weights that gave it can no longer be trained.
 #[derive(Debug)]
 pub(crate) struct Diverged {
@@ -380,7 +405,7 @@ impl std::error::Error for Diverged {}
 mod tests {
     use super::*;
     use crate::data::Dataset;
-    use crate::model::{Architecture, Kernels};
+    use crate::model::Kernels;
 
     #[test]
     fn a_stop_during_the_test_does_not_replace_good_weights_by_some_that_are_not_finite() {
