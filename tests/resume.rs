@@ -202,6 +202,19 @@ fn a_schedule_that_is_stretched_keeps_the_rates_that_were_used() {
 }
 
 #[test]
+fn a_schedule_that_is_stretched_within_the_first_epoch_says_so_too() {
+    let (_folder, out) = out();
+    let mut child = start_or_resume(&out, SGD);
+    wait_for_checkpoint(&mut child, &out);
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    let args = ["train", "--epochs", "4", "--resume", out.to_str().unwrap()];
+    let output = tch_mnist(&args).assert().success().get_output().clone();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("one-cycle is spread over 4 epochs now instead of 3"), "{stderr}");
+}
+
+#[test]
 fn ctrl_c_that_ends_the_whole_pipe_is_an_interruption() {
     let (_folder, out) = out();
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))

@@ -27,6 +27,7 @@ use crate::train::{Checkpoint, EpochRecord, StepRecord, kept};
 use crate::weights::{self, WeightsFile};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// The formats that a run's weights are written in.
@@ -37,18 +38,27 @@ const WEIGHTS_TO_READ: &str = "safetensors";
 
 /// The folder of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct RunFolder(PathBuf);
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    /// Whether a user named it.
+    is_named: bool,
+    /// Whether this process made it.
+    is_new: bool,
+}
 
 impl RunFolder {
     /// The folder of a new run: `out`, or one below `runs` named after the date and the seed. One that holds a run is
     /// refused.
     pub(crate) fn new(out: Option<&Path>, seed: i64) -> Result<RunFolder> {
-        let Some(out) = out else { return Ok(RunFolder::unused(seed)) };
-        let folder = RunFolder(out.to_path_buf());
+        let Some(out) = out else {
+            let date = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
+            return Ok(RunFolder { is_named: false, ..RunFolder::at(Path::new(&format!("runs/{date}-{seed}"))) });
+        };
+        let folder = RunFolder::at(out);
         let run = [folder.metrics(), folder.checkpoint(), folder.weights(WEIGHTS[0])];
         if let Some(file) = run.iter().find(|file| file.exists()) {
             bail!(UsageError(format!(
-                "--out {0} already holds a run ({1}): choose another folder, or go on with it by --resume {0}",
+                "--out {0} already holds a run ({1}): choose another folder, or resume it with --resume {0}",
                 out.display(),
                 file.file_name().unwrap_or_default().display()
             )));
@@ -56,83 +66,81 @@ impl RunFolder {
         Ok(folder)
     }
 
-    fn unused(seed: i64) -> RunFolder {
-        let date = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
-        let name = format!("runs/{date}-{seed}");
-        let names = (1..).map(|n| PathBuf::from(if n == 1 { name.clone() } else { format!("{name}-{n}") }));
-        RunFolder(names.into_iter().find(|path| !path.exists()).expect("one of infinitely many names is unused"))
+    fn at(path: &Path) -> RunFolder {
+        RunFolder { path: path.to_path_buf(), is_named: true, is_new: false }
     }
 
     /// The folder and the checkpoint of the run at `path`, a folder or a checkpoint file.
     pub(crate) fn resume(path: &Path) -> Result<(RunFolder, Checkpoint)> {
-        let file = if path.is_dir() { RunFolder(path.to_path_buf()).checkpoint() } else { path.to_path_buf() };
+        let file = if path.is_dir() { RunFolder::at(path).checkpoint() } else { path.to_path_buf() };
         ensure!(
             file.exists(),
             "--resume {}: there is no {}; give the folder of a run that has finished an epoch or was interrupted",
             path.display(),
             file.display()
         );
-        Ok((RunFolder(folder_of(&file).to_path_buf()), Checkpoint::read(&file)?))
+        Ok((RunFolder::at(folder_of(&file)), Checkpoint::read(&file)?))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The folder's own name.
     pub(crate) fn name(&self) -> String {
-        let path = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn config(&self) -> PathBuf {
-        self.0.join("config.toml")
+        self.path.join("config.toml")
     }
 
     fn environment(&self) -> PathBuf {
-        self.0.join("environment.json")
+        self.path.join("environment.json")
     }
 
     fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.jsonl")
+        self.path.join("metrics.jsonl")
     }
 
     fn losses(&self) -> PathBuf {
-        self.0.join("losses.csv")
+        self.path.join("losses.csv")
     }
 
     fn log(&self) -> PathBuf {
-        self.0.join("log.txt")
+        self.path.join("log.txt")
     }
 
     pub(crate) fn checkpoint(&self) -> PathBuf {
-        self.0.join("checkpoint.safetensors")
+        self.path.join("checkpoint.safetensors")
     }
 
     /// The weights in the format with this file name ending.
     pub(crate) fn weights(&self, ending: &str) -> PathBuf {
-        self.0.join(format!("model.{ending}"))
+        self.path.join(format!("model.{ending}"))
     }
 
     pub(crate) fn report(&self) -> PathBuf {
-        self.0.join("report.html")
+        self.path.join("report.html")
     }
 
     pub(crate) fn plots(&self) -> PathBuf {
-        self.0.join("plots")
+        self.path.join("plots")
     }
 
     /// Makes the folder and opens `log.txt` in it. The log is locked as long as the process lives, so that no two train
     /// in one folder.
-    pub(crate) fn open(&self) -> Result<File> {
-        let out = self.0.display();
-        if self.0.to_str().is_none() {
+    pub(crate) fn open(&mut self) -> Result<File> {
+        let out = self.path.display().to_string();
+        if self.path.to_str().is_none() {
             bail!(UsageError(format!("--out {out}: its name is not UTF-8; give another folder")));
         }
-        if self.0.is_file() {
+        if self.path.is_file() {
             bail!(UsageError(format!("--out {out} is a file: name a folder")));
         }
-        fs::create_dir_all(&self.0).with_context(|| format!("--out {out} cannot be made"))?;
+        self.claim().with_context(|| format!("--out {out} cannot be made"))?;
+        let out = self.path.display();
         let file = File::options().append(true).create(true).open(self.log());
         let file = file.with_context(|| format!("--out {out} cannot be written to"))?;
         match file.try_lock() {
@@ -142,12 +150,25 @@ impl RunFolder {
         }
     }
 
-    /// Removes the folder of a run that failed before it began, if nothing but its log is in it.
+    /// Makes the folder. If nobody named it and another run has its name, it gets a number.
+    fn claim(&mut self) -> io::Result<()> {
+        let first = self.path.display().to_string();
+        for n in 2.. {
+            self.is_new = make(&self.path)?;
+            if self.is_new || self.is_named {
+                break;
+            }
+            self.path = PathBuf::from(format!("{first}-{n}"));
+        }
+        Ok(())
+    }
+
+    /// Removes the folder of a run that failed before it began, if this process made it and only its log is in it.
     pub(crate) fn remove_unless_begun(&self) {
-        if !self.config().exists() {
+        if self.is_new && !self.config().exists() {
             let _ = fs::remove_file(self.log());
             // This does nothing if anything else is in the folder.
-            let _ = fs::remove_dir(&self.0);
+            let _ = fs::remove_dir(&self.path);
         }
     }
 
@@ -202,7 +223,7 @@ impl RunFolder {
     ///
     /// One sentence that names the file that is missing or damaged.
     pub(crate) fn read(path: &Path) -> Result<RunFiles> {
-        let folder = RunFolder(path.to_path_buf());
+        let folder = RunFolder::at(path);
         let place = path.display();
         ensure!(path.exists(), "{place} is not the folder of a run: it does not exist");
         ensure!(path.is_dir(), "{place} is not the folder of a run but a file: name the folder that it is in");
@@ -285,4 +306,15 @@ impl RunFiles {
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomically(path, |path| Ok(fs::write(path, text)?))
+}
+
+/// Makes a folder and those above it. Returns whether it is new.
+fn make(path: &Path) -> io::Result<bool> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        made => made.map(|()| true),
+    }
 }

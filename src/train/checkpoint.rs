@@ -131,7 +131,9 @@ impl Checkpoint {
             config.training.epochs,
             position.step
         );
-        self.warn_if_stretched(settings);
+        if done > 0 {
+            self.warn_if_stretched(settings);
+        }
         state.restore(&self.tensors).context("the checkpoint does not fit")?;
         state.position = position.clone();
         Ok(History { epochs: epochs.clone(), steps: self.step_records(done, steps)? })
@@ -140,7 +142,7 @@ impl Checkpoint {
     /// Schedules that depend on the number of epochs change their rate at once when it changes.
     fn warn_if_stretched(&self, settings: &Settings) {
         let (before, now) = (self.settings().training.epochs, settings.training.epochs);
-        if settings.schedule.schedule.spans_the_run() && before != now && !self.header.epochs.is_empty() {
+        if settings.schedule.schedule.spans_the_run() && before != now {
             let schedule = settings.schedule.schedule;
             tracing::warn!(
                 "the schedule {schedule} is spread over {now} epochs now instead of {before}: the learning rate jumps"

@@ -43,7 +43,7 @@ pub(super) struct Args {
 }
 
 /// The end of `train --help`: what a script has to know.
-pub(super) const HELP: &str = "How a run ends is the exit code, and the `status` of the last line of JSON: 0 for done, \
+pub(super) const HELP: &str = "The exit code and the `status` of the last JSON line say how the run ended: 0 for done, \
     target_reached, stopped_early and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
     interrupted. SIGUSR1 prunes a run: it stops after the current step and writes no weights. Ctrl-C and SIGTERM \
     interrupt it: the checkpoint is written, and --resume goes on from there.";
@@ -51,18 +51,16 @@ pub(super) const HELP: &str = "How a run ends is the exit code, and the `status`
 /// Runs the command.
 pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let plan = Plan::of(&args)?;
+    let mut plan = Plan::of(&args)?;
     if args.print_config {
         say(plan.settings.to_toml().trim_end())?;
         return Ok(Outcome::Done);
     }
-    let is_new = !plan.folder.path().exists();
+    log::to_file(plan.folder.open()?);
     let folder = plan.folder.clone();
     train(plan, args.log_format, verbosity.is_quiet()).inspect_err(|error| {
         tracing::debug!("error: {}", sentence(error));
-        if is_new {
-            folder.remove_unless_begun();
-        }
+        folder.remove_unless_begun();
     })
 }
 
@@ -92,7 +90,6 @@ impl Plan {
 fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     let began = Instant::now();
     let Plan { mut settings, architecture, folder, checkpoint } = plan;
-    log::to_file(folder.open()?);
     remove_temporaries(folder.path())?;
 
     let backend = Backend::of_run(&mut settings)?;
