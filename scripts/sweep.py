@@ -272,7 +272,8 @@ def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
         raise SweepFailed(f"no trial was trained to its end: {parts.out / 'sweep.csv'} lists what became of them")
     best = {**parts.space.fixed, **front[0].params}
     path = parts.out / "best.toml"
-    results.write_settings(path, parts.study.study_name, front[0], best)
+    held_out = {"validation": parts.space.validation} if winner.needs_held_out(parts.command, best) else {}
+    results.write_settings(path, parts.study.study_name, front[0], {**best, **held_out})
     missing = pictures.draw(parts.out, parts.study, trials, parts.space)
     if missing:
         print(f"too few trials for the picture of {' and of '.join(missing)}", file=sys.stderr)

@@ -15,7 +15,8 @@ def read(path: Path, space: Space, program: Path) -> dict[str, Setting]:
     the file does not matter, and what it lacks has the program's default."""
     if not path.is_file():
         raise UsageError(f"--enqueue {path} is not a file")
-    resolved = separated(ask_program(program, space.fixed, f"--enqueue {path}", f"--config={path}"))
+    more = [f"--config={path}", space.held_out]
+    resolved = separated(ask_program(program, space.fixed, f"--enqueue {path}", *more))
     known: dict[str, Setting] = {}
     for name, drawn in space.ranges.items():
         if name not in resolved or not holds(drawn.when, {**space.fixed, **known}):

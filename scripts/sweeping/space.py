@@ -95,6 +95,11 @@ class Space:
         """Whether some settings are drawn by some trials only."""
         return any(drawn.when for drawn in self.ranges.values())
 
+    @property
+    def held_out(self) -> str:
+        """The flag by which every trial holds images out: some settings need that."""
+        return f"--validation={self.validation}"
+
     def draws(self, name: str, settings: Mapping[str, Setting]) -> bool:
         """Whether a trial with these settings draws that one."""
         return holds(self.ranges[name].when, {**self.fixed, **settings})
@@ -269,11 +274,9 @@ def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Setting:
 def check(space: Space, program: Path) -> dict[str, Setting]:
     """Lets the program check the ends of every range, and returns the settings of a run that varies nothing: those of
     [fixed] over the program's own."""
-    # Trials hold images out, and some settings need that.
-    held_out = f"--validation={space.validation}"
     for drawn in space.ends():
-        ask_program(program, {**space.fixed, **drawn}, f"{space.name}.toml", held_out)
-    return ask_program(program, space.fixed, f"{space.name}.toml", held_out)
+        ask_program(program, {**space.fixed, **drawn}, f"{space.name}.toml", space.held_out)
+    return ask_program(program, space.fixed, f"{space.name}.toml", space.held_out)
 
 
 def ends_of(distribution: BaseDistribution) -> list[Setting]:

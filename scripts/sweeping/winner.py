@@ -53,13 +53,17 @@ def report(
     return result
 
 
+def needs_held_out(command: list[str], settings: Settings) -> bool:
+    """Whether the program takes these settings only with images held out."""
+    return subprocess.run([*command, *flags(settings), "--print-config"], capture_output=True).returncode == 2
+
+
 class Run:
     """How a candidate is trained and tested."""
 
     def __init__(self, command: list[str], settings: Settings, validation: int) -> None:
         self.command = [*command, *flags(settings)]
-        # The program knows which settings need images held out.
-        self.held_out = subprocess.run([*self.command, "--print-config"], capture_output=True).returncode == 2
+        self.held_out = needs_held_out(command, settings)
         if self.held_out:
             self.command.append(f"--validation={validation}")
 

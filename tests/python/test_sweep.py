@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+import tomllib
 import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -247,7 +248,12 @@ def test_two_sweeps_share_a_storage(tmp_path: Path) -> None:
 
 def test_a_winner_that_needs_held_out_images_is_tested_all_the_same(tmp_path: Path) -> None:
     file = write_space(tmp_path, "lr = { type = 'float', low = 0.01, high = 0.02 }", keep="best")
-    run(*command(file, "--trials", 1, "--report-seeds", 1))
+    known = tmp_path / "known.toml"
+    known.write_text("lr = 0.0125\n")
+    run(*command(file, "--trials", 1, "--report-seeds", 1, "--enqueue", known))
+    best = tmp_path / "out/best.toml"
+    assert tomllib.loads(best.read_text()).items() >= {"lr": 0.0125, "keep": "best", "validation": 128}.items()
+    tch_mnist("train", "--config", best, "--print-config")
     report = json.loads((tmp_path / "out/report.json").read_text())
     for name in ["best", "defaults"]:
         weights = tmp_path / f"out/report/{name}-seed-2/model.safetensors"
