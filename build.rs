@@ -21,13 +21,15 @@ fn build() -> Result<(), String> {
 
     let lib = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
     let lib = lib.filter(|lib| lib.join("libtorch_cpu.so").exists() || lib.join("libtorch_cpu.dylib").exists());
-    let lib = lib.ok_or(
-        "libtorch was not found: run scripts/setup, or set LIBTORCH to the folder of a libtorch 2.11.0 (the one that holds lib/ and include/)",
-    )?;
+    let lib = lib.ok_or_else(|| {
+        format!(
+            "libtorch was not found: run scripts/setup, or set LIBTORCH to the folder of a libtorch {LIBTORCH_VERSION} (the one that holds lib/ and include/)"
+        )
+    })?;
     let root = lib.parent().ok_or("libtorch's lib folder has no parent")?;
     let version = libtorch_version(root).ok_or_else(|| {
         format!(
-            "{} has no libtorch headers: run scripts/setup, or set LIBTORCH to a whole libtorch 2.11.0",
+            "{} has no libtorch headers: run scripts/setup, or set LIBTORCH to a whole libtorch {LIBTORCH_VERSION}",
             root.display()
         )
     })?;
@@ -41,7 +43,7 @@ fn build() -> Result<(), String> {
     compile(root, &lib)?;
 
     println!("cargo::rustc-env=TCH_MNIST_TCH_VERSION={}", tch_version()?);
-
+    println!("cargo::rustc-env=TCH_MNIST_LIBTORCH_VERSION={LIBTORCH_VERSION}");
     println!("cargo::rustc-env=TCH_MNIST_LIBTORCH_LIB={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {

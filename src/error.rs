@@ -32,7 +32,7 @@ impl Error for Expected {}
 /// What clap says over several lines, in one sentence: `--lr takes a number above 0, not -1`; for other mistakes its
 /// message, its tip, and where help is.
 pub(crate) fn usage_sentence(error: &clap::Error) -> String {
-    wrong_value(error).unwrap_or_else(|| {
+    wrong_value(error).or_else(|| stray_bool(error)).unwrap_or_else(|| {
         let text = error.to_string();
         let mut paragraphs = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
         let message = paragraphs.next().unwrap_or_default();
@@ -62,6 +62,13 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
         _ => return None,
     };
     Some(format!("{flag} takes {expected}, not {value}"))
+}
+
+/// The sentence on `--nesterov false`, if `error` is one: such a flag may stand alone, so its value needs an equals sign.
+fn stray_bool(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_bool = error.kind() == ErrorKind::UnknownArgument && ["true", "false"].contains(&value.as_str());
+    is_bool.then(|| format!("'{value}' stands alone: join it to its flag with =, as in --nesterov={value}"))
 }
 
 /// `one, two or three`, or with `and` for `or`.

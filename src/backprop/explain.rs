@@ -61,12 +61,32 @@ fn forward(row: &Row) -> Vec<Equation> {
 }
 
 fn backward(row: &Row) -> Vec<String> {
-    let Row { t1, t2, i1, i2, a_h1, a_h2, w5, w6, w7, w8, a_o1, a_o2, .. } = *row;
-    let [de1_da, de2_da] = [a_o1 - t1, a_o2 - t2];
-    let slope = |a: f64| a * (1.0 - a);
-    let slope_numbers = |a: f64| format!("{} (1 - {})", number(a), number(a));
-    let product = |factors: [f64; 3]| factors.map(factor).join(" · ");
+    let (to_hidden, de_da_h) = gradient_at_hidden(row);
+    [output_gradient(row), to_hidden, hidden_gradient(row, de_da_h)].concat()
+}
 
+/// ∂E1/∂a_o1 and ∂E2/∂a_o2.
+fn gradient_at_outputs(row: &Row) -> [f64; 2] {
+    [row.a_o1 - row.t1, row.a_o2 - row.t2]
+}
+
+/// The derivative of a sigmoid whose value is `a`.
+fn slope(a: f64) -> f64 {
+    a * (1.0 - a)
+}
+
+fn slope_numbers(a: f64) -> String {
+    format!("{} (1 - {})", number(a), number(a))
+}
+
+fn product(factors: [f64; 3]) -> String {
+    factors.map(factor).join(" · ")
+}
+
+/// Steps 1 to 3: from the errors to w5 to w8.
+fn output_gradient(row: &Row) -> Vec<String> {
+    let Row { t1, t2, a_h1, a_h2, a_o1, a_o2, .. } = *row;
+    let [de1_da, de2_da] = gradient_at_outputs(row);
     let mut lines = vec![
         "1. Which error does w5 reach? Only E1, by one path: w5 → o1 → a_o1 → E1. So one term:".to_string(),
         "     ∂E_total/∂w5 = ∂E1/∂a_o1 · ∂a_o1/∂o1 · ∂o1/∂w5".to_string(),
@@ -93,9 +113,13 @@ fn backward(row: &Row) -> Vec<String> {
         output(7, 2, 1, [de2_da, slope(a_o2), a_h1], row.de_dw7),
         output(8, 2, 2, [de2_da, slope(a_o2), a_h2], row.de_dw8),
     ]));
+    lines
+}
 
-    lines.push("4. a_h1 reaches both errors, E1 along w5 and E2 along w7, and the two ways back add up:".to_string());
-    lines.push("     ∂E_total/∂a_h1 = ∂E1/∂a_h1 + ∂E2/∂a_h1".to_string());
+/// Step 4: from the errors back to the hidden neurons. Also returns ∂E_total/∂a_h1 and ∂E_total/∂a_h2.
+fn gradient_at_hidden(row: &Row) -> (Vec<String>, [f64; 2]) {
+    let Row { w5, w6, w7, w8, a_o1, a_o2, .. } = *row;
+    let [de1_da, de2_da] = gradient_at_outputs(row);
     let back = |o: usize, h: usize, w: usize, factors: [f64; 3]| {
         let formula = format!("∂E{o}/∂a_o{o} · ∂a_o{o}/∂o{o} · w{w}");
         equation(format!("∂E{o}/∂a_h{h}"), formula, product(factors), factors.iter().product())
@@ -112,12 +136,22 @@ fn backward(row: &Row) -> Vec<String> {
         equation(format!("∂E_total/∂a_h{h}"), formula, numbers, a.result + b.result)
     };
     let totals = [total(1, &ways[0], &ways[1]), total(2, &ways[2], &ways[3])];
-    let [de_da_h1, de_da_h2] = [totals[0].result, totals[1].result];
+    let mut lines = vec![
+        "4. a_h1 reaches both errors, E1 along w5 and E2 along w7, and the two ways back add up:".to_string(),
+        "     ∂E_total/∂a_h1 = ∂E1/∂a_h1 + ∂E2/∂a_h1".to_string(),
+    ];
     lines.extend(aligned(&ways));
     lines.extend(aligned(&totals));
+    (lines, totals.map(|total| total.result))
+}
 
-    lines.push("5. From a_h1 to w1 the chain goes on through the hidden sigmoid, w1 → h1 → a_h1:".to_string());
-    lines.push("     ∂E_total/∂w1 = ∂E_total/∂a_h1 · ∂a_h1/∂h1 · ∂h1/∂w1".to_string());
+/// Steps 5 and 6: from the hidden neurons, where the gradient is `de_da_h`, to w1 to w4.
+fn hidden_gradient(row: &Row, [de_da_h1, de_da_h2]: [f64; 2]) -> Vec<String> {
+    let Row { i1, i2, a_h1, a_h2, .. } = *row;
+    let mut lines = vec![
+        "5. From a_h1 to w1 the chain goes on through the hidden sigmoid, w1 → h1 → a_h1:".to_string(),
+        "     ∂E_total/∂w1 = ∂E_total/∂a_h1 · ∂a_h1/∂h1 · ∂h1/∂w1".to_string(),
+    ];
     lines.extend(aligned(&[
         equation("∂a_h1/∂h1", "a_h1 (1 - a_h1)", slope_numbers(a_h1), slope(a_h1)),
         equation("∂a_h2/∂h2", "a_h2 (1 - a_h2)", slope_numbers(a_h2), slope(a_h2)),

@@ -10,6 +10,7 @@ use crate::observe::{LogFormat, say};
 use crate::settings::within;
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 /// How many pixels of a PNG a unit of the SVG is: the pictures are 2400 by 1350 units.
@@ -28,26 +29,33 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     step: u32,
     /// The weights w1 to w8 at the start
-    #[arg(long, value_name = "LIST", default_value = "0.15,0.2,0.25,0.3,0.4,0.45,0.5,0.55", value_parser = list, allow_hyphen_values = true)]
+    #[arg(long, value_name = "LIST", default_value_t = Numbers(Problem::default().weights.to_vec()), value_parser = list, allow_hyphen_values = true)]
     weights: Numbers,
     /// The inputs i1 and i2
-    #[arg(long, value_name = "LIST", default_value = "0.05,0.1", value_parser = list, allow_hyphen_values = true)]
+    #[arg(long, value_name = "LIST", default_value_t = Numbers(Problem::default().inputs.to_vec()), value_parser = list, allow_hyphen_values = true)]
     inputs: Numbers,
-    /// The targets t1 and t2; an output comes near only those between 0 and 1
-    #[arg(long, value_name = "LIST", default_value = "0.01,0.99", value_parser = list, allow_hyphen_values = true)]
+    /// The targets t1 and t2; a sigmoid can only approach targets between 0 and 1
+    #[arg(long, value_name = "LIST", default_value_t = Numbers(Problem::default().targets.to_vec()), value_parser = list, allow_hyphen_values = true)]
     targets: Numbers,
     /// Folder for the tables and pictures: backprop_lr<LR>.csv for each learning rate, backprop.csv for the one that
     /// is explained (1, or the first when 1 is not listed), e_total.svg/.png and network.svg/.png
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// What is printed on stdout
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
 }
 
 /// A list of numbers, as one flag takes it.
 #[derive(Clone, Debug)]
 struct Numbers(Vec<f64>);
+
+impl Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(f64::to_string).collect();
+        f.write_str(&texts.join(","))
+    }
+}
 
 /// Reads `0.1, 0.5,1`.
 fn list(text: &str) -> Result<Numbers, String> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(
     after_help = "It changes nothing, and its exit code is 0 whatever it finds: scripts read --log-format json, \
-    where cuda.usable is true or false, and choices has the values of each setting that is one of several."
+    where cuda.usable is true or false, and choices lists the allowed values of each setting that has a fixed set of them."
 )]
 pub(super) struct Args {
     /// The folder with the four IDX files, or with one folder per dataset
@@ -129,7 +129,7 @@ fn cuda_text(cuda: &Cuda) -> Vec<String> {
         (Some(runtime), None) => format!("loaded: CUDA {runtime}, no cuDNN"),
         (Some(runtime), Some(cudnn)) => format!("loaded: CUDA {runtime}, cuDNN {cudnn}"),
     };
-    let driver = cuda.driver.map_or("none (libcuda.so.1 cannot be opened)".into(), |it| format!("serves CUDA {it}"));
+    let driver = cuda.driver.map_or("none (libcuda.so.1 cannot be opened)".into(), |it| format!("supports CUDA {it}"));
     let mut lines = vec![field("libtorch_cuda", half), field("NVIDIA driver", driver)];
     lines.extend(cuda.devices.iter().map(|device| field(&format!("cuda:{}", device.index), describe(device))));
     match &cuda.fault {

@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// The file to write; its ending is the format: .pt TorchScript, .pth state_dict, .safetensors, .onnx, .pt2, .npz
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// The share that the dropout layers zero in training, for weights that do not say so
+    /// The dropout rate, for weights that do not record it
     #[arg(long, value_name = "X", default_value_t = NetSettings::DROPOUT, value_parser = within("a share", 0.0..1.0))]
     dropout: f64,
 }

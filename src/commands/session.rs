@@ -7,7 +7,7 @@ use crate::model::{Architecture, Kernels, Net};
 use crate::predict::{Familiarity, Knowledge, Predictor};
 use crate::settings::{
     Compute, CudaGraph, CudaSettings, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings,
-    Source, TrainingSettings,
+    Source, TrainingSettings, name_of,
 };
 use crate::weights::{self, Misfit, WeightsFile};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -113,7 +113,7 @@ impl Prediction {
                 let classes = &data.train.classes;
                 ensure!(!named || **classes == knowledge.classes, "{} has other classes", data.name);
                 tracing::info!(
-                    "measuring on {} what digits look like to the net: the weights do not say it",
+                    "measuring on {} what digits look like to the net: the weights file does not have it",
                     data.name
                 );
                 knowledge.classes = (**classes).clone();
@@ -122,7 +122,7 @@ impl Prediction {
             knowledge.familiarity = measured.unwrap_or_else(|error| {
                 let reason = sentence(&error);
                 tracing::info!(
-                    "what looks like no digit is not marked: the weights do not say what digits look like, and {reason}"
+                    "what looks like no digit is not marked: the weights file does not have what digits look like, and {reason}"
                 );
                 None
             });
@@ -276,11 +276,10 @@ pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, back
 
 /// Refuses the value of a flag that a CPU does not have; `allowed` are those that it has.
 fn refuse_on_cpu<T: ValueEnum + PartialEq>(flag: &str, value: T, allowed: &[T]) -> Result<()> {
-    let name = |value: &T| value.to_possible_value().expect("no value is hidden").get_name().to_string();
     if allowed.contains(&value) {
         return Ok(());
     }
-    let (value, other) = (name(&value), name(&allowed[0]));
+    let (value, other) = (name_of(&value), name_of(&allowed[0]));
     bail!(UsageError(format!("--{flag} {value} needs CUDA: use --{flag} {other}, or --device cuda")))
 }
 

@@ -3,9 +3,8 @@
 use super::Outcome;
 use crate::model::{receptive_fields, table};
 use crate::observe::say;
-use crate::settings::{Layer, NetSettings, Recipe};
+use crate::settings::{Layer, NetSettings, Recipe, name_of};
 use anyhow::Result;
-use clap::ValueEnum;
 
 /// The flags of `summary`.
 #[derive(clap::Args)]
@@ -38,8 +37,7 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
 /// A row per setting under the name of its flag; `-` where it has no effect.
 fn settings(recipe: Recipe) -> String {
     let row = |cells: [&str; 4]| format!("{:<22} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2], cells[3]);
-    let name = |recipe: Recipe| recipe.to_possible_value().expect("no recipe is hidden").get_name().to_string();
-    let mut lines = vec![row(["setting", &name(recipe), "on a GPU", &name(Recipe::Original)])];
+    let mut lines = vec![row(["setting", &name_of(&recipe), "on a GPU", &name_of(&Recipe::Original)])];
     let forms = [recipe.settings(false), recipe.settings(true), Recipe::Original.settings(false)];
     let forms = forms.map(Layer::effective);
     for (key, _) in recipe.settings(false).pairs().filter(|(key, _)| forms.iter().any(|form| form.get(key).is_some())) {

@@ -52,7 +52,7 @@ unsafe fn string(call: impl FnOnce(*mut *mut c_char) -> *mut c_char) -> Result<S
 mod tests {
     #[test]
     fn the_loaded_libtorch_is_the_one_linked_against() {
-        assert_eq!(super::version().unwrap(), "2.11.0");
+        assert_eq!(super::version().unwrap(), crate::libtorch::LIBTORCH_VERSION);
         let library = super::library().unwrap().canonicalize().unwrap();
         let linked = std::path::Path::new(crate::libtorch::LIBTORCH_LIB).canonicalize().unwrap();
         assert_eq!(library.parent().unwrap(), linked);

@@ -22,8 +22,13 @@ pub(crate) fn keep_freed_memory() {
     // SAFETY: mallopt takes the allocator's own lock and only sets two numbers in it; the advice is about a part of a
     // block that was allocated, and changes no content.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        let takes_any_size = libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30) == 1;
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        if !takes_any_size {
+            // Older versions of glibc have a limit, and setting the other number has just frozen a lower one.
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+            return;
+        }
         let heap = libc::malloc(HEAP);
         if !heap.is_null() {
             let skip = heap.align_offset(LARGE_PAGE);

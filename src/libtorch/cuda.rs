@@ -1,6 +1,6 @@
 //! Why CUDA is used or not: libtorch's CUDA half, NVIDIA's driver, the devices.
 
-use super::{about, check};
+use super::{LIBTORCH_VERSION, about, check};
 use anyhow::Result;
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::Display;
@@ -107,7 +107,7 @@ impl Display for Fault {
             }
             Fault::NoDriver { gpu: false, .. } => f.write_str("no NVIDIA GPU, no driver (libcuda.so.1)"),
             Fault::OldDriver { driver, runtime } => {
-                write!(f, "the driver serves CUDA {driver} and libtorch needs {runtime}")
+                write!(f, "the driver supports CUDA {driver} and libtorch needs {runtime}")
             }
             Fault::NoDevice { hidden_by: Some(value) } => {
                 write!(f, "driver found, no device: CUDA_VISIBLE_DEVICES is '{value}'")
@@ -123,9 +123,10 @@ impl Fault {
     /// What a person can do about it, in one sentence.
     pub(crate) fn remedy(&self) -> String {
         match self {
-            Fault::CpuBuild => "to use a GPU, unset LIBTORCH and run TCH_MNIST_TORCH=cuda scripts/setup, or set \
-                 LIBTORCH to a libtorch 2.11.0 with CUDA, then build again"
-                .into(),
+            Fault::CpuBuild => format!(
+                "to use a GPU, unset LIBTORCH and run TCH_MNIST_TORCH=cuda scripts/setup, or set LIBTORCH to a \
+                 libtorch {LIBTORCH_VERSION} with CUDA, then build again"
+            ),
             Fault::NotLinked => "build again: cargo build --release".into(),
             Fault::NoDriver { gpu: true, reason } => format!(
                 "install NVIDIA's driver, or in a container start it with the GPU (docker run --gpus all) ({reason})"
@@ -137,7 +138,7 @@ impl Fault {
             }
             Fault::OldDriver { runtime, .. } => format!(
                 "update NVIDIA's driver to one that nvidia-smi shows with CUDA {} or later, or set LIBTORCH to a \
-                 libtorch 2.11.0 for an older CUDA and build again",
+                 libtorch {LIBTORCH_VERSION} for an older CUDA and build again",
                 runtime.major()
             ),
             Fault::NoDevice { hidden_by: Some(_) } => {
@@ -193,7 +194,7 @@ fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
     } else if driver.found == 0 {
         Some(Fault::NoDriver { reason: text(&driver.text), gpu: has_nvidia_gpu() })
     } else if i64::from(driver.version) / 1000 < runtime.major() {
-        // Within a major release every driver serves every runtime.
+        // Within a major release every driver supports every runtime.
         Some(Fault::OldDriver { driver: CudaVersion(driver.version.into()), runtime })
     } else if driver.result == CUDA_ERROR_NO_DEVICE || (driver.result == 0 && driver.devices == 0) {
         Some(Fault::NoDevice { hidden_by: hidden_by() })

@@ -66,6 +66,9 @@ fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<*const C_t
 /// The folder of the libtorch that the program was linked against.
 pub const LIBTORCH_LIB: &str = env!("TCH_MNIST_LIBTORCH_LIB");
 
+/// The version of that libtorch: the only one that tch works with.
+pub(crate) const LIBTORCH_VERSION: &str = env!("TCH_MNIST_LIBTORCH_VERSION");
+
 /// Whether a message of libtorch says that memory ran out: `CUDA out of memory`, what cuDNN and cuBLAS say
 /// (`CUDNN_STATUS_ALLOC_FAILED`), or what is said on a CPU.
 pub(crate) fn is_out_of_memory(message: &str) -> bool {

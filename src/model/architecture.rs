@@ -105,11 +105,13 @@ impl Builder {
         self.activations = self.activations.saturating_add(product(&output));
         ensure!(
             self.parameters <= MOST_NUMBERS,
-            "with it the net has more than 10 million parameters: make it smaller"
+            "with it the net has more than {} million parameters: make it smaller",
+            MOST_NUMBERS / 1_000_000
         );
         ensure!(
             self.activations <= MOST_NUMBERS,
-            "with it the outputs of all layers have more than 10 million numbers per image: make it smaller"
+            "with it the outputs of all layers have more than {} million numbers per image: make it smaller",
+            MOST_NUMBERS / 1_000_000
         );
         Ok(output)
     }

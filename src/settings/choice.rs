@@ -1,5 +1,6 @@
 //! Choices that bring settings of their own: an optimizer its `--momentum`, a schedule its `--step-size`.
 
+use super::table_of;
 use crate::error::{UsageError, either};
 use clap::builder::ArgExt;
 use clap::{Arg, Args, Command, FromArgMatches, ValueEnum};
@@ -74,8 +75,4 @@ impl<C: Choice> Of<C> {
 
 fn command<C: Choice>() -> Command {
     C::Group::augment_args(Command::new(C::KEY))
-}
-
-fn table_of(settings: &impl Serialize) -> Table {
-    Table::try_from(settings).expect("every setting has a TOML form")
 }

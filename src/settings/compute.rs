@@ -18,15 +18,15 @@ pub struct Compute {
     /// CPU threads; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i32..), add = Role::Incidental)]
     pub threads: i32,
-    /// Whose kernels compute
-    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = KernelsChoice::Auto, add = Role::MayChange)]
+    /// Which kernels to use
+    #[arg(long, value_enum, value_name = "KERNELS", default_value_t = KernelsChoice::Auto, add = Role::MayChange)]
     pub kernels: KernelsChoice,
 }
 
 /// How a GPU computes.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct CudaSettings {
-    /// How precisely convolutions multiply
+    /// The precision of the convolutions
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32, add = Role::MayChange)]
     pub precision: Precision,
     /// Whether a training step on CUDA is launched as one CUDA graph
@@ -46,7 +46,7 @@ pub enum KernelsChoice {
     Fused,
 }
 
-/// How precisely convolutions multiply.
+/// The precision of the convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {

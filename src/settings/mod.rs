@@ -182,7 +182,7 @@ impl Settings {
 
     /// Every setting under its key in `config.toml`.
     pub(crate) fn table(&self) -> Table {
-        Table::try_from(self).expect("every setting has a TOML form")
+        table_of(self)
     }
 
     /// The text of `config.toml`.
@@ -350,6 +350,16 @@ fn refused(error: clap::Error) -> anyhow::Error {
 /// The flag of a key: `batch-size` of `batch_size`.
 fn flag(key: &str) -> String {
     key.replace('_', "-")
+}
+
+/// Settings under their keys in `config.toml`.
+fn table_of(settings: &impl Serialize) -> Table {
+    Table::try_from(settings).expect("every setting has a TOML form")
+}
+
+/// The name of a choice on the command line.
+pub(crate) fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().expect("no value is hidden").get_name().to_string()
 }
 
 /// A TOML value as a flag takes it: a string without its quotes.

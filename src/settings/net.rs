@@ -27,7 +27,7 @@ pub struct NetSettings {
 /// The net of weights from a file.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct NetOfWeights {
-    /// The net, for weights that do not say which one and are not of one of this program's own: a file with its layers
+    /// A file with the net's layers, for weights that neither contain their net nor fit a built-in one
     #[arg(long, value_name = "FILE")]
     net: Option<PathBuf>,
     /// What fills the placeholders of the net file: NAME=VALUE, several separated by commas

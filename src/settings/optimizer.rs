@@ -1,6 +1,7 @@
 //! The optimizer and its arguments.
 
 use super::choice::{Choice, Of};
+use super::name_of;
 use super::ranges::{above, within};
 use crate::error::{Expected, UsageError};
 use clap::{ArgAction, Args, ValueEnum};
@@ -15,13 +16,13 @@ pub struct OptimizerSettings {
     /// The optimizer; choosing another one sets its own defaults, except for settings that are given beside it
     #[arg(long, value_enum, value_name = "NAME", default_value_t = OptimizerKind::DEFAULT)]
     pub optimizer: OptimizerKind,
-    /// The learning rate, with adam and adamw 0.001, with soap 0.003 by default; of one-cycle, the highest
+    /// The learning rate, for one-cycle its peak; by default 0.001 with adam and adamw, 0.003 with soap
     #[arg(long, value_name = "X", default_value_t = 0.01, value_parser = within("a number", above(0.0)))]
     pub lr: f64,
     /// momentum, with rmsprop 0 by default
     #[arg(long, value_name = "X", default_value_t = 0.9, value_parser = within("a number", 0.0..1.0), add = Of(&[Sgd, RmsProp]))]
     pub momentum: f64,
-    /// how much less than its whole a gradient adds to the momentum
+    /// dampening of the momentum: the buffer adds 1 - X times the gradient
     #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..=1.0), add = Of(&[Sgd]))]
     pub dampening: f64,
     /// Nesterov momentum
@@ -42,7 +43,7 @@ pub struct OptimizerSettings {
     /// divide by an estimate of the gradient's variance
     #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Of(&[RmsProp]))]
     pub centered: bool,
-    /// the steps after which the bases that it works in follow the gradients
+    /// steps between two updates of the preconditioner's eigenbases
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number of steps", 1i64..), add = Of(&[Soap]))]
     pub precondition_frequency: i64,
     /// L2 penalty; with adamw and soap decoupled weight decay, 0.01 by default
@@ -75,7 +76,7 @@ pub enum OptimizerKind {
 
 impl Display for OptimizerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().expect("no optimizer is hidden").get_name())
+        f.write_str(&name_of(self))
     }
 }
 

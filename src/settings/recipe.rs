@@ -1,6 +1,6 @@
 //! Presets of settings: `--recipe`.
 
-use super::{Layer, Settings};
+use super::{Layer, Settings, table_of};
 use clap::ValueEnum;
 use serde::Serialize;
 use toml::Table;
@@ -86,10 +86,6 @@ impl Recipe {
         }
         Layer::from(&table)
     }
-}
-
-fn table_of(settings: &impl Serialize) -> Table {
-    Table::try_from(settings).expect("every setting has a TOML form")
 }
 
 #[cfg(test)]

@@ -15,13 +15,13 @@ pub struct RunSettings {
     /// Stop after the epoch that reaches this accuracy (test, or --validation), in percent; 0: never
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = within("a percentage", 0.0..=100.0), add = Role::MayChange)]
     pub target_accuracy: f64,
-    /// Stop when the images of --validation have not been classified better for N epochs; 0: never
+    /// Stop after N epochs in a row that are not better on the --validation images, as --monitor compares them; 0: never
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0i64..), add = Role::MayChange)]
     pub patience: i64,
-    /// The weights to save: the last, or those of the epoch that classified the images of --validation best
+    /// Which weights to save
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Last)]
     pub keep: Keep,
-    /// By what --patience and --keep best find the best epoch; the first one, if several are equal
+    /// The metric by which --patience and --keep best compare epochs; the first epoch wins a tie
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Monitor::Accuracy)]
     pub monitor: Monitor,
     /// Steps between two checkpoints; 0: one checkpoint after each epoch

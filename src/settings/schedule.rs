@@ -1,6 +1,7 @@
 //! How the learning rate changes.
 
 use super::choice::{Choice, Of};
+use super::name_of;
 use super::ranges::{above, any, within};
 use crate::error::UsageError;
 use clap::ValueEnum;
@@ -22,16 +23,16 @@ pub struct ScheduleSettings {
     /// How the learning rate changes; choosing another one sets its own defaults, except for settings that are given beside it
     #[arg(long, value_enum, value_name = "KIND", default_value_t = ScheduleKind::DEFAULT)]
     pub schedule: ScheduleKind,
-    /// Any schedule: before it, the rate rises with each step to the schedule's first, for this many of the --epochs
+    /// Any schedule: over the first N of the --epochs, raise the rate linearly with each step to the schedule's first rate
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0..=LONGEST_WARMUP))]
     pub warmup_epochs: i64,
     /// epochs between two cuts of the learning rate
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = within("a whole number of epochs", 1i64..), add = Of(&[Step]))]
     pub step_size: i64,
-    /// the factor of a cut, with exponential of each epoch
+    /// the factor by which the rate is multiplied: at each cut, or with exponential after each epoch
     #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = within("a number", above(0.0)), add = Of(&[Step, MultiStep, Exponential]))]
     pub gamma: f64,
-    /// the epochs before which the learning rate is cut; by default those of --step-size 6
+    /// the epochs at whose start the learning rate is cut; the default equals --step-size 6
     #[arg(long, value_name = "N,N", default_value = "6,12", value_parser = any::<Milestones>("whole numbers from 1 up that increase, such as 6,12"), add = Of(&[MultiStep]))]
     pub milestones: Milestones,
     /// the share of --lr that it begins with
@@ -137,7 +138,7 @@ impl Choice for ScheduleKind {
 
 impl Display for ScheduleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().expect("no schedule is hidden").get_name())
+        f.write_str(&name_of(self))
     }
 }
 

@@ -95,9 +95,12 @@ pub(super) fn with_extra(bytes: Vec<u8>, marker: &str, metadata: &BTreeMap<Strin
     }
     let name = format!("{}{EXTRA}", Archive::open(&bytes, marker)?.folder);
     let mut zip = ZipWriter::new_append_with_config(CONFIG, Cursor::new(bytes))?;
-    // Without a time: the bytes depend only on the weights.
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    zip.start_file(name, options.last_modified_time(DateTime::default()))?;
+    zip.start_file(name, stored())?;
     zip.write_all(&serde_json::to_vec(&kept)?)?;
     Ok(zip.finish()?.into_inner())
+}
+
+/// How each record is written: not compressed, and without a time, so that the bytes depend only on the weights.
+pub(super) fn stored() -> SimpleFileOptions {
+    SimpleFileOptions::default().compression_method(CompressionMethod::Stored).last_modified_time(DateTime::default())
 }

@@ -84,6 +84,6 @@ fn contents(path: &Path) -> Result<Contents> {
             Archive::flat(&bytes)?;
             bail!("it is a zip archive, but not one of torch.save, torch.jit.save, torch.export.save or NumPy")
         }
-        None => bail!("it is not a file of torch.save, nor safetensors, ONNX or .npz"),
+        None => bail!("it is not a torch.save, safetensors, ONNX or .npz file"),
     }
 }

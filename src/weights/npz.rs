@@ -1,6 +1,6 @@
 //! NumPy's `.npz`: a zip archive with one `.npy` file per array.
 
-use super::archive::Archive;
+use super::archive::{Archive, stored};
 use super::format::{Contents, Dict, Entry, Format, Weights};
 use super::{MAX_BYTES, NET, raw, tensor};
 use crate::npy::{self, ENDING as NPY, MAGIC};
@@ -8,8 +8,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use tch::{Kind, Tensor};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
+use zip::ZipWriter;
 
 /// The header of a `.npy` file ends at a multiple of this, so that the numbers are aligned.
 const ALIGNMENT: usize = 64;
@@ -50,11 +49,8 @@ impl Format for Npz {
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        // Without a time: the bytes depend only on the weights.
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        let options = options.last_modified_time(DateTime::default());
         for (key, tensor) in &weights.state_dict.0 {
-            zip.start_file(format!("{key}{NPY}"), options)?;
+            zip.start_file(format!("{key}{NPY}"), stored())?;
             zip.write_all(&header(tensor)?)?;
             zip.write_all(&raw(tensor)?)?;
         }

@@ -195,7 +195,7 @@ fn fitting(key: &str, tensor: &Tensor, like: &Tensor, converted: &mut Option<Kin
 fn named<'a>(candidates: &[Candidate<'a>], key: &str) -> Result<Candidate<'a>> {
     let found = candidates.iter().copied().find(|candidate| candidate.label() == key);
     found.with_context(|| match candidates {
-        [] => format!("it holds no weights of the net under the key {key}, nor under another"),
+        [] => format!("it holds no weights of the net, under {key} or any other key"),
         [one] if one.label().is_empty() => {
             format!("it holds one set of weights, which has no key: leave out --key {key}")
         }

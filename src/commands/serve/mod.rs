@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(
     after_help = "The page is at /. POST /predict takes the bytes of a picture and returns the JSON of `predict`; with \
     ?details=true also what the net sees and the outputs of its blocks, with ?one=true the whole picture as one digit. \
-    GET /health says whether it is up. Without --kernels it uses libtorch's, whose blocks the page shows, and without \
-    --threads one thread. docs/digits.md has examples."
+    GET /health says whether it is up. Here --kernels auto means torch, because the page \
+    shows the output of each block, and --threads 0 means one thread. docs/digits.md has examples."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -57,9 +57,9 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
 
 /// Serves until Ctrl-C or SIGTERM.
 async fn serve(address: SocketAddr, app: App) -> Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("{address} cannot be listened on: choose another --port, or 0 for any that is free")
-    })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another --port, or 0 for any free one"))?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         tracing::warn!("other machines can reach {address}, and nothing asks them for a password");

@@ -60,7 +60,7 @@ impl Finish<'_> {
             }
             (Ending::Interrupted, _) => {
                 let folder = self.folder.path().display();
-                tracing::warn!("interrupted; everything is saved, go on with: tch-mnist train --resume {folder}");
+                tracing::warn!("interrupted; everything is saved, resume with: tch-mnist train --resume {folder}");
                 Ok(Outcome::Interrupted(signal))
             }
             (Ending::Done | Ending::TargetReached | Ending::StoppedEarly, _) => {
@@ -148,7 +148,7 @@ impl Finish<'_> {
         match written {
             Ok(_) => tracing::debug!("report: {:.2} s", began.elapsed().as_secs_f64()),
             Err(error) => tracing::warn!(
-                "the report could not be made: {}; make it by: tch-mnist report {}",
+                "the report could not be made: {}; try again with: tch-mnist report {}",
                 sentence(&error),
                 folder.display()
             ),
@@ -194,7 +194,7 @@ impl Finish<'_> {
             text += &match error.is::<Diverged>() {
                 // A resume cannot change the settings that led there.
                 true => format!("; the last good weights are kept, start from them by --init {file}"),
-                false => format!("; the last checkpoint is kept, go on with: tch-mnist train --resume {folder}"),
+                false => format!("; the last checkpoint is kept, resume with: tch-mnist train --resume {folder}"),
             };
         }
         anyhow!(text)

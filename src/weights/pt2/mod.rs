@@ -5,7 +5,7 @@
 
 mod program;
 
-use super::archive::{Archive, with_extra};
+use super::archive::{Archive, stored, with_extra};
 use super::format::{Contents, Dict, Entry, Format, Weights, is_parameter};
 use super::torch_save::TorchSave;
 use super::{MAX_BYTES, raw, tensor};
@@ -16,8 +16,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use tch::{Kind, Tensor};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
+use zip::ZipWriter;
 
 /// The record by which torch knows such an archive, and the folder of the records when one is written.
 const MARKER: &str = "archive_format";
@@ -86,11 +85,8 @@ impl Format for Pt2 {
 
     fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        // Without a time: the bytes depend only on the weights.
-        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        let options = options.last_modified_time(DateTime::default());
         let mut record = |name: &str, bytes: &[u8]| -> Result<()> {
-            zip.start_file(format!("{FOLDER}{name}"), options)?;
+            zip.start_file(format!("{FOLDER}{name}"), stored())?;
             Ok(zip.write_all(bytes)?)
         };
         let mut config = serde_json::Map::new();

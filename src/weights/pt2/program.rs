@@ -3,6 +3,7 @@
 
 use super::super::format::{Weights, is_parameter};
 use super::{TYPES, contiguous};
+use crate::libtorch::LIBTORCH_VERSION;
 use crate::model::{Layer, NamedLayer, StateDict};
 use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result};
@@ -67,7 +68,7 @@ pub(super) fn program(weights: &Weights) -> Result<Value> {
         "range_constraints": {"s0": {"min_val": 0, "max_val": null}},
         "schema_version": {"major": 8, "minor": 17},
         "verifiers": ["TRAINING"],
-        "torch_version": "2.11.0",
+        "torch_version": LIBTORCH_VERSION,
         "guards_code": [],
     }))
 }
