@@ -131,17 +131,17 @@ fn not_idx_at_all() {
 #[test]
 fn counts_and_sizes_that_cannot_be() {
     let small = |numbers: &'static [u32]| move |folder: &Path| put(folder, IMAGES, &header(numbers));
-    refused(&[IMAGES, "announces 2147483648 images; at most 1000000"], small(&[2051, 1 << 31, 28, 28]));
-    refused(&[IMAGES, "announces 4294967295 images"], small(&[2051, u32::MAX, u32::MAX, u32::MAX]));
+    refused(&[IMAGES, "declares 2147483648 images; at most 1000000"], small(&[2051, 1 << 31, 28, 28]));
+    refused(&[IMAGES, "declares 4294967295 images"], small(&[2051, u32::MAX, u32::MAX, u32::MAX]));
     // 2^28 images of 784 bytes are 0 bytes in 32-bit arithmetic, and so is 1 image of 65,536 x 65,536.
-    refused(&[IMAGES, "announces 268435456 images"], small(&[2051, 1 << 28, 28, 28]));
-    refused(&[IMAGES, "announces images of 65536x65536 pixels; 28x28"], small(&[2051, 1, 1 << 16, 1 << 16]));
-    refused(&[IMAGES, "announces no images"], small(&[2051, 0, 28, 28]));
-    refused(&[IMAGES, "announces images of 0x0 pixels"], small(&[2051, 10_000, 0, 0]));
-    refused(&[IMAGES, "announces images of 32x32 pixels; 28x28 are expected"], small(&[2051, 10_000, 32, 32]));
+    refused(&[IMAGES, "declares 268435456 images"], small(&[2051, 1 << 28, 28, 28]));
+    refused(&[IMAGES, "declares images of 65536x65536 pixels; 28x28"], small(&[2051, 1, 1 << 16, 1 << 16]));
+    refused(&[IMAGES, "declares no images"], small(&[2051, 0, 28, 28]));
+    refused(&[IMAGES, "declares images of 0x0 pixels"], small(&[2051, 10_000, 0, 0]));
+    refused(&[IMAGES, "declares images of 32x32 pixels; 28x28 are expected"], small(&[2051, 10_000, 32, 32]));
     refused(&[IMAGES, "has 16 bytes", "1000000 images"], small(&[2051, 1_000_000, 28, 28]));
     // Files that are as long as they claim.
-    refused(&[IMAGES, "announces 1000001 images; at most 1000000"], |folder| {
+    refused(&[IMAGES, "declares 1000001 images; at most 1000000"], |folder| {
         put_sparse(folder, IMAGES, &[2051, 1_000_001, 28, 28], 16 + 784 * 1_000_001);
     });
     refused(&[IMAGES, LABELS, "1000000 images", "10000 labels", "delete both"], |folder| {

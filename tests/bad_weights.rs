@@ -113,7 +113,7 @@ fn no_weights_file_at_all() {
     refused_file(&folder.path().join("none.pt"), &["No such file or directory"]);
     refused_file(Path::new("/dev/zero"), &["it is not a regular file"]);
     refused(b"", &["it is empty"]);
-    refused(b"convblock1.0.weight = [0.1, 0.2]\n", &["it is not a file of torch.save, nor safetensors, ONNX or .npz"]);
+    refused(b"convblock1.0.weight = [0.1, 0.2]\n", &["it is not a torch.save, safetensors, ONNX or .npz file"]);
     let large = folder.path().join("large.pth");
     std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
     refused_file(&large, &["it has more than 256 MiB, the most that is read as weights"]);

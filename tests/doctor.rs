@@ -154,7 +154,7 @@ fn a_driver_for_an_older_cuda() {
         return;
     }
     let runtime = with_driver(&[]).1["runtime"].as_str().unwrap().to_string();
-    let reason = format!("the driver serves CUDA 11.8 and libtorch needs {runtime}");
+    let reason = format!("the driver supports CUDA 11.8 and libtorch needs {runtime}");
     assert_not_usable(&[("FAKE_VERSION", "11080")], &reason);
 }
 

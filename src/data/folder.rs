@@ -192,7 +192,7 @@ impl<'a> Place<'a> {
             let labels = images + 1;
             if counts[images] != counts[labels] {
                 bail!(
-                    "{} announces {} images but {} {} labels; as many labels as images are expected: delete both and {}",
+                    "{} declares {} images but {} {} labels; as many labels as images are expected: delete both and {}",
                     found[images].path.display(),
                     counts[images],
                     found[labels].path.display(),

@@ -153,15 +153,15 @@ pub(super) fn parse_header(content: Content, bytes: &[u8]) -> Result<Header, Fau
     }
     let count = u64::from(number(1).unwrap_or_default());
     if count == 0 {
-        return fault(format!("announces no {noun}; at least one is expected"));
+        return fault(format!("declares no {noun}; at least one is expected"));
     }
     if count > MAX_COUNT {
-        return fault(format!("announces {count} {noun}; at most {MAX_COUNT} are accepted"));
+        return fault(format!("declares {count} {noun}; at most {MAX_COUNT} are accepted"));
     }
     if content == Content::Images {
         let (rows, columns) = (number(2).unwrap_or_default(), number(3).unwrap_or_default());
         if (rows as usize, columns as usize) != (SIDE, SIDE) {
-            return fault(format!("announces images of {rows}x{columns} pixels; {SIDE}x{SIDE} are expected"));
+            return fault(format!("declares images of {rows}x{columns} pixels; {SIDE}x{SIDE} are expected"));
         }
     }
     // No overflow: 16 + 1,000,000 * 784 at most.
@@ -213,7 +213,7 @@ pub(crate) struct Digest {
 
 /// Reads an IDX file to its end, checks header, length and labels, and copies it to `output`.
 ///
-/// Whatever `input` sends, it never writes more than the header announces, and holds only a small buffer in memory.
+/// Whatever `input` sends, it never writes more than the header declares, and holds only a small buffer in memory.
 pub(super) fn copy_checked(mut input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
     let mut buffer = vec![0; 1 << 16];
     let header_length = content.header_length();
@@ -282,7 +282,7 @@ impl<R: Read> Read for Hashing<R> {
 
 fn wrong_length(content: Content, header: Header, length: impl Display) -> Fault {
     Fault::Content(format!(
-        "has {length} bytes; its header announces {} {}, so {} bytes are expected",
+        "has {length} bytes; its header declares {} {}, so {} bytes are expected",
         header.count,
         content.noun(),
         header.length

@@ -207,7 +207,7 @@ def test_what_cannot_be_imported_is_refused_in_one_sentence(tmp_path: Path) -> N
     (tmp_path / "pictures/3/broken.png").write_bytes(b"not a picture")
     (tmp_path / "empty").mkdir()
     for source, expected in [
-        ("short.csv", "short.csv cannot be imported: row 21: it has 3 fields, not 785 as the first row"),
+        ("short.csv", "short.csv cannot be imported: row 21: it has 3 fields, and the first row has 785"),
         ("eleven.csv", "10 is the eleventh class after 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; at most 10 are possible"),
         ("unlabelled.csv", "unlabelled.csv has no labels"),
         ("size.npz", "its array x_train: its shape is [3, 32, 32]; [N, 28, 28] or [N, 784] is expected"),

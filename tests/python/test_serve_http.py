@@ -104,4 +104,4 @@ def test_a_port_that_is_taken_is_one_sentence(trained: Path, server: tuple[subpr
     command = [PROGRAM, "serve", "--weights", trained / "model.pt", "--port", str(port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert f"127.0.0.1:{port} cannot be listened on: choose another --port" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{port}: choose another --port" in done.stderr

@@ -99,15 +99,12 @@ proptest! {
 }
 
 #[test]
-fn no_more_is_written_than_the_header_announces() {
+fn no_more_is_written_than_the_header_declares() {
     let bomb = sound(Content::Labels, 100).into_iter().chain(std::iter::repeat_n(0, 10_000_000)).collect::<Vec<_>>();
     let mut output = Vec::new();
     let fault = unpack_checked(&*gzip(&bomb), Content::Labels, &mut output).unwrap_err();
     assert_eq!(output.len(), 108);
-    assert_eq!(
-        fault.to_string(),
-        "has more than 108 bytes; its header announces 100 labels, so 108 bytes are expected"
-    );
+    assert_eq!(fault.to_string(), "has more than 108 bytes; its header declares 100 labels, so 108 bytes are expected");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn odd_one(columns: &[usize], names: &[String]) -> Result<usize> {
     match odd[..] {
         [] => Ok(0),
         [at] => Ok(at),
-        _ => bail!("row 1 names no column label, and {} columns are not named as the pixels are", odd.len()),
+        _ => bail!("row 1 has no column named label, and {} columns are not named like the pixels", odd.len()),
     }
 }
 
@@ -191,7 +191,7 @@ impl<R: Read> Iterator for Rows<R> {
 impl<R: Read> Rows<R> {
     fn record(&self, row: &ByteRecord, line: u64) -> Result<Record> {
         let Columns { count, label, pixels } = &self.columns;
-        ensure!(row.len() == *count, "it has {} fields, not {count} as the first row", row.len());
+        ensure!(row.len() == *count, "it has {} fields, and the first row has {count}", row.len());
         let mut digit: Digit = [0; PIXELS];
         for (byte, &column) in digit.iter_mut().zip(pixels) {
             *byte = match parse(&row[column]) {
@@ -278,7 +278,7 @@ mod tests {
     fn a_damaged_row_is_named() {
         let good = format!("5{}\n", row(3));
         for (bad, sentence) in [
-            ("1,2,3\n".to_string(), "row 2: it has 3 fields, not 785 as the first row"),
+            ("1,2,3\n".to_string(), "row 2: it has 3 fields, and the first row has 785"),
             (good.replacen(",3,", ",300,", 1), "row 2: field 3 is 300; a whole number from 0 to 255 is expected"),
             (good.replacen(",3,", ",0.5,", 1), "row 2: field 3 is 0.5; a whole number from 0 to 255 is expected"),
             (good.replacen(",3,", ",,", 1), "row 2: field 3 is empty; a whole number from 0 to 255 is expected"),

@@ -90,7 +90,10 @@ enum Values {
 impl Numbers {
     fn of(mut file: Vec<u8>) -> Result<Numbers> {
         let Array { dtype, fortran_order, shape, data } = Array::parse(&file)?;
-        ensure!(!fortran_order || shape.len() < 2, "it is in Fortran's order: save it through numpy.ascontiguousarray");
+        ensure!(
+            !fortran_order || shape.len() < 2,
+            "it is in Fortran order: save numpy.ascontiguousarray(array) instead"
+        );
         let values = match dtype.as_str() {
             // Without a copy.
             "u1" => Values::Bytes(file.split_off(file.len() - data.len())),

@@ -128,7 +128,7 @@ impl<'a> Parser<'a, '_> {
                 let is_counted = matches!(self.ahead(), [Kind::Word(word), Kind::Word("x")] if count(word));
                 ensure!(
                     is_counted && first < last,
-                    "line {line}: expected how many members ({text}) are, as in (1-3): 3 x ReLU()"
+                    "line {line}: expected the number of members in ({text}), as in (1-3): 3 x ReLU()"
                 );
                 self.next += 2;
                 Name::Range(first, last)
