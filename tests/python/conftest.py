@@ -96,7 +96,8 @@ def both(tmp_path: Path, twin: Twin) -> Both:
         folders = tmp_path / "twin", tmp_path / "program"
         options = ("--data", DATA, "--device", "cpu", *options)
         printed = twin(*options, "--out", folders[0])
-        assert tch_mnist("train", "--kernels", "torch", *options, "--out", folders[1]) == printed
+        own = ["--kernels", "torch", "--report=false"]
+        assert tch_mnist("train", *own, *options, "--out", folders[1]) == printed
         return folders
 
     return run
