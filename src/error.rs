@@ -64,11 +64,11 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     Some(format!("{flag} takes {expected}, not {value}"))
 }
 
-/// The sentence on `--nesterov false`, if `error` is one: such a flag may stand alone, so its value needs an equals sign.
+/// The sentence on `--nesterov false`, if `error` is one: a flag that may stand alone takes its value behind an equals sign.
 fn stray_bool(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidArg) else { return None };
     let is_bool = error.kind() == ErrorKind::UnknownArgument && ["true", "false"].contains(&value.as_str());
-    is_bool.then(|| format!("'{value}' stands alone: join it to its flag with =, as in --nesterov={value}"))
+    is_bool.then(|| format!("'{value}' stands alone: give it to a flag with =, as in --FLAG={value}"))
 }
 
 /// `one, two or three`, or with `and` for `or`.

@@ -213,7 +213,7 @@ fn mistakes_get_one_sentence_and_exit_code_2() {
         (&["--dropout", "1.5"], "--dropout takes a share from 0 to below 1, not 1.5"),
         (&["--momentum", "1"], "--momentum takes a number from 0 to below 1, not 1"),
         (&["--nesterov", "--momentum", "0"], "--nesterov takes a --momentum above 0"),
-        (&["--report", "false"], "'false' stands alone: join it to its flag with =, as in --nesterov=false"),
+        (&["--report", "false"], "'false' stands alone: give it to a flag with =, as in --FLAG=false"),
         (
             &["--optimizer", "adam", "--momentum", "0.5"],
             "adam has no --momentum: leave it out; sgd and rmsprop have it",

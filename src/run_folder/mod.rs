@@ -27,7 +27,7 @@ use crate::train::{Checkpoint, EpochRecord, StepRecord, kept};
 use crate::weights::{self, WeightsFile};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The formats that a run's weights are written in.
@@ -142,7 +142,8 @@ impl RunFolder {
         self.claim().with_context(|| format!("--out {out} cannot be made"))?;
         let out = self.path.display();
         let file = File::options().append(true).create(true).open(self.log());
-        let file = file.with_context(|| format!("--out {out} cannot be written to"))?;
+        let file = file.with_context(|| format!("--out {out} cannot be written to"));
+        let file = file.inspect_err(|_| self.remove_unless_begun())?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => bail!("another process is training in {out}"),
             // On a file system without locks, train without one.
@@ -314,7 +315,8 @@ fn make(path: &Path) -> io::Result<bool> {
         fs::create_dir_all(parent)?;
     }
     match fs::create_dir(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        // Some file systems have another error than AlreadyExists.
+        Err(_) if path.is_dir() => Ok(false),
         made => made.map(|()| true),
     }
 }

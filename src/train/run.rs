@@ -58,14 +58,17 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     ///
-    /// If a batch of one image would leave a BatchNorm with one value per channel: PyTorch refuses that too.
+    /// If a batch of one image would leave a BatchNorm with one value per channel, which PyTorch refuses too, or if its
+    /// checkpoints would be too large to be read.
     pub fn new(settings: &'a Settings, data: &'a Data, net: Net) -> Result<Run<'a>> {
         let steps = steps_per_epoch(settings, &data.train);
         check_smallest_batch(settings, &data.train, net.architecture())?;
+        let state = State::new(net, settings, steps)?;
+        state.check_size(settings)?;
         Ok(Run {
             settings,
             data,
-            state: State::new(net, settings, steps)?,
+            state,
             stepper: Stepper::new(&data.train, settings)?,
             prepared: None,
             schedule: Schedule::new(settings, steps),

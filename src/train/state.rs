@@ -53,7 +53,7 @@ impl State {
     /// The state before the first step of `net`, in epochs of `steps` steps.
     pub fn new(net: Net, settings: &Settings, steps: i64) -> Result<State> {
         let (device, decay) = (net.device(), settings.training.ema_decay);
-        let state = State {
+        Ok(State {
             optimizer: optimizers::of(&net, &settings.optimizer)?,
             average: if decay > 0.0 { Some(Average::of(&net, decay)?) } else { None },
             best: if settings.run.keep == Keep::Best { Some(net.copy()?) } else { None },
@@ -62,19 +62,19 @@ impl State {
             grad_norm: Tensor::f_zeros([0i64; 0], (Kind::Double, device))?,
             position: Position::default(),
             net,
-        };
-        state.check_size(settings)?;
-        Ok(state)
+        })
     }
 
-    /// Refuses a run whose checkpoints would be too large to be read.
-    fn check_size(&self, settings: &Settings) -> Result<()> {
+    /// Refuses a run whose last checkpoint would be too large to be read.
+    pub(crate) fn check_size(&self, settings: &Settings) -> Result<()> {
         let bytes = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
-        let bytes: u64 = self.tensors().iter().map(|(_, tensor)| bytes(tensor)).sum();
+        let tensors: u64 = self.tensors().iter().map(|(_, tensor)| bytes(tensor)).sum();
+        // Two float64 per step of the run, and the rest of the file.
+        let bytes = tensors + 16 * (settings.training.epochs * self.steps()) as u64 + (1 << 20);
         ensure!(
             bytes <= MAX_BYTES,
             "a checkpoint of this net with --optimizer {} would have {} MiB, and {} MiB is the most that is read: choose a \
-             smaller net, or another --optimizer",
+             smaller net or another --optimizer, or leave out --ema-decay and --keep best",
             settings.optimizer.optimizer,
             bytes >> 20,
             MAX_BYTES >> 20
