@@ -81,13 +81,20 @@ def wait_for_a_trial(process: subprocess.Popen) -> None:
     pytest.fail(said)
 
 
-def wait_for_running(server: postgres.Server, study: str, name: str) -> None:
-    """Returns when the sweep of that name runs a trial."""
-    while not any(
-        trial.state == TrialState.RUNNING and trial.user_attrs.get("owner", "").endswith(f"/{name}")
-        for trial in trials_of(server, study)
-    ):
+def kill_while_it_runs_a_trial(sweep: subprocess.Popen, server: postgres.Server, study: str, name: str) -> None:
+    """Kills the sweep of that name when it runs a trial; stopped first, it cannot end the trial meanwhile."""
+    while True:
+        assert sweep.poll() is None, "it ended before it ran another trial"
+        sweep.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)  # What it has sent arrives.
+        if any(
+            trial.state == TrialState.RUNNING and trial.user_attrs.get("owner", "").endswith(f"/{name}")
+            for trial in trials_of(server, study)
+        ):
+            break
+        sweep.send_signal(signal.SIGCONT)
         time.sleep(0.05)
+    sweep.kill()
 
 
 def assert_no_run_too_many(runs: Path, trials: list[FrozenTrial]) -> None:
@@ -101,8 +108,7 @@ def test_three_sweeps_share_a_study_and_one_is_killed(server: postgres.Server, t
     runs = write_noting_program(file)
     sweeps = {name: start(server, file, name, "--trials", 9) for name in ["a", "b", "c"]}
     wait_for_a_trial(sweeps["c"])
-    wait_for_running(server, tmp_path.name, "c")
-    sweeps["c"].kill()
+    kill_while_it_runs_a_trial(sweeps["c"], server, tmp_path.name, "c")
     said = {name: process.communicate()[1] for name, process in sweeps.items()}
     assert [process.returncode for process in sweeps.values()] == [0, 0, -signal.SIGKILL], said
 
