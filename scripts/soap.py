@@ -12,7 +12,8 @@ LONGEST_SIDE = 1024
 class Soap(optim.Optimizer):
     """The twin of `--optimizer soap`, operation by operation, in the order of its rounding.
 
-    A weight is a matrix with a row per output channel; a parameter of one dimension gets Adam, and so does a long side.
+    A weight is a matrix with a row per output channel; a parameter of one dimension gets Adam. A side longer
+    than `LONGEST_SIDE` is not turned.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 //!
 //! The weight of a convolution is a matrix here, with a row per output channel. Where Adam scales each weight by its own
 //! gradients, SOAP first turns the matrix so that the gradients of its entries are nearly uncorrelated; then that scaling
-//! is close to Newton's. Parameters of one dimension get Adam. A side of a matrix that is too long for decompositions is not turned,
-//! as with `max_precond_dim` in the paper's code.
+//! is close to Newton's. Parameters of one dimension get Adam. A side of a matrix that is too long to decompose is not
+//! turned, as with `max_precond_dim` in the paper's code.
 
 use super::{Optimizer, named, parameters, scalar, zeros_like};
 use crate::libtorch::parameters::Parameter;
@@ -13,7 +13,8 @@ use crate::settings::OptimizerSettings;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// The longest side of a matrix that is turned: its eigenvectors take a second, and it and its basis 8 MB.
+/// The longest side of a matrix that is turned: its eigenvectors take a quarter of a second on one core, and the
+/// average and the basis 8 MB.
 const LONGEST_SIDE: i64 = 1024;
 
 /// SOAP.
