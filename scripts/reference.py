@@ -35,6 +35,7 @@ class Images(Dataset):
         images, labels = load_split(data, dataset, train)
         limit = limit or len(labels)
         self.images, self.labels = normalise(images[:limit]), labels[:limit]
+        self.soft_targets: Tensor | None = None
 
     def hold_out(self, count: int, seed: int) -> "Images":
         """Moves `count` images to a split of their own. Each label gives its share, and `seed` chooses its images."""
@@ -56,9 +57,41 @@ class Images(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
         chosen = torch.tensor(indices)
-        return self.images[chosen], self.labels[chosen]
+        soft_targets = None if self.soft_targets is None else self.soft_targets[chosen]
+        return self.images[chosen], self.labels[chosen], soft_targets
+
+    def ask(self, teachers: list[nn.Module], temperature: float) -> None:
+        """Sets the soft targets of all images: the mean of what the teachers say."""
+        rows = []
+        with torch.no_grad():
+            # In batches of 500: another size might round otherwise.
+            for images in self.images.split(500):
+                answers = [F.log_softmax(teacher(images) / temperature, dim=1).exp() for teacher in teachers]
+                rows.append(sum(answers) / len(answers))
+        self.soft_targets = torch.cat(rows)
+
+
+# The loss of a batch by the net's output, the labels, and the soft targets if there are teachers.
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def original_loss(output: Tensor, target: Tensor, _soft_target: None = None) -> Tensor:
+    """The original's loss."""
+    return F.nll_loss(output, target)
+
+
+def distillation_loss(weight: float, temperature: float) -> Loss:
+    """The original's loss, mixed with the distillation loss of Hinton, Vinyals and Dean (2015)."""
+
+    def loss(output: Tensor, target: Tensor, soft_target: Tensor) -> Tensor:
+        log_probabilities = F.log_softmax(output / temperature, dim=1)
+        divergence = F.kl_div(log_probabilities, soft_target, reduction="sum")
+        from_teachers = divergence * (temperature**2 / len(target))
+        return original_loss(output, target) * (1 - weight) + from_teachers * weight
+
+    return loss
 
 
 def train(
@@ -69,6 +102,7 @@ def train(
     after_step: Callable[[], None],
     losses: list[tuple[float, float]],
     max_norm: float = 0,
+    loss_of: Loss = original_loss,
 ) -> dict:
     """The original's train function: one epoch. Notes each step's learning rate and loss in `losses`.
 
@@ -78,11 +112,12 @@ def train(
     started = time.perf_counter()
     correct, loss_sum, norm_sum = 0, 0.0, 0.0
     lr = optimizer.param_groups[0]["lr"]
-    for batch_id, (data, target) in enumerate(loader):
+    for batch_id, (data, target, soft_target) in enumerate(loader):
         data, target = data.to(device), target.to(device)
+        soft_target = None if soft_target is None else soft_target.to(device)
         optimizer.zero_grad()
         output = net(data)
-        loss = F.nll_loss(output, target)
+        loss = loss_of(output, target, soft_target)
         loss.backward()
         step_lr, step_loss = optimizer.param_groups[0]["lr"], loss.item()
         losses.append((step_lr, step_loss))
@@ -109,7 +144,7 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> tuple[float, int]:
     net.eval()
     test_loss, correct = 0.0, 0
     with torch.no_grad():
-        for data, target in loader:
+        for data, target, _ in loader:
             data, target = data.to(device), target.to(device)
             output = net(data)
             test_loss += F.nll_loss(output, target, reduction="sum").item()
@@ -283,6 +318,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cooldown", type=int, default=0)
     parser.add_argument("--min-lr", type=float, default=0.0)
     parser.add_argument("--pct-start", type=float, default=0.3)
+    parser.add_argument("--teacher", help="the state_dicts of nets of the original: files separated by commas")
+    parser.add_argument("--distillation-weight", type=float, default=0.9)
+    parser.add_argument("--temperature", type=float, default=2.0)
     net_file.add_arguments(parser, "instead of the net of the original")
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
@@ -313,17 +351,29 @@ def build(args: argparse.Namespace) -> nn.Module:
         sys.exit(f"error: {error}")
 
 
+def teacher(file: str) -> nn.Module:
+    """The net of the original with the weights in a file."""
+    net = Net()
+    net.load_state_dict(torch.load(file, weights_only=True))
+    return net.eval()
+
+
 def main() -> None:
     """Trains, tests and saves."""
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
+    # Before the seed, because a net draws its first weights.
+    teachers = [teacher(file) for file in args.teacher.split(",")] if args.teacher else []
     net = build(args).to(args.device)
     images = Images(args.data, args.dataset, train=True, limit=args.limit_train)
     tested_on = Images(args.data, args.dataset, train=False, limit=args.limit_test)
-    part = "test"
+    part, loss_of = "test", original_loss
     if args.validation:
         part, tested_on = "validation", images.hold_out(args.validation, args.seed)
+    if teachers:
+        images.ask(teachers, args.temperature)
+        loss_of = distillation_loss(args.distillation_weight, args.temperature)
     # Both splits are shuffled, as in the original. `collate_fn` passes on what `__getitems__` has put together.
     train_loader, test_loader = (
         DataLoader(split, args.batch_size, shuffle=True, collate_fn=lambda batch: batch)
@@ -338,7 +388,9 @@ def main() -> None:
         if args.log_format == "text":
             print("EPOCH:", epoch, flush=True)
         began = time.perf_counter()
-        trained = train(net, args.device, train_loader, optimizer, rates.after_step, losses, args.clip_grad_norm)
+        trained = train(
+            net, args.device, train_loader, optimizer, rates.after_step, losses, args.clip_grad_norm, loss_of
+        )
         loss, correct = test(net, args.device, test_loader)
         # The original steps its schedule before the test, which does not depend on it.
         rates.after_epoch(loss)

@@ -10,7 +10,8 @@ use tch::{Cuda, Device, Tensor};
 use tch_mnist::libtorch::graph::Graph;
 use tch_mnist::libtorch::precision;
 use tch_mnist::{
-    Checkpoint, Data, Dataset, Kernels, Net, Observer, Run, Schedule, Settings, Shuffle, State, StepRecord, Stepper,
+    Architecture, Checkpoint, Data, Dataset, Kernels, Net, Observer, Run, Schedule, Settings, Shuffle, State,
+    StepRecord, Stepper,
 };
 
 /// 5 epochs of 9 batches of 16 images and one of 12.
@@ -74,6 +75,15 @@ const EVERYTHING: &[&str] = &[
     "--clip-grad-norm=2",
 ];
 
+/// A run that learns from [`teachers`]; nobody reads the file.
+const TAUGHT: &[&str] = &["--teacher=teacher.safetensors", "--temperature=3"];
+
+/// A net with random weights, if `settings` name a teacher.
+fn teachers(settings: &Settings, device: Device) -> Vec<Net> {
+    let names = settings.distillation.teacher.iter();
+    names.map(|_| Net::new(device, &Architecture::original(0.0), Kernels::Torch)).collect()
+}
+
 /// How the steps of [`train_50`] are made. On a GPU the images of an epoch always lie ready before its first step.
 #[derive(Clone, Copy, PartialEq)]
 enum Steps {
@@ -93,8 +103,10 @@ enum Steps {
 fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) -> Vec<(String, Tensor)> {
     let device = data.train.labels.device();
     tch::manual_seed(settings.training.seed);
+    let teachers = teachers(settings, device);
     let net = Net::new(device, &settings.training.net.architecture().unwrap(), kernels);
     let mut state = State::new(net, settings, 10).unwrap();
+    state.learn_from(&teachers, &data.train, settings).unwrap();
     let mut stepper = match steps {
         Steps::Eager | Steps::Captured => Stepper::new(&data.train, settings).unwrap(),
         Steps::Ready | Steps::Static | Steps::Stale => Stepper::ahead(&data.train, settings).unwrap(),
@@ -140,7 +152,7 @@ fn images_that_lie_ready_train_as_those_that_are_gathered_for_each_step() {
     tch::set_num_threads(1);
     let data = load(Device::Cpu);
     // Without augmentation, whose random numbers come in another order.
-    for (flags, kernels) in [(ONE_CYCLE, Kernels::Torch), (STEP, Kernels::Fused)] {
+    for (flags, kernels) in [(ONE_CYCLE, Kernels::Torch), (STEP, Kernels::Fused), (TAUGHT, Kernels::Fused)] {
         let results = [Steps::Eager, Steps::Ready].map(|steps| train_50(&settings(flags), &data, kernels, steps));
         assert_eq!(difference(&results[0], &results[1]), 0.0, "{flags:?}");
     }
@@ -159,6 +171,7 @@ fn a_step_over_static_buffers_is_the_eager_step() {
         (EVERYTHING, Kernels::Fused),
         (DAMPENING, Kernels::Torch),
         (SOAP, Kernels::Fused),
+        (TAUGHT, Kernels::Torch),
     ] {
         let settings = settings(flags);
         let eager = train_50(&settings, &data, kernels, Steps::Ready);
@@ -238,11 +251,15 @@ fn run_ahead(
     file: &Path,
 ) -> Vec<StepRecord> {
     tch::manual_seed(settings.training.seed);
+    let teachers = teachers(settings, Device::Cpu);
     let net = Net::new(Device::Cpu, &settings.training.net.architecture().unwrap(), Kernels::Fused);
-    let run = match resumed {
+    let mut run = match resumed {
         Some(checkpoint) => Run::resume(settings, data, net, checkpoint).unwrap(),
         None => Run::new(settings, data, net).unwrap(),
     };
+    if resumed.is_none() {
+        run.learn_from(&teachers).unwrap();
+    }
     let mut run = run.ahead().unwrap();
     let asked = Cell::new(0);
     let stop = || asked.replace(asked.get() + 1) == most;
@@ -256,7 +273,7 @@ fn a_run_that_is_resumed_within_an_epoch_gets_the_images_that_lay_ready() {
     let _alone = alone();
     tch::set_num_threads(1);
     let data = load(Device::Cpu);
-    let settings = settings(&[EVERYTHING, &["--epochs=2", "--dropout=0.1"]].concat());
+    let settings = settings(&[EVERYTHING, TAUGHT, &["--epochs=2", "--dropout=0.1"]].concat());
     let folder = tempfile::tempdir().unwrap();
     let [straight, stopped] = ["straight", "stopped"].map(|name| folder.path().join(name));
     let expected = run_ahead(&settings, &data, None, usize::MAX, &straight);
@@ -306,7 +323,7 @@ fn captured_steps_are_the_eager_ones() {
     precision::deterministic_cudnn().unwrap();
     precision::allow_tf32(false).unwrap();
     let data = load(device);
-    for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM, SOAP] {
+    for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM, SOAP, TAUGHT] {
         let settings = settings(&[flags, &["--cuda-graph=on"]].concat());
         let results = [Steps::Captured, Steps::Eager].map(|steps| train_50(&settings, &data, Kernels::Torch, steps));
         let difference = difference(&results[0], &results[1]);

@@ -1,4 +1,4 @@
-"""Captured steps train as eager ones do, with every schedule and every optimizer of the program."""
+"""Captured steps train as eager ones do: with every schedule, every optimizer and a teacher."""
 
 from collections.abc import Iterator
 
@@ -32,15 +32,18 @@ def check(context: Context) -> Iterator[Finding]:
     settings += [("optimizer", name, OPTIMIZERS) for name in context.choices("optimizer")]
     if context.quick:
         settings = [it for it in settings if it[1] in ("one-cycle", settings[-1][1])]
-    for kind, name, flags in settings:
+    steps = [(f"{kind} {name}", name, [*flags, f"--{kind}", name]) for kind, name, flags in settings]
+    teacher = context.train("teacher", *SIZES, *RATE, *context.eager).folder / "model.safetensors"
+    steps.append(("a teacher", "taught", [*RATE, "--teacher", teacher]))
+    for setting, name, flags in steps:
         one, other = (
-            context.train(f"{name}-{launch}", *SIZES, *flags, f"--{kind}", name, *how)
+            context.train(f"{name}-{launch}", *SIZES, *flags, *how)
             for launch, how in [("captured", context.captured), ("eager", context.eager)]
         )
         apart = difference(one, other)
         right = one.done["captured"] == context.on_gpu and not other.done["captured"]
         said = f"{apart:.1e}" if right else "steps were not launched as asked"
-        what = f"50 steps with {kind} {name}: captured and eager within {TOLERANCE}"
+        what = f"50 steps with {setting}: captured and eager within {TOLERANCE}"
         yield Finding(what, said, right and apart <= TOLERANCE, {"difference": apart})
 
     changing = context.train("one-cycle-captured", *SIZES, *RATE, "--schedule", "one-cycle", *context.captured)

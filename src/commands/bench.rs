@@ -70,6 +70,10 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_data(&settings, backend.device)?;
+    let teachers = match args.what {
+        What::Evaluate => Vec::new(),
+        What::Steps | What::Epoch => session::teachers(&settings, &data.train, &backend)?,
+    };
     let net = session::initial_net(&settings, &architecture, &backend)?;
     let backend = backend.used_by(&net);
     let instruction_set = (backend.kernels == Kernels::Fused).then(fused::instruction_set);
@@ -79,7 +83,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let mut rounds = Rounds { args: &args, backend, instruction_set, captured: false, done: Vec::new() };
     match args.what {
         What::Evaluate => rounds.evaluate(&settings, &net, &data)?,
-        What::Steps | What::Epoch => rounds.train(&mut settings, net, &data)?,
+        What::Steps | What::Epoch => rounds.train(&mut settings, net, &teachers, &data)?,
     }
     if args.log_format == LogFormat::Text {
         say(rounds.summary(&settings, &data))?;
@@ -182,7 +186,7 @@ impl Rounds<'_> {
     }
 
     /// An ordinary training, which an observer holds between the rounds.
-    fn train(&mut self, settings: &mut Settings, net: Net, data: &Data) -> Result<()> {
+    fn train(&mut self, settings: &mut Settings, net: Net, teachers: &[Net], data: &Data) -> Result<()> {
         let epoch = steps_per_epoch(settings, &data.train);
         if self.args.what == What::Steps && self.args.steps > epoch - WARM_UP {
             bail!(UsageError(format!(
@@ -197,6 +201,7 @@ impl Rounds<'_> {
         let folder = tempfile::tempdir()?;
         let checkpoint = folder.path().join("checkpoint");
         let mut run = Run::new(settings, data, net)?;
+        run.learn_from(teachers)?;
         run.prepare()?;
         self.captured = run.is_captured();
         self.backend.announce(settings.compute.device, Some(self.captured));

@@ -1,6 +1,6 @@
 //! `tch-mnist evaluate`: a weights file on the test set.
 
-use super::session::{Inference, knowledge};
+use super::session::{Inference, other_classes};
 use super::{Outcome, Verbosity};
 use crate::data::{Classes, Data};
 use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities, shown_classes};
@@ -47,12 +47,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let (backend, net, file) = args.inference.net()?;
     let Source { dataset, data } = &args.source;
     let test = Data::load_test(data, *dataset, backend.device, args.test.limit_test)?;
-    let (knowledge, named) = knowledge(&file)?;
-    if named && knowledge.classes != *test.classes {
-        let (theirs, ours) = (knowledge.classes.listed(), test.classes.listed());
-        tracing::warn!(
-            "the weights are for the classes {theirs}, and these images are of {ours}: name theirs by --data"
-        );
+    if let Some(difference) = other_classes(&file, &test)? {
+        tracing::warn!("{difference}: name theirs by --data");
     }
     let batches = test.batches(args.batches.batch_size)?;
     let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");

@@ -12,7 +12,7 @@ use crate::settings::{
 use crate::weights::{self, Misfit, WeightsFile};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// The weights that a command starts from.
@@ -58,10 +58,19 @@ impl Weights {
 }
 
 /// What a weights file says about the classes, and whether it names them.
-pub(super) fn knowledge(file: &WeightsFile) -> Result<(Knowledge, bool)> {
+fn knowledge(file: &WeightsFile) -> Result<(Knowledge, bool)> {
     let metadata = file.metadata();
     let knowledge = Knowledge::from_metadata(metadata).with_context(|| file.path().display().to_string())?;
     Ok((knowledge, metadata.contains_key(weights::CLASSES)))
+}
+
+/// In which classes a weights file and `split` differ, as a sentence; `None` if in none, or if the file does not name
+/// its classes.
+pub(super) fn other_classes(file: &WeightsFile, split: &Split) -> Result<Option<String>> {
+    let (knowledge, is_named) = knowledge(file)?;
+    let (theirs, ours) = (knowledge.classes.listed(), split.classes.listed());
+    let differ = is_named && knowledge.classes != *split.classes;
+    Ok(differ.then(|| format!("the weights are for the classes {theirs}, and these images are of {ours}")))
 }
 
 /// The flags of a command that runs a net from a file.
@@ -272,6 +281,46 @@ pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, back
         WeightsFile::open(init).and_then(|file| file.load(key.as_deref(), &net)).context("--init was refused")?;
     }
     Ok(net)
+}
+
+/// The nets of `--teacher`. They draw weights before they get their own: [`draw_net`], which seeds, comes after this.
+pub(super) fn teachers(settings: &Settings, split: &Split, backend: &Backend) -> Result<Vec<Net>> {
+    let load = |path| teacher(path, settings, split, backend).context("--teacher was refused");
+    settings.distillation.teachers().iter().map(|path| load(path)).collect()
+}
+
+/// The net in a weights file, which must not be known to tell other classes apart than those of `split`.
+fn teacher(path: &Path, settings: &Settings, split: &Split, backend: &Backend) -> Result<Net> {
+    let file = WeightsFile::open(path)?;
+    let Some(architecture) = file.architecture(None, 0.0)? else {
+        bail!(
+            "{0} does not say which net its weights belong to: write a file that does, by tch-mnist export --weights {0} \
+             --net FILE --to teacher.safetensors",
+            path.display()
+        );
+    };
+    let net = backend.net(&architecture);
+    file.load(None, &net)?;
+    if let Some(difference) = other_classes(&file, split)? {
+        bail!("{}: {difference}", path.display());
+    }
+    if settings.data.validation > 0 && !trained_without_the_same_images(&file, settings) {
+        tracing::warn!(
+            "{} may have been trained on images that --validation holds out here, which makes the accuracy on them too \
+             high: train teachers with the same --validation and --seed",
+            path.display()
+        );
+    }
+    Ok(net)
+}
+
+/// Whether the file says that its net was trained on the images that `settings` train on.
+fn trained_without_the_same_images(file: &WeightsFile, settings: &Settings) -> bool {
+    let config = file.metadata().get(weights::CONFIG).and_then(|text| text.parse::<toml::Table>().ok());
+    let ours = settings.table();
+    config.is_some_and(|config| {
+        ["dataset", "limit_train", "validation", "seed"].iter().all(|key| config.get(*key) == ours.get(*key))
+    })
 }
 
 /// Refuses the value of a flag that a CPU does not have; `allowed` are those that it has.

@@ -4,11 +4,12 @@ use super::architecture::Architecture;
 use std::collections::BTreeMap;
 
 /// The name and the text of each, the original first.
-const NETS: [(&str, &str); 6] = [
+const NETS: [(&str, &str); 7] = [
     ("original", include_str!("../../nets/original.txt")),
     ("small-7k", include_str!("../../nets/small-7k.txt")),
     ("small-5k", include_str!("../../nets/small-5k.txt")),
     ("small-4k", include_str!("../../nets/small-4k.txt")),
+    ("wide", include_str!("../../nets/wide.txt")),
     ("lenet5", include_str!("../../nets/lenet5.txt")),
     ("mlp", include_str!("../../nets/mlp.txt")),
 ];

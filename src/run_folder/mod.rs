@@ -205,7 +205,7 @@ impl RunFolder {
         knowledge: &Knowledge,
     ) -> Result<()> {
         let mut metadata = knowledge.to_metadata()?;
-        metadata.insert("config".into(), settings.to_toml());
+        metadata.insert(weights::CONFIG.into(), settings.to_toml());
         if let Some(EpochRecord { epoch, measured, .. }) = epoch {
             metadata.insert("epochs".into(), (epoch + 1).to_string());
             metadata.insert(format!("{}_loss", measured.part), measured.loss.to_string());

@@ -12,6 +12,7 @@ mod augmentation;
 mod choice;
 mod compute;
 mod data;
+mod distillation;
 mod net;
 mod optimizer;
 mod ranges;
@@ -23,6 +24,7 @@ mod training;
 pub(crate) use augmentation::AugmentationSettings;
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
 pub(crate) use data::{DATA, DataSettings, Source, TestImages};
+pub(crate) use distillation::DistillationSettings;
 pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
 pub(crate) use ranges::{above, any, within};
@@ -57,6 +59,9 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub training: TrainingSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub distillation: DistillationSettings,
     #[command(flatten)]
     #[serde(flatten)]
     pub optimizer: OptimizerSettings,
@@ -161,6 +166,7 @@ impl Settings {
         let settings = Settings::from_arg_matches(&matches).map_err(refused)?;
         settings.optimizer.check()?;
         settings.schedule.check(settings.training.epochs)?;
+        settings.distillation.check()?;
         settings.check_held_out()?;
         Ok(settings)
     }
@@ -404,6 +410,13 @@ mod tests {
         assert_eq!(merged("recipe = 'speed'", "recipe = 'best'"), best);
         assert_eq!(merged("recipe = 'best'", "recipe = 'original'"), Settings::default());
         assert_eq!(merged(&best.to_toml(), ""), best);
+    }
+
+    #[test]
+    fn a_recipe_leaves_teachers_and_what_belongs_to_them_alone() {
+        let taught = "teacher = 'a.pth'\ntemperature = 3.0";
+        let [before, after] = [merged(taught, ""), merged(taught, "recipe = 'speed'")];
+        assert_eq!(before.distillation, after.distillation);
     }
 
     #[test]

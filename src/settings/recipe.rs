@@ -66,8 +66,8 @@ ema_decay = 0.9
 ";
 
 impl Recipe {
-    /// Its settings on a CPU, or `on_gpu`. Every recipe sets everything that shapes the training, except the net and
-    /// the seed: what it does not mention is the original's.
+    /// Its settings on a CPU, or `on_gpu`. Every recipe sets everything that shapes the training, except the net, the
+    /// seed and the teachers: what it does not mention is the original's.
     pub(crate) fn settings(self, on_gpu: bool) -> Layer {
         let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
         let mut table = table_of(&training);

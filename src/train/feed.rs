@@ -1,15 +1,15 @@
-//! What the steps of an epoch take: each a batch of images with their labels, and a learning rate.
+//! What the steps of an epoch take: each a batch of images with their targets, and a learning rate.
 //!
 //! On a CPU a batch is gathered and augmented when its step comes, and is still in the cache when the net reads it. On
 //! a GPU all images are made ready before the epoch's first step, in its order: that takes some 30 kernels out of each
 //! step, and a step that is a CUDA graph finds its batch and its learning rate by a counter in device memory.
 
 use super::augmentations::{self, Augmentation};
-use super::state::Position;
+use super::state::{Position, State};
 use crate::data::Split;
 use crate::libtorch::generator;
 use crate::settings::Settings;
-use crate::shape::SIDE;
+use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -24,6 +24,9 @@ pub(super) struct Feed<'a> {
     /// The indices of the epoch's batches, and the learning rates of their steps.
     batches: Vec<Tensor>,
     lrs: Vec<f64>,
+    /// Whether there are teachers, and what they say of each image of `split`.
+    is_taught: bool,
+    soft_targets: Option<Tensor>,
     /// Where images are made ready before the epoch's first step, if they are.
     ready: Option<Ready>,
 }
@@ -33,6 +36,8 @@ struct Ready {
     /// float32 [N, 1, 28, 28] and int64 [N], in the epoch's order.
     images: Tensor,
     labels: Tensor,
+    /// float32 [N, 10], in the same order.
+    soft_targets: Option<Tensor>,
     /// float32 [steps].
     lrs: Tensor,
     /// The number in the epoch of the next static step, int64 [1].
@@ -43,26 +48,32 @@ impl<'a> Feed<'a> {
     /// The batches of `split`, before the first epoch. With `ahead` they are made ready before an epoch's first step.
     pub(super) fn new(split: &'a Split, settings: &Settings, ahead: bool) -> Result<Feed<'a>> {
         let (device, batch_size) = (split.device(), settings.training.batches.batch_size);
+        let is_taught = !settings.distillation.teachers().is_empty();
         Ok(Feed {
             split,
             augmentations: augmentations::of(&settings.augmentation, device)?,
             batch_size,
             batches: Vec::new(),
             lrs: Vec::new(),
-            ready: if ahead { Some(Ready::new(split.len(), batch_size, device)?) } else { None },
+            is_taught,
+            soft_targets: None,
+            ready: if ahead { Some(Ready::new(split.len(), batch_size, is_taught, device)?) } else { None },
         })
     }
 
-    /// Gets ready for the steps of the epoch at `position`, which takes the images in this `order` (int64 [N]) and has
+    /// Gets ready for the steps of the epoch of `state`, which takes the images in this `order` (int64 [N]) and has
     /// a learning rate for each step.
-    pub(super) fn begin_epoch(&mut self, position: &mut Position, order: &Tensor, lrs: &[f64]) -> Result<()> {
+    pub(super) fn begin_epoch(&mut self, state: &mut State, order: &Tensor, lrs: &[f64]) -> Result<()> {
         self.batches = order.f_split(self.batch_size, 0)?;
         let steps = self.batches.len();
         ensure!(order.size() == [self.split.len()], "an epoch takes each of {} images once", self.split.len());
         ensure!(lrs.len() == steps, "an epoch of {steps} steps has as many learning rates, not {}", lrs.len());
+        let is_taught = state.soft_targets.is_some();
+        ensure!(self.is_taught == is_taught, "--teacher needs State::learn_from before the first step");
         self.lrs = lrs.to_vec();
+        self.soft_targets = state.soft_targets.as_ref().map(Tensor::shallow_clone);
         match &self.ready {
-            Some(ready) => self.make_ready(ready, position, order),
+            Some(ready) => self.make_ready(ready, &mut state.position, order),
             None => Ok(()),
         }
     }
@@ -89,15 +100,18 @@ impl<'a> Feed<'a> {
     fn fill(&self, ready: &Ready, order: &Tensor) -> Result<()> {
         let places = ready.images.f_split(CHUNK, 0)?.into_iter().zip(ready.labels.f_split(CHUNK, 0)?);
         for (indices, (mut its_images, mut its_labels)) in order.f_split(CHUNK, 0)?.iter().zip(places) {
-            let (images, labels) = self.gather(indices)?;
+            let (images, labels) = self.images(indices)?;
             its_images.f_copy_(&images)?;
             its_labels.f_copy_(&labels)?;
+        }
+        if let (Some(its_targets), Some(soft_targets)) = (&ready.soft_targets, &self.soft_targets) {
+            its_targets.shallow_clone().f_copy_(&soft_targets.f_index_select(0, order)?)?;
         }
         Ok(())
     }
 
     /// The images at `indices`, augmented, and their labels.
-    fn gather(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn images(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
         let (images, labels) = self.split.batch(indices)?;
         Ok((augmentations::apply(&self.augmentations, images)?, labels))
     }
@@ -107,12 +121,21 @@ impl<'a> Feed<'a> {
         self.batches.len() as i64
     }
 
-    /// The images and labels of a step of the epoch.
-    pub(super) fn batch(&self, step: i64) -> Result<(Tensor, Tensor)> {
+    /// The batch of a step of the epoch.
+    pub(super) fn batch(&self, step: i64) -> Result<Batch> {
         let indices = &self.batches[step as usize];
-        let Some(ready) = &self.ready else { return self.gather(indices) };
+        let Some(ready) = &self.ready else {
+            let (images, labels) = self.images(indices)?;
+            let soft_targets = self.soft_targets.as_ref().map(|targets| targets.f_index_select(0, indices));
+            return Ok(Batch { images, labels, soft_targets: soft_targets.transpose()? });
+        };
         let (first, count) = (step * self.batch_size, indices.size()[0]);
-        Ok((ready.images.f_narrow(0, first, count)?, ready.labels.f_narrow(0, first, count)?))
+        let rows = |tensor: &Tensor| tensor.f_narrow(0, first, count);
+        Ok(Batch {
+            images: rows(&ready.images)?,
+            labels: rows(&ready.labels)?,
+            soft_targets: ready.soft_targets.as_ref().map(rows).transpose()?,
+        })
     }
 
     /// The learning rate of a step of the epoch.
@@ -128,9 +151,14 @@ impl<'a> Feed<'a> {
             let rows = tensor.f_narrow(0, 0, whole * self.batch_size)?.f_view([whole, -1])?;
             Ok(rows.f_index_select(0, &ready.number)?)
         };
+        let soft_targets =
+            ready.soft_targets.as_ref().map(|targets| anyhow::Ok(rows(targets)?.f_view([-1, CLASSES as i64])?));
         Ok(Next {
-            images: rows(&ready.images)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?,
-            labels: rows(&ready.labels)?.f_view([-1])?,
+            batch: Batch {
+                images: rows(&ready.images)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?,
+                labels: rows(&ready.labels)?.f_view([-1])?,
+                soft_targets: soft_targets.transpose()?,
+            },
             lr: ready.lrs.f_index_select(0, &ready.number)?.f_view([0i64; 0])?,
             number: ready.number.shallow_clone(),
         })
@@ -142,11 +170,20 @@ impl<'a> Feed<'a> {
     }
 }
 
+/// Images and what the net should say of them.
+pub(super) struct Batch {
+    /// float32 [B, 1, 28, 28], normalised and augmented.
+    pub(super) images: Tensor,
+    /// int64 [B].
+    pub(super) labels: Tensor,
+    /// float32 [B, 10], if there are teachers.
+    pub(super) soft_targets: Option<Tensor>,
+}
+
 /// What a static step takes.
 pub(super) struct Next {
-    /// A whole batch.
-    pub(super) images: Tensor,
-    pub(super) labels: Tensor,
+    /// A whole one.
+    pub(super) batch: Batch,
     /// A float32 scalar.
     pub(super) lr: Tensor,
     /// Which step of the epoch it is, int64 [1]: the step adds one when it has read everything.
@@ -154,11 +191,13 @@ pub(super) struct Next {
 }
 
 impl Ready {
-    fn new(images: i64, batch_size: i64, device: Device) -> Result<Ready> {
+    fn new(images: i64, batch_size: i64, is_taught: bool, device: Device) -> Result<Ready> {
         let steps = (images + batch_size - 1) / batch_size;
+        let soft_targets = is_taught.then(|| Tensor::f_zeros([images, CLASSES as i64], (Kind::Float, device)));
         Ok(Ready {
             images: Tensor::f_zeros([images, 1, SIDE as i64, SIDE as i64], (Kind::Float, device))?,
             labels: Tensor::f_zeros([images], (Kind::Int64, device))?,
+            soft_targets: soft_targets.transpose()?,
             lrs: Tensor::f_zeros([steps], (Kind::Float, device))?,
             number: Tensor::f_zeros([1], (Kind::Int64, device))?,
         })

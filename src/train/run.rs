@@ -88,6 +88,16 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
+    /// Makes the run learn from the `teachers` that `--teacher` names: see [`State::learn_from`].
+    ///
+    /// # Errors
+    ///
+    /// If its checkpoints, which hold what they say, would be too large to be read.
+    pub fn learn_from(&mut self, teachers: &[Net]) -> Result<()> {
+        self.state.learn_from(teachers, &self.data.train, self.settings)?;
+        self.state.check_size(self.settings)
+    }
+
     /// This run with the images of an epoch made ready before its first step, on any device: see [`Stepper::ahead`].
     pub fn ahead(mut self) -> Result<Run<'a>> {
         self.stepper = Stepper::ahead(&self.data.train, self.settings)?;

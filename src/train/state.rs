@@ -1,15 +1,18 @@
-//! Everything that training changes, in one place.
+//! Everything that training changes, in one place, and what teachers say.
 //!
 //! The checkpoint, the resume and the snapshot before a CUDA graph is captured all go through [`State::tensors`]: a
 //! tensor that is listed there is saved, restored and rewound. Nothing else lists them.
 
 use super::average::Average;
+use super::distillation;
 use super::optimizers::{self, Optimizer};
 use super::shuffle::Shuffle;
+use crate::data::Split;
 use crate::libtorch::generator;
 use crate::libtorch::transfer::to_host;
 use crate::model::{Net, StateDict};
 use crate::settings::{Keep, Settings};
+use crate::shape::CLASSES;
 use crate::weights::MAX_BYTES;
 use crate::weights::safetensors::{CPU_GENERATOR, MODEL};
 use anyhow::{Context, Result, ensure};
@@ -17,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// What the steps of a run change, and the best of it.
+/// What the steps of a run change, the best of it, and what a resume could not find out again.
 pub struct State {
     /// The net that is trained.
     pub(crate) net: Net,
@@ -33,6 +36,9 @@ pub struct State {
     /// The sum over the epoch's steps of the total norm of their gradients before clipping, a float64 scalar.
     pub(crate) grad_norm: Tensor,
     pub(crate) position: Position,
+    /// What teachers say of each training image, float32 [N, 10]. No step changes it; a checkpoint holds it, so that a
+    /// run can be resumed without them.
+    pub(crate) soft_targets: Option<Tensor>,
 }
 
 /// How far a run is.
@@ -61,6 +67,7 @@ impl State {
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
             grad_norm: Tensor::f_zeros([0i64; 0], (Kind::Double, device))?,
             position: Position::default(),
+            soft_targets: None,
             net,
         })
     }
@@ -111,7 +118,8 @@ impl State {
         Ok(())
     }
 
-    /// Every tensor that training changes, under its name in a checkpoint. They share the state's memory.
+    /// Every tensor that training changes, under its name in a checkpoint, and the soft targets. They share the state's
+    /// memory.
     ///
     /// `model.*` is the state_dict that is measured. If that is an average, `raw.*` are the weights that the steps
     /// change. With `--keep best`, `best.*` is the state_dict that is saved.
@@ -126,6 +134,7 @@ impl State {
         tensors.push(("epoch.losses".into(), self.losses.shallow_clone()));
         tensors.push(("epoch.correct".into(), self.correct.shallow_clone()));
         tensors.push(("epoch.grad_norm".into(), self.grad_norm.shallow_clone()));
+        tensors.extend(self.soft_targets.iter().map(|targets| (SOFT_TARGETS.into(), targets.shallow_clone())));
         tensors
     }
 
@@ -146,6 +155,31 @@ impl State {
             snapshot.insert(name.to_string(), generator::state(device)?);
         }
         Ok(Snapshot(snapshot))
+    }
+
+    /// Makes the steps learn from `teachers` too, which are asked about the images of `split`; without teachers nothing
+    /// changes. The default generators are left as they were.
+    pub fn learn_from(&mut self, teachers: &[Net], split: &Split, settings: &Settings) -> Result<()> {
+        if teachers.is_empty() {
+            return Ok(());
+        }
+        let state = |(_, device): (&str, Device)| Ok((device, generator::state(device)?));
+        let before = self.generators().into_iter().map(state).collect::<Result<Vec<_>>>()?;
+        tch::manual_seed(settings.training.seed);
+        self.soft_targets = Some(distillation::soft_targets(teachers, split, settings)?);
+        before.iter().try_for_each(|(device, state)| generator::set_state(*device, state))
+    }
+
+    /// Makes the soft targets those of a checkpoint, for a run with `images` to train on.
+    pub(super) fn learn_as_before(&mut self, snapshot: &Snapshot, images: i64) -> Result<()> {
+        let soft_targets = snapshot.get(SOFT_TARGETS)?;
+        let (size, kind) = (soft_targets.size(), soft_targets.kind());
+        ensure!(
+            size == [images, CLASSES as i64] && kind == Kind::Float,
+            "{SOFT_TARGETS} is {kind:?} {size:?}, and there are {images} images"
+        );
+        self.soft_targets = Some(soft_targets.f_to_device(self.net.device())?);
+        Ok(())
     }
 
     /// Makes tensors and generators what they were when `snapshot` was made, in place: a CUDA graph may hold their
@@ -179,6 +213,8 @@ impl State {
 /// an average is measured; the best.
 const RAW: &str = "raw.";
 const BEST: &str = "best.";
+
+const SOFT_TARGETS: &str = "soft_targets";
 
 const CUDA_GENERATOR: &str = "rng.cuda";
 

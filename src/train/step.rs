@@ -11,7 +11,8 @@
 //! on with eager ones, and the generator's state in a checkpoint is right for both. A weight's last bit may differ: see
 //! `sgd.cpp`.
 
-use super::feed::Feed;
+use super::feed::{Batch, Feed};
+use super::loss::loss;
 use super::state::State;
 use crate::data::Split;
 use crate::error::without_panic;
@@ -79,7 +80,7 @@ impl<'a> Stepper<'a> {
     /// Begins the epoch of `state`, or goes on in the middle of it. It takes the images in this `order`
     /// (int64 [N], on their device), and has a learning rate for each step.
     pub fn begin_epoch(&mut self, state: &mut State, order: &Tensor, lrs: &[f64]) -> Result<()> {
-        self.feed.begin_epoch(&mut state.position, order, lrs)
+        self.feed.begin_epoch(state, order, lrs)
     }
 
     /// The next step of the epoch: as a graph if [`Stepper::prepare`] captured one, except for the last, which may be
@@ -99,8 +100,7 @@ impl<'a> Stepper<'a> {
     /// The next step, operation by operation.
     pub fn eager_step(&mut self, state: &mut State) -> Result<Tensor> {
         let number = state.position.step;
-        let (images, labels) = self.feed.batch(number)?;
-        let (loss, correct) = self.backward(&state.net, &images, &labels)?;
+        let (loss, correct) = self.backward(&state.net, &self.feed.batch(number)?)?;
         if number + 1 == self.feed.steps() {
             self.gradients = state.net.gradients()?;
         }
@@ -121,7 +121,7 @@ impl<'a> Stepper<'a> {
     /// What a graph captures: nothing in it comes from the host.
     fn captured(&self, state: &mut State) -> Result<()> {
         let mut next = self.feed.next()?;
-        let (loss, correct) = self.backward(&state.net, &next.images, &next.labels)?;
+        let (loss, correct) = self.backward(&state.net, &next.batch)?;
         self.clip(state)?;
         state.optimizer.static_step(&next.lr)?;
         if let Some(average) = &mut state.average {
@@ -156,26 +156,15 @@ impl<'a> Stepper<'a> {
 
     /// Computes the gradients for a batch. Returns the mean loss and the number of images that were classified
     /// correctly.
-    fn backward(&self, net: &Net, images: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn backward(&self, net: &Net, batch: &Batch) -> Result<(Tensor, Tensor)> {
         let bf16 = self.settings.cuda.precision == Precision::Bf16;
         let autocast = bf16.then(|| Autocast::bf16(self.split.device())).transpose()?;
-        let log_probabilities = net.forward_t(images, true);
-        let loss = self.loss(&log_probabilities, labels)?;
+        let log_probabilities = net.forward_t(&batch.images, true);
+        let loss = loss(&log_probabilities, batch, self.settings)?;
         drop(autocast);
-        let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+        let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(&batch.labels)?.f_sum(Kind::Int64)?;
         loss.f_backward()?;
         Ok((loss, correct))
-    }
-
-    /// `F.nll_loss`; with label smoothing, what `F.cross_entropy(label_smoothing=..)` computes of the same.
-    fn loss(&self, log_probabilities: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let label_smoothing = self.settings.training.label_smoothing;
-        let loss = log_probabilities.f_nll_loss::<Tensor>(labels, None, tch::Reduction::Mean, -100)?;
-        if label_smoothing == 0.0 {
-            return Ok(loss);
-        }
-        let uniform = log_probabilities.f_mean(None)?.f_mul_scalar(label_smoothing)?;
-        Ok(loss.f_mul_scalar(1.0 - label_smoothing)?.f_sub(&uniform)?)
     }
 
     /// Captures a step; if that fails, steps are eager, and the log says why.
@@ -270,20 +259,6 @@ mod tests {
             assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
             state.restore(&snapshot).unwrap();
             assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
-        }
-    }
-
-    #[test]
-    fn label_smoothing_is_that_of_cross_entropy() {
-        let data = load();
-        let (logits, labels) = (Tensor::randn([8, 10], (Kind::Float, Device::Cpu)), data.train.labels.narrow(0, 0, 8));
-        let log_probabilities = logits.log_softmax(1, Kind::Float);
-        for label_smoothing in [0.0, 0.1] {
-            let settings = settings(&[&format!("--label-smoothing={label_smoothing}")]);
-            let loss = Stepper::new(&data.train, &settings).unwrap().loss(&log_probabilities, &labels).unwrap();
-            let expected =
-                logits.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, label_smoothing);
-            assert!((loss - expected).double_value(&[]).abs() < 1e-6);
         }
     }
 

@@ -36,6 +36,9 @@ use tch::{Device, Kind, Tensor};
 /// precision, take 240 MB.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
 
+/// The key of the metadata with the settings of the run, as its `config.toml`.
+pub(crate) const CONFIG: &str = "config";
+
 /// The key of the metadata with the names of the classes, a list in JSON.
 pub(crate) const CLASSES: &str = "classes";
 

@@ -119,7 +119,12 @@ def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> No
     # On images of other classes an accuracy means nothing.
     command = [PROGRAM, "evaluate", "--weights", run / "model.pt", "--data", DATA, "--limit-test", "100"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert "the weights are for the classes one, two, zero, and these images are of 0, 1, 2" in done.stderr
+    refusal = "the weights are for the classes one, two, zero, and these images are of 0, 1, 2"
+    assert refusal in done.stderr
+    command = [PROGRAM, "train", "--teacher", run / "model.pt", "--data", DATA, "--out", tmp_path / "taught"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"--teacher was refused: {run / 'model.pt'}: {refusal}" in done.stderr
 
 
 def test_kaggle_from_train_csv_to_submission(tmp_path: Path, trained: Path) -> None:

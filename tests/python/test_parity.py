@@ -90,6 +90,12 @@ def test_other_settings(both: Both, options: list) -> None:
     assert_same_bits(*both(*SLICE, "--threads", 2, *options))
 
 
+def test_distillation(both: Both, trained: Path, run: Path) -> None:
+    teachers = f"{trained / 'model.pth'},{run / 'model.pth'}"
+    options = ["--teacher", teachers, "--temperature", 3, "--distillation-weight", 0.7]
+    assert_same_bits(*both(*SLICE, "--threads", 2, *options))
+
+
 @pytest.mark.parametrize(
     "options",
     [

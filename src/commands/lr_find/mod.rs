@@ -18,6 +18,7 @@ use crate::observe::{Bar, LogFormat, log, say};
 use crate::report;
 use crate::run_folder;
 use crate::settings::{Layer, Settings, above, within};
+use crate::train::{State, steps_per_epoch};
 use anyhow::{Context, Result, bail};
 use curve::{End, LossCurve, ROSE_TO, Range};
 use serde::Serialize;
@@ -104,9 +105,12 @@ fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Resul
     let architecture = settings.training.net.architecture()?;
     let backend = Backend::of_run(settings)?;
     let images = session::load_training_images(settings, backend.device, show_bar)?;
-    let stop = StopSignals::listen()?;
+    let teachers = session::teachers(settings, &images, &backend)?;
     let net = session::initial_net(settings, &architecture, &backend)?;
     backend.used_by(&net).announce(settings.compute.device, None);
+    let mut state = State::new(net, settings, steps_per_epoch(settings, &images))?;
+    state.learn_from(&teachers, &images, settings)?;
+    let stop = StopSignals::listen()?;
     let Range { min, max, steps } = curve.range();
     tracing::info!("{} training images, {steps} steps at learning rates from {min} to {max}", images.len());
     let bar = Bar::start(steps, 0, show_bar);
@@ -114,7 +118,7 @@ fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Resul
         bar.set_message(format!("loss={loss} lr={}", two_digits(rate)));
         bar.step();
     };
-    let is_over = range_test::run(settings, &images, net, curve, watch, || stop.asked())?;
+    let is_over = range_test::run(settings, &images, &mut state, curve, watch, || stop.asked())?;
     Ok(if is_over { None } else { Some(stop.signal()) })
 }
 

@@ -94,14 +94,11 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
 
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_run_data(&settings, backend.device, !quiet)?;
+    let ready = without_panic(|| start(&settings, &architecture, &data, &backend, checkpoint.as_ref()));
+    let mut run = ready.map_err(|error| too_little_memory(error, &settings))?;
     // From here on a signal asks the run to stop. Before, there is nothing to save, and it ends the program.
     let stop = StopSignals::listen()?;
-    let get_ready = || {
-        let mut run = start(&settings, &architecture, &data, &backend, checkpoint.as_ref())?;
-        let preparation = run.prepare()?;
-        Ok((run, preparation))
-    };
-    let (mut run, preparation) = without_panic(get_ready).map_err(|error| too_little_memory(error, &settings))?;
+    let preparation = without_panic(|| run.prepare()).map_err(|error| too_little_memory(error, &settings))?;
     let backend = backend.used_by(run.saved_net());
     backend.announce(settings.compute.device, Some(run.is_captured()));
     folder.write_settings(&settings)?;
@@ -154,5 +151,8 @@ fn start<'a>(
         let net = session::draw_net(settings, architecture, backend)?;
         return Run::resume(settings, data, net, checkpoint);
     }
-    Run::new(settings, data, session::initial_net(settings, architecture, backend)?)
+    let teachers = session::teachers(settings, &data.train, backend)?;
+    let mut run = Run::new(settings, data, session::initial_net(settings, architecture, backend)?)?;
+    run.learn_from(&teachers)?;
+    Ok(run)
 }
