@@ -136,9 +136,9 @@ impl Checkpoint {
         }
         if !settings.distillation.teachers().is_empty() {
             state.learn_as_before(&self.tensors, data.train.len()).context("the checkpoint does not fit")?;
+            state.check_size(settings)?;
         }
         state.restore(&self.tensors).context("the checkpoint does not fit")?;
-        state.check_size(settings)?;
         state.position = position.clone();
         Ok(History { epochs: epochs.clone(), steps: self.step_records(done, steps)? })
     }

@@ -3,7 +3,7 @@
 use super::curve::LossCurve;
 use crate::data::Split;
 use crate::settings::Settings;
-use crate::train::{Shuffle, State, Stepper, steps_per_epoch};
+use crate::train::{Shuffle, State, Stepper};
 use anyhow::{Result, ensure};
 
 /// Makes the steps of a run on `images` from a new `state`, each at the next rate of `curve`, until the curve is over or
@@ -18,7 +18,7 @@ pub(super) fn run(
     watch: impl Fn(f64, f32),
     stop: impl Fn() -> bool,
 ) -> Result<bool> {
-    let steps = steps_per_epoch(settings, images);
+    let steps = state.steps();
     let mut stepper = Stepper::new(images, settings)?;
     stepper.prepare(state)?;
     while let Some(rate) = curve.next_rate() {
