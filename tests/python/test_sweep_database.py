@@ -81,14 +81,22 @@ def wait_for_a_trial(process: subprocess.Popen) -> None:
     pytest.fail(said)
 
 
-def kill_while_it_runs_a_trial(sweep: subprocess.Popen, server: postgres.Server, study: str, name: str) -> None:
-    """Kills the sweep of that name when it runs a trial; stopped first, it cannot end the trial meanwhile."""
+def kill_while_it_runs_a_trial(
+    sweep: subprocess.Popen, server: postgres.Server, study: str, name: str, runs: Path
+) -> None:
+    """Kills the sweep of that name when the program runs a trial for it, which is then in the list of `runs`.
+
+    Stopped first, the sweep cannot end the trial meanwhile.
+    """
     while True:
         assert sweep.poll() is None, "it ended before it ran another trial"
         sweep.send_signal(signal.SIGSTOP)
         time.sleep(0.05)  # What it has sent arrives.
+        noted = runs.read_text().splitlines()
         if any(
-            trial.state == TrialState.RUNNING and trial.user_attrs.get("owner", "").endswith(f"/{name}")
+            trial.state == TrialState.RUNNING
+            and trial.user_attrs.get("owner", "").endswith(f"/{name}")
+            and " ".join(flags(trial.params)) in noted
             for trial in trials_of(server, study)
         ):
             break
@@ -108,7 +116,7 @@ def test_three_sweeps_share_a_study_and_one_is_killed(server: postgres.Server, t
     runs = write_noting_program(file)
     sweeps = {name: start(server, file, name, "--trials", 9) for name in ["a", "b", "c"]}
     wait_for_a_trial(sweeps["c"])
-    kill_while_it_runs_a_trial(sweeps["c"], server, tmp_path.name, "c")
+    kill_while_it_runs_a_trial(sweeps["c"], server, tmp_path.name, "c", runs)
     said = {name: process.communicate()[1] for name, process in sweeps.items()}
     assert [process.returncode for process in sweeps.values()] == [0, 0, -signal.SIGKILL], said
 
