@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     // The state is what a step changes: the net, the optimizer's buffers, the position in the epoch.
     let steps = (data.train.len() + batch_size - 1) / batch_size;
     let mut state = State::new(net, &settings, steps)?;
-    // On a GPU, a step is captured as a CUDA graph.
+    // On a GPU, steps are captured as CUDA graphs.
     let mut stepper = Stepper::new(&data.train, &settings)?;
     stepper.prepare(&mut state)?;
     let schedule = Schedule::new(&settings, steps);

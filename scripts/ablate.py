@@ -7,7 +7,8 @@ first one, empty, is the recipe itself. Each run holds --validation training ima
 is measured on them after its last epoch; the test images have no part in it. Finished runs are kept in --out under all
 their settings, so that the same command goes on where it was stopped, and nothing stale is taken for new.
 
-A recipe has larger batches on a GPU: --device chooses the form of the recipe too.
+A recipe has other settings on a GPU, and `best` has others with teachers: --device, and `teacher` in a variant, choose
+the form of the recipe.
 """
 
 import argparse

@@ -31,7 +31,7 @@ from common import PROGRAM, ROOT, need_program, wait_for, write_json
 from peers import PEERS
 
 ON_CPU = ["eager", "channels-last", "compile", "torch", "fused"]
-ON_CUDA = ["eager", "channels-last", "compile", "reduce-overhead", "cuda-graph", "torch", "captured"]
+ON_CUDA = ["eager", "channels-last", "compile", "reduce-overhead", "cuda-graph", "torch", "captured", "captured/1"]
 # What each contender is in the tables.
 NAMES = {
     "eager": "PyTorch eager",
@@ -50,22 +50,24 @@ NAMES = {
 
 
 def title(contender: str) -> str:
-    """What a contender is in the tables: its name, and if it is `fused/SET`, that instruction set."""
-    name, _, instruction_set = contender.partition("/")
-    return NAMES[name] + (f", {instruction_set.replace('_', '-')}" if instruction_set else "")
+    """What a contender is in the tables: `fused/SET` has that instruction set, `captured/N` that many steps a graph."""
+    name, _, form = contender.partition("/")
+    if not form:
+        return NAMES[name]
+    return f"{NAMES[name]}, {form.replace('_', '-') if name == 'fused' else f'steps in a graph: {form}'}"
 
 
 def command(contender: str, what: str, args: argparse.Namespace) -> list[str]:
     """The process that measures `what` for a contender."""
-    contender, _, instruction_set = contender.partition("/")
+    contender, _, form = contender.partition("/")
     shared = ["--what", what, "--batch-size", args.batch_size, "--device", args.device, "--threads", args.threads]
     shared += ["--steps", args.steps, "--data", args.data]
     if contender in ("torch", "fused", "captured"):
         own = ["--kernels", "fused" if contender == "fused" else "torch"]
         if args.device != "cpu":
             own += ["--cuda-graph", "on" if contender == "captured" else "off"]
-        if instruction_set:
-            own += ["--instruction-set", instruction_set]
+        if form:
+            own += ["--instruction-set" if contender == "fused" else "--steps-per-graph", form]
         line = [PROGRAM, "bench", "-q", "--on-request", "--log-format", "json", "--rounds", args.rounds, *own, *shared]
     elif contender in PEERS:
         line = [args.peers, ROOT / "scripts/peers.py", "--way", contender, "--weights", args.weights, *shared]
@@ -89,7 +91,8 @@ class Contender:
         pipe = subprocess.PIPE
         contender = cls(name, subprocess.Popen(command(name, what, args), stdin=pipe, stdout=pipe, text=True))
         ready = contender.read("ready")
-        if what != "evaluate" and name in ("torch", "captured") and ready["captured"] != (name == "captured"):
+        way = name.partition("/")[0]
+        if what != "evaluate" and way in ("torch", "captured") and ready["captured"] != (way == "captured"):
             sys.exit(f"error: {title(name)}: its steps are {'' if ready['captured'] else 'not '}captured")
         return contender
 
@@ -100,11 +103,13 @@ class Contender:
             sys.exit(f"error: {title(self.name)} ended before its {event} (see above)")
         return json.loads(line)
 
-    def round(self) -> None:
-        """Measures a round."""
+    def round(self, steps: int) -> None:
+        """Measures a round; one of steps as if it had so many of them."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        self.seconds.append(self.read("round")["seconds"])
+        round = self.read("round")
+        # With graphs of several steps, a round may make some more than were asked for.
+        self.seconds.append(round["seconds"] * steps / round.get("steps", steps))
 
     def stop(self) -> None:
         """Ends it and records its peak resident memory."""
@@ -128,10 +133,10 @@ class Others:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
-    def during(self, contender: Contender) -> None:
+    def during(self, contender: Contender, steps: int) -> None:
         """Measures a round and what others did meanwhile."""
         before, own_before = machine.ticks(), self.own(contender.process.pid)
-        contender.round()
+        contender.round(steps)
         after, own_after = machine.ticks(), self.own(contender.process.pid)
         self.shares.append(machine.share_of_others(before, after, own_after - own_before))
 
@@ -182,7 +187,7 @@ def measure(what: str, names: list[str], args: argparse.Namespace) -> dict:
     for number in range(args.rounds):
         # Each round starts with another contender, so that none always follows the same one.
         for contender in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
-            others.during(contender)
+            others.during(contender, args.steps)
         print(f"{what}: round {number + 1} of {args.rounds} is done", file=sys.stderr)
     for contender in contenders:
         contender.stop()
@@ -199,7 +204,7 @@ def ratios(row: dict, rows: list[dict]) -> list[float]:
 
 
 def start_up(names: list[str], args: argparse.Namespace) -> dict:
-    """The seconds from exec to the end of the first training step, and of Python's import of torch alone."""
+    """The seconds from exec to the end of the first training step (or graph), and of Python's import of torch alone."""
     seconds: dict[str, list[float]] = {name: [] for name in ["import", *names]}
     for _ in range(args.rounds):
         for name, values in seconds.items():

@@ -31,8 +31,8 @@ fn config(args: &[&str]) -> toml::Table {
     stdout(&mut tch_mnist(&all)).parse().unwrap()
 }
 
-/// The rows of `summary --recipe`: setting, the recipe's value on a CPU and on a GPU, the original's.
-fn recipe_rows(recipe: &str) -> Vec<[String; 4]> {
+/// The rows of `summary --recipe`: setting, the recipe's value on a CPU, with teachers and on a GPU, the original's.
+fn recipe_rows(recipe: &str) -> Vec<[String; 5]> {
     let text = stdout(&mut tch_mnist(&["summary", "--recipe", recipe]));
     let rows = text.lines().skip_while(|line| !line.starts_with("setting")).skip(1);
     rows.map(|row| {
@@ -49,16 +49,17 @@ fn a_recipe_is_what_summary_says_and_flags_win_over_it() {
     let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
     for recipe in ["best", "speed"] {
         let rows = recipe_rows(recipe);
-        for (device, column) in [("cpu", 1), ("cuda:0", 2)] {
-            let config = config(&["--recipe", recipe, "--device", device]);
+        let forms = [&["--device=cpu"][..], &["--device=cpu", "--teacher=a.pth"], &["--device=cuda:0"]];
+        for (form, column) in forms.into_iter().zip(1..) {
+            let config = config(&[&["--recipe", recipe], form].concat());
             for row in &rows {
                 let key = row[0].replace('-', "_");
-                for (shown, config) in [(&row[column], &config), (&row[3], &plain)] {
-                    assert!(*shown == text(&config[&key]) || shown == "-", "{recipe} on {device}: {key} {shown}");
+                for (shown, config) in [(&row[column], &config), (&row[4], &plain)] {
+                    assert!(*shown == text(&config[&key]) || shown == "-", "{recipe} with {form:?}: {key} {shown}");
                 }
             }
-            let incidental = |key: &str| ["recipe", "device"].contains(&key);
-            let differ = config.iter().filter(|(key, value)| plain[*key] != **value && !incidental(key));
+            let incidental = |key: &str| ["recipe", "device", "teacher"].contains(&key);
+            let differ = config.iter().filter(|(key, value)| !incidental(key) && plain[*key] != **value);
             for (key, _) in differ {
                 assert!(rows.iter().any(|row| row[0] == key.replace('_', "-")), "{key} is not in summary");
             }
@@ -66,7 +67,7 @@ fn a_recipe_is_what_summary_says_and_flags_win_over_it() {
         }
     }
     let shown = |key: &str| {
-        recipe_rows("best").into_iter().find(|row| row[0] == key).map(|row| [row[1].clone(), row[3].clone()])
+        recipe_rows("best").into_iter().find(|row| row[0] == key).map(|row| [row[1].clone(), row[4].clone()])
     };
     assert_eq!(shown("step-size"), Some(["-".into(), "6".into()]));
     assert_eq!(shown("pct-start"), Some(["0.2".into(), "-".into()]));

@@ -91,7 +91,7 @@ enum Steps {
     Eager,
     /// The same on images that lie ready.
     Ready,
-    /// By the replay of a CUDA graph, except for the last of each epoch, which is always eager.
+    /// By the replay of CUDA graphs, of several steps and of one, except for the last of each epoch, which is eager.
     Captured,
     /// By [`Stepper::static_step`], except for the same.
     Static,
@@ -121,10 +121,10 @@ fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) ->
         let order = Shuffle::draw().unwrap().order(IMAGES, device).unwrap();
         let lr = |step| schedule.lr(if steps == Steps::Stale { 0 } else { 10 * epoch + step }, &[]);
         stepper.begin_epoch(&mut state, &order, &(0..10).map(lr).collect::<Vec<_>>()).unwrap();
-        for step in 0..10 {
+        while state.steps_done() < 10 {
             match steps {
-                Steps::Static | Steps::Stale if step < 9 => stepper.static_step(&mut state).unwrap(),
-                _ => drop(stepper.step(&mut state).unwrap()),
+                Steps::Static | Steps::Stale if state.steps_done() < 9 => stepper.static_step(&mut state).unwrap(),
+                _ => drop(stepper.steps(&mut state, 10).unwrap()),
             }
         }
         if epoch + 1 < EPOCHS {
@@ -324,7 +324,7 @@ fn captured_steps_are_the_eager_ones() {
     precision::allow_tf32(false).unwrap();
     let data = load(device);
     for flags in [STEP, ONE_CYCLE, EVERYTHING, DAMPENING, ADAM, ADAMW, RMSPROP, RMSPROP_MOMENTUM, SOAP, TAUGHT] {
-        let settings = settings(&[flags, &["--cuda-graph=on"]].concat());
+        let settings = settings(&[flags, &["--cuda-graph=on", "--steps-per-graph=4"]].concat());
         let results = [Steps::Captured, Steps::Eager].map(|steps| train_50(&settings, &data, Kernels::Torch, steps));
         let difference = difference(&results[0], &results[1]);
         eprintln!("{flags:?}: {difference:e}");

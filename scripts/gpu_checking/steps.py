@@ -19,6 +19,10 @@ SCHEDULES = {
 RATE = ["--lr", 0.02]
 OPTIMIZERS = ["--lr", 0.002, "--schedule", "one-cycle"]
 
+# In 9 steps come two graphs of four and one of one; SOAP's work, between them and after the epoch.
+GRAPHS = ["--steps-per-graph", 4]
+SOAP = ["--precondition-frequency", 5]
+
 # By how much weights and losses may differ after 50 steps.
 TOLERANCE = 1e-6
 
@@ -29,7 +33,8 @@ VISIBLE = 1e-4
 def check(context: Context) -> Iterator[Finding]:
     """50 steps, once as a graph and once kernel by kernel."""
     settings = [("schedule", name, [*RATE, *SCHEDULES.get(name, [])]) for name in context.choices("schedule")]
-    settings += [("optimizer", name, OPTIMIZERS) for name in context.choices("optimizer")]
+    for name in context.choices("optimizer"):
+        settings.append(("optimizer", name, OPTIMIZERS + (SOAP if name == "soap" else [])))
     if context.quick:
         settings = [it for it in settings if it[1] in ("one-cycle", settings[-1][1])]
     steps = [(f"{kind} {name}", name, [*flags, f"--{kind}", name]) for kind, name, flags in settings]
@@ -38,7 +43,7 @@ def check(context: Context) -> Iterator[Finding]:
     for setting, name, flags in steps:
         one, other = (
             context.train(f"{name}-{launch}", *SIZES, *flags, *how)
-            for launch, how in [("captured", context.captured), ("eager", context.eager)]
+            for launch, how in [("captured", [*GRAPHS, *context.captured]), ("eager", context.eager)]
         )
         apart = difference(one, other)
         right = one.done["captured"] == context.on_gpu and not other.done["captured"]

@@ -19,7 +19,7 @@ use std::cell::Cell;
 use std::time::Instant;
 use tch::{Cuda, Device};
 
-/// Steps before the first round: caches fill.
+/// Steps of an epoch before a round, if steps are not captured: caches fill.
 const WARM_UP: i64 = 12;
 
 /// The flags of `bench`.
@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// How many rounds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = within("a whole number", 1u32..))]
     rounds: u32,
-    /// Training steps per round
+    /// Training steps per round; with CUDA graphs of several steps perhaps some more
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = within("a whole number", 1i64..))]
     steps: i64,
     /// The fused kernels for this instruction set, not those for the best one that this processor has
@@ -109,7 +109,7 @@ fn check_instruction_set(name: &str, available: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The rounds that were asked for, and the seconds of those that are done.
+/// The rounds that were asked for, and what they took.
 struct Rounds<'a> {
     args: &'a Args,
     backend: Backend,
@@ -117,6 +117,7 @@ struct Rounds<'a> {
     instruction_set: Option<&'static str>,
     /// Whether steps are replayed as a CUDA graph.
     captured: bool,
+    /// The seconds of each round that is done; in a round of steps, those of a step.
     done: Vec<f64>,
 }
 
@@ -134,16 +135,19 @@ impl Rounds<'_> {
         Ok(Some(Instant::now()))
     }
 
-    fn end(&mut self, began: Instant) -> Result<()> {
+    /// Ends a round; one of steps has made `steps` of them.
+    fn end(&mut self, began: Instant, steps: Option<i64>) -> Result<()> {
         #[derive(Serialize)]
         struct Round {
             what: What,
             seconds: f64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            steps: Option<i64>,
         }
         self.synchronize();
         let seconds = began.elapsed().as_secs_f64();
-        self.done.push(seconds);
-        self.say("round", &Round { what: self.args.what, seconds })
+        self.done.push(seconds / steps.unwrap_or(1) as f64);
+        self.say("round", &Round { what: self.args.what, seconds, steps })
     }
 
     /// Waits until a GPU has done everything that was launched.
@@ -180,7 +184,7 @@ impl Rounds<'_> {
         while !self.finished() {
             let Some(began) = self.begin()? else { break };
             evaluate(net, data.measured(), &batches, || true)?;
-            self.end(began)?;
+            self.end(began, None)?;
         }
         Ok(())
     }
@@ -188,25 +192,35 @@ impl Rounds<'_> {
     /// An ordinary training, which an observer holds between the rounds.
     fn train(&mut self, settings: &mut Settings, net: Net, teachers: &[Net], data: &Data) -> Result<()> {
         let epoch = steps_per_epoch(settings, &data.train);
-        if self.args.what == What::Steps && self.args.steps > epoch - WARM_UP {
-            bail!(UsageError(format!(
-                "--steps takes at most {}, not {}: an epoch has {epoch} steps, and the first {WARM_UP} warm up",
-                (epoch - WARM_UP).max(0),
-                self.args.steps
-            )));
-        }
         // An epoch holds at least one round of steps.
         settings.training.epochs = i64::from(self.args.rounds);
         let stop = Cell::new(false);
         let folder = tempfile::tempdir()?;
         let checkpoint = folder.path().join("checkpoint");
+        if !self.backend.device.is_cuda() {
+            self.check_steps(epoch, WARM_UP)?; // before teachers are asked, which takes long
+        }
         let mut run = Run::new(settings, data, net)?;
         run.learn_from(teachers)?;
         run.prepare()?;
         self.captured = run.is_captured();
+        // A graph was warmed up when it was captured.
+        let warm_up = if self.captured { run.at_once() } else { WARM_UP };
+        self.check_steps(epoch, warm_up)?;
         self.backend.announce(settings.compute.device, Some(self.captured));
-        let mut held = Held { rounds: self, epoch, began: None, steps: 0, stop: &stop };
+        let mut held = Held { rounds: self, epoch, warm_up, is_ready: false, began: None, first: 0, stop: &stop };
         run.train(&checkpoint, &mut held, &|| stop.get())?;
+        Ok(())
+    }
+
+    /// Refuses a round of more steps than an epoch of `epoch` steps has after the first `warm_up`.
+    fn check_steps(&self, epoch: i64, warm_up: i64) -> Result<(), UsageError> {
+        let (steps, most) = (self.args.steps, (epoch - warm_up).max(0));
+        if self.args.what == What::Steps && steps > most {
+            return Err(UsageError(format!(
+                "--steps takes at most {most}, not {steps}: an epoch has {epoch} steps, and the first {warm_up} warm up"
+            )));
+        }
         Ok(())
     }
 
@@ -221,9 +235,8 @@ impl Rounds<'_> {
         let spread = |unit: f64| format!("{:.2} to {:.2} in {} rounds", least * unit, most * unit, seconds.len());
         match self.args.what {
             What::Steps => {
-                let unit = 1e3 / self.args.steps as f64;
-                let images = settings.training.batches.batch_size as f64 * self.args.steps as f64 / median;
-                format!("{:.2} ms per step ({}), {images:.0} images per second", median * unit, spread(unit))
+                let images = settings.training.batches.batch_size as f64 / median;
+                format!("{:.2} ms per step ({}), {images:.0} images per second", 1e3 * median, spread(1e3))
             }
             What::Epoch => format!("{median:.2} s per epoch with its test ({})", spread(1.0)),
             What::Evaluate => {
@@ -237,39 +250,45 @@ impl Rounds<'_> {
 /// Starts and ends rounds at the events of a training.
 struct Held<'a, 'b> {
     rounds: &'a mut Rounds<'b>,
-    /// Steps of an epoch.
+    /// Steps of an epoch, and those at its start that no round has.
     epoch: i64,
-    /// When the round under way began, and its steps that are done.
+    warm_up: i64,
+    /// Whether a first step was made.
+    is_ready: bool,
+    /// When the round under way began, and the steps of the epoch that were done then.
     began: Option<Instant>,
-    steps: i64,
+    first: i64,
     stop: &'a Cell<bool>,
 }
 
 impl Held<'_, '_> {
-    fn begin(&mut self) -> Result<()> {
-        self.steps = 0;
+    /// Begins a round when `done` steps of the epoch are done.
+    fn begin(&mut self, done: i64) -> Result<()> {
+        self.first = done;
         self.began = if self.rounds.finished() { None } else { self.rounds.begin()? };
         self.stop.set(self.began.is_none());
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
-        self.began.take().map_or(Ok(()), |began| self.rounds.end(began))
+    fn end(&mut self, steps: Option<i64>) -> Result<()> {
+        self.began.take().map_or(Ok(()), |began| self.rounds.end(began, steps))
     }
 
-    /// After a step, the `step`th of its epoch: rounds of steps lie within an epoch, after its first few.
-    fn step_done(&mut self, step: i64) -> Result<()> {
+    /// When `done` steps of an epoch are done: rounds of steps lie within an epoch, after its first few. With graphs of
+    /// several steps a round may have some more than were asked for.
+    fn steps_done(&mut self, done: i64) -> Result<()> {
         let round = self.rounds.args.steps;
-        if step == 1 && self.rounds.done.is_empty() {
+        if !self.is_ready {
+            self.is_ready = true;
             self.rounds.say_ready()?;
         }
-        self.steps += 1;
-        if self.began.is_some() && self.steps == round {
-            self.end()?;
+        let made = done - self.first;
+        if self.began.is_some() && made >= round {
+            self.end(Some(made))?;
         }
-        let fits = step >= WARM_UP && step + round <= self.epoch;
+        let fits = done >= self.warm_up && done + round <= self.epoch;
         if self.began.is_none() && (fits || self.rounds.finished()) {
-            self.begin()?;
+            self.begin(done)?;
         }
         Ok(())
     }
@@ -282,10 +301,10 @@ impl Observer for Held<'_, '_> {
                 if *epoch == 0 {
                     self.rounds.say_ready()?;
                 }
-                self.begin()
+                self.begin(0)
             }
-            (What::Epoch, Event::EpochEnded { .. }) => self.end(),
-            (What::Steps, Event::Step { step, .. }) => self.step_done(*step),
+            (What::Epoch, Event::EpochEnded { .. }) => self.end(None),
+            (What::Steps, Event::Steps { done, .. }) => self.steps_done(*done),
             _ => Ok(()),
         }
     }

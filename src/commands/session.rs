@@ -177,7 +177,7 @@ impl Backend {
             settings.compute.threads = tch::get_num_threads();
         }
         let backend = Backend::of(&settings.compute)?;
-        let CudaSettings { precision, cuda_graph } = settings.cuda;
+        let CudaSettings { precision, cuda_graph, .. } = settings.cuda;
         if !backend.device.is_cuda() {
             refuse_on_cpu("precision", precision, &[Precision::Float32])?;
             refuse_on_cpu("cuda-graph", cuda_graph, &[CudaGraph::Auto, CudaGraph::Off])?;
@@ -204,7 +204,7 @@ impl Backend {
     pub(super) fn announce(&self, asked: DeviceChoice, captured: Option<bool>) {
         let launching = match captured.filter(|_| self.device.is_cuda()) {
             None => "",
-            Some(true) => ", steps captured as a CUDA graph",
+            Some(true) => ", steps captured as CUDA graphs",
             Some(false) => ", steps launched one kernel at a time",
         };
         tracing::info!("device: {}{launching}", self.describe(asked));

@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::model::{receptive_fields, table};
 use crate::observe::say;
-use crate::settings::{Layer, NetSettings, Recipe, name_of};
+use crate::settings::{Form, Layer, NetSettings, Recipe, name_of};
 use anyhow::Result;
 
 /// The flags of `summary`.
@@ -14,7 +14,7 @@ pub(super) struct Args {
     /// Print the net as a net file instead, its placeholders filled
     #[arg(long, conflicts_with = "recipe")]
     print: bool,
-    /// Also list the settings that this recipe makes, on a CPU and on a GPU, beside the original's
+    /// Also list the settings that this recipe makes, with teachers and on a GPU too, beside the original's
     #[arg(long, value_enum, value_name = "NAME")]
     recipe: Option<Recipe>,
 }
@@ -36,13 +36,17 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
 
 /// A row per setting under the name of its flag; `-` where it has no effect.
 fn settings(recipe: Recipe) -> String {
-    let row = |cells: [&str; 4]| format!("{:<22} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2], cells[3]);
-    let mut lines = vec![row(["setting", &name_of(&recipe), "on a GPU", &name_of(&Recipe::Original)])];
-    let forms = [recipe.settings(false), recipe.settings(true), Recipe::Original.settings(false)];
-    let forms = forms.map(Layer::effective);
-    for (key, _) in recipe.settings(false).pairs().filter(|(key, _)| forms.iter().any(|form| form.get(key).is_some())) {
-        let [here, on_gpu, original] = forms.each_ref().map(|form| form.get(key).unwrap_or("-"));
-        lines.push(row([&key.replace('_', "-"), here, on_gpu, original]));
+    let row = |name: &str, cells: [&str; 4]| {
+        format!("{name:<22} {:>13} {:>13} {:>13} {:>13}", cells[0], cells[1], cells[2], cells[3])
+    };
+    let original = Recipe::Original.settings(Form::Cpu);
+    let [cpu, taught, gpu] = Form::ALL.map(|form| recipe.settings(form));
+    let columns = [cpu, taught, gpu, original.clone()].map(Layer::effective);
+    let heads = [&name_of(&recipe), "with teachers", "on a GPU", &name_of(&Recipe::Original)];
+    let mut lines = vec![row("setting", heads)];
+    for (key, _) in original.pairs().filter(|(key, _)| columns.iter().any(|column| column.get(key).is_some())) {
+        let values = columns.each_ref().map(|column| column.get(key).unwrap_or("-"));
+        lines.push(row(&key.replace('_', "-"), values));
     }
     lines.join("\n")
 }

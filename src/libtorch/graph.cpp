@@ -31,15 +31,25 @@ void ignoring_errors(Body body) {
 
 struct tm_Graph {
     c10::Device device;
-    at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
-    // The legacy default stream cannot be captured. While the guard lives, this thread launches on a stream of its own.
+    // The legacy default stream cannot be captured, so capture has a stream of its own.
+    c10::Stream stream;
+    at::cuda::MempoolId_t pool;
+    // While it lives, this thread launches on `stream`.
     std::optional<c10::StreamGuard> side;
     at::cuda::CUDAGraph graph;
     bool capturing = false;
 
-    explicit tm_Graph(int index) : device(at::kCUDA, static_cast<c10::DeviceIndex>(index)) {
+    explicit tm_Graph(c10::Device device)
+        : tm_Graph(device, c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(device),
+                   at::cuda::graph_pool_handle()) {}
+
+    // The allocator gives a pool's free memory only to the stream that it was first used on.
+    explicit tm_Graph(const tm_Graph *beside) : tm_Graph(beside->device, beside->stream, beside->pool) {}
+
+    tm_Graph(c10::Device device, c10::Stream stream, at::cuda::MempoolId_t pool)
+        : device(device), stream(stream), pool(pool) {
         synchronize(device);
-        side.emplace(c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(device));
+        side.emplace(stream);
     }
 
     ~tm_Graph() {
@@ -109,7 +119,16 @@ extern "C" {
 // An empty graph. Until tm_graph_end or tm_graph_delete, this thread launches on a stream of its own.
 char *tm_graph_new(int device, tm_Graph **out) {
 #ifdef TM_CUDA
-    return guarded([&] { *out = new tm_Graph(device); });
+    return guarded([&] { *out = new tm_Graph(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device))); });
+#else
+    return guarded([&] { unavailable(); });
+#endif
+}
+
+// The same, with the stream and the memory of another graph, whose capture has ended.
+char *tm_graph_new_beside(const tm_Graph *other, tm_Graph **out) {
+#ifdef TM_CUDA
+    return guarded([&] { *out = new tm_Graph(other); });
 #else
     return guarded([&] { unavailable(); });
 #endif

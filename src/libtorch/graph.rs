@@ -11,6 +11,7 @@ struct RawGraph([u8; 0]);
 
 unsafe extern "C" {
     fn tm_graph_new(device: c_int, out: *mut *mut RawGraph) -> *mut c_char;
+    fn tm_graph_new_beside(other: *const RawGraph, out: *mut *mut RawGraph) -> *mut c_char;
     fn tm_graph_begin(graph: *mut RawGraph) -> *mut c_char;
     fn tm_graph_end(graph: *mut RawGraph) -> *mut c_char;
     fn tm_graph_replay(graph: *mut RawGraph) -> *mut c_char;
@@ -54,12 +55,31 @@ impl Graph {
             body()?;
             rewind()?;
         }
+        graph.record(body)
+    }
+
+    /// Captures what `body` launches as another graph, in the same memory and without a warm-up: it does what this
+    /// graph does, several times. The graphs are not to be replayed at the same time, and nothing that a replay leaves
+    /// in their memory is to be read after it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Graph::capture`].
+    pub(crate) fn capture_beside(&self, body: impl FnMut() -> Result<()>) -> Result<Graph> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: this graph is alive, and `tm_graph_new_beside` stores one made with `new` when it returns null.
+        unsafe { check(tm_graph_new_beside(self.0, &mut raw))? };
+        Graph(raw).record(body)
+    }
+
+    /// Records what `body` launches.
+    fn record(self, mut body: impl FnMut() -> Result<()>) -> Result<Graph> {
         // SAFETY: the graph is alive, and new.
-        unsafe { check(tm_graph_begin(graph.0))? };
+        unsafe { check(tm_graph_begin(self.0))? };
         body()?;
         // SAFETY: the graph is alive, and being captured.
-        unsafe { check(tm_graph_end(graph.0))? };
-        Ok(graph)
+        unsafe { check(tm_graph_end(self.0))? };
+        Ok(self)
     }
 
     /// Launches the captured kernels on the current stream, without waiting for them.

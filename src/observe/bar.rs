@@ -22,9 +22,14 @@ impl Bar {
         self.0.set_message(message);
     }
 
-    /// Goes one step on; after the last one, the bar is finished.
+    /// Goes one step on.
     pub(crate) fn step(&self) {
-        self.0.inc(1);
+        self.go_to(self.0.position() as i64 + 1);
+    }
+
+    /// Shows that `done` steps are made; after the last one, the bar is finished.
+    pub(crate) fn go_to(&self, done: i64) {
+        self.0.set_position(done as u64);
         if self.0.length() == Some(self.0.position()) {
             self.0.finish();
             log::set_bar(None);

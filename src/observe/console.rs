@@ -31,12 +31,12 @@ impl Observer for Console {
                 self.bar = None;
                 self.bar = Some(Bar::start(*steps, *done, self.show_bar));
             }
-            Event::Step { step, loss } => {
+            Event::Steps { done, loss } => {
                 if let Some(bar) = &self.bar {
                     if let Some(loss) = loss {
-                        bar.set_message(format!("loss={loss} batch_id={}", step - 1));
+                        bar.set_message(format!("loss={loss} batch_id={}", done - 1));
                     }
-                    bar.step();
+                    bar.go_to(*done);
                 }
             }
             Event::EpochEnded { .. } => {}

@@ -29,9 +29,12 @@ pub struct CudaSettings {
     /// The precision of the convolutions
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32, add = Role::MayChange)]
     pub precision: Precision,
-    /// Whether a training step on CUDA is launched as one CUDA graph
+    /// Whether training steps on CUDA are launched as CUDA graphs
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
     pub cuda_graph: CudaGraph,
+    /// How many training steps a CUDA graph makes at most
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number", 1i64..=1000), add = Role::Incidental)]
+    pub steps_per_graph: i64,
 }
 
 /// Whose kernels are asked for.
@@ -58,7 +61,7 @@ pub enum Precision {
     Bf16,
 }
 
-/// Whether a step on CUDA is launched as one graph.
+/// Whether steps on CUDA are launched as graphs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CudaGraph {

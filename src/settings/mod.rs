@@ -5,8 +5,8 @@
 //! for, so that a value is checked, and refused in the same words, wherever it comes from.
 //!
 //! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes
-//! right before the rest of that layer, in its form for the device that all layers together ask for. So do, after the
-//! recipe, the defaults of an optimizer and of a schedule that the layer chooses anew.
+//! right before the rest of that layer, in its form for the device and the teachers that all layers together ask for. So
+//! do, after the recipe, the defaults of an optimizer and of a schedule that the layer chooses anew.
 
 mod augmentation;
 mod choice;
@@ -28,7 +28,7 @@ pub(crate) use distillation::DistillationSettings;
 pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
 pub(crate) use ranges::{above, any, within};
-pub(crate) use recipe::Recipe;
+pub(crate) use recipe::{Form, Recipe};
 pub(crate) use run::{Keep, Monitor, RunSettings};
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
 pub(crate) use training::{Batches, TrainingSettings};
@@ -150,12 +150,10 @@ impl Settings {
 
     fn merge(layers: &[Layer]) -> Result<Settings> {
         let mut all = Layer::default();
-        // A name that is not one of a device, a recipe or a choice is refused below, as every wrong value is.
-        let device = layers.iter().rev().find_map(|layer| DeviceChoice::read(layer.get("device")?).ok());
+        // A name that is not one of a recipe or a choice is refused below, as every wrong value is.
         for layer in layers {
             if let Some(recipe) = layer.choice::<Recipe>("recipe") {
-                let on_gpu = device.unwrap_or(DeviceChoice::Auto).device().is_cuda();
-                all.0.extend(recipe.settings(on_gpu).0);
+                all.0.extend(recipe.settings(Form::of(layers)).0);
             }
             all.choose::<OptimizerKind>(layer);
             all.choose::<ScheduleKind>(layer);
@@ -417,6 +415,18 @@ mod tests {
         let taught = "teacher = 'a.pth'\ntemperature = 3.0";
         let [before, after] = [merged(taught, ""), merged(taught, "recipe = 'speed'")];
         assert_eq!(before.distillation, after.distillation);
+    }
+
+    #[test]
+    fn best_has_a_form_for_teachers_on_a_cpu() {
+        let with = |flags: &str| merged("recipe = 'best'\ndevice = 'cpu'", flags);
+        let optimizer = |settings: &Settings| settings.optimizer.optimizer;
+        let [alone, taught] = [with(""), with("teacher = 'a.pth'")];
+        assert_eq!([&alone, &taught].map(optimizer), [OptimizerKind::Sgd, OptimizerKind::Soap]);
+        assert_eq!(with("teacher = 'a.pth'\nlr = 0.5").optimizer.lr, 0.5);
+        assert_eq!(optimizer(&with("teacher = 'a.pth'\ndevice = 'cuda'")), OptimizerKind::Sgd);
+        assert_eq!(taught.resumed(&layer("recipe = 'best'")).unwrap(), taught);
+        assert_eq!(merged(&taught.to_toml(), ""), taught);
     }
 
     #[test]

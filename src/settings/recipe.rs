@@ -1,12 +1,12 @@
 //! Presets of settings: `--recipe`.
 
-use super::{Layer, Settings, table_of};
+use super::{DeviceChoice, Layer, Settings, table_of};
 use clap::ValueEnum;
 use serde::Serialize;
 use toml::Table;
 
-/// A preset of ordinary settings; `docs/recipe.md` says where their values come from. On a GPU some of them are others:
-/// small batches would leave most of it idle.
+/// A preset of ordinary settings; `docs/recipe.md` says where their values come from. Some of them depend on the
+/// [`Form`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipe {
@@ -39,6 +39,18 @@ scale = 0.1
 shear = 5.0
 ";
 
+/// Where it differs with teachers.
+const BEST_TAUGHT: &str = "
+batch_size = 64
+optimizer = 'soap'
+lr = 0.015
+momentum = 0.0
+nesterov = false
+betas = '0.9,0.95'
+weight_decay = 0.05
+ema_decay = 0.999
+";
+
 /// Where it differs on a GPU.
 const BEST_ON_GPU: &str = "
 batch_size = 512
@@ -65,22 +77,51 @@ epochs = 6
 ema_decay = 0.9
 ";
 
+/// For what a recipe has settings of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A run on a CPU without teachers.
+    Cpu,
+    /// A run on a CPU with teachers.
+    Taught,
+    /// A run on a GPU, most of which small batches would leave idle.
+    Gpu,
+}
+
+impl Form {
+    pub(crate) const ALL: [Form; 3] = [Form::Cpu, Form::Taught, Form::Gpu];
+
+    /// The form for a run with the settings of all `layers`.
+    pub(super) fn of(layers: &[Layer]) -> Form {
+        // What is not the name of a device is refused with all other wrong values, after the recipe has its form.
+        let device = layers.iter().rev().find_map(|layer| DeviceChoice::read(layer.get("device")?).ok());
+        if device.unwrap_or(DeviceChoice::Auto).device().is_cuda() {
+            Form::Gpu
+        } else if layers.iter().any(|layer| layer.get("teacher").is_some()) {
+            Form::Taught
+        } else {
+            Form::Cpu
+        }
+    }
+}
+
 impl Recipe {
-    /// Its settings on a CPU, or `on_gpu`. Every recipe sets everything that shapes the training, except the net, the
+    /// Its settings in a `form`. Every recipe sets everything that shapes the training, except the net, the
     /// seed and the teachers: what it does not mention is the original's.
-    pub(crate) fn settings(self, on_gpu: bool) -> Layer {
+    pub(crate) fn settings(self, form: Form) -> Layer {
         let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
         let mut table = table_of(&training);
         for key in ["seed", "net", "net_values"] {
             table.remove(key);
         }
         table.extend(table_of(&optimizer).into_iter().chain(table_of(&schedule)).chain(table_of(&augmentation)));
-        for text in match (self, on_gpu) {
+        for text in match (self, form) {
             (Recipe::Original, _) => &[][..],
-            (Recipe::Best, false) => &[BEST],
-            (Recipe::Best, true) => &[BEST, BEST_ON_GPU],
-            (Recipe::Speed, false) => &[BEST, SPEED],
-            (Recipe::Speed, true) => &[BEST, BEST_ON_GPU, SPEED_ON_GPU],
+            (Recipe::Best, Form::Cpu) => &[BEST],
+            (Recipe::Best, Form::Taught) => &[BEST, BEST_TAUGHT],
+            (Recipe::Best, Form::Gpu) => &[BEST, BEST_ON_GPU],
+            (Recipe::Speed, Form::Cpu | Form::Taught) => &[BEST, SPEED],
+            (Recipe::Speed, Form::Gpu) => &[BEST, BEST_ON_GPU, SPEED_ON_GPU],
         } {
             table.extend(text.parse::<Table>().expect("the recipes are TOML"));
         }
@@ -94,15 +135,15 @@ mod tests {
 
     #[test]
     fn every_recipe_makes_the_same_settings() {
-        let keys = |recipe: Recipe, on_gpu| {
-            let settings = recipe.settings(on_gpu);
+        let keys = |recipe: Recipe, form| {
+            let settings = recipe.settings(form);
             let mut keys: Vec<String> = settings.pairs().map(|(key, _)| key.to_string()).collect();
             keys.sort();
             keys
         };
         for recipe in [Recipe::Original, Recipe::Best, Recipe::Speed] {
-            for on_gpu in [false, true] {
-                assert_eq!(keys(recipe, on_gpu), keys(Recipe::Original, false));
+            for form in Form::ALL {
+                assert_eq!(keys(recipe, form), keys(Recipe::Original, Form::Cpu));
             }
         }
     }

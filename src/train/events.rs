@@ -24,8 +24,9 @@ impl Observer for Vec<&mut dyn Observer> {
 pub enum Event<'a> {
     /// An epoch begins, or goes on after `done` of its steps.
     EpochStarted { epoch: i64, steps: i64, done: i64 },
-    /// A step is done, number `step` of its epoch, from 1. `loss` is `None` if reading it would wait for the device.
-    Step { step: i64, loss: Option<f64> },
+    /// So many steps of the epoch are `done`: one more, or as many more as a CUDA graph makes. `loss` is that of the
+    /// last; `None` if reading it would wait for the device.
+    Steps { done: i64, loss: Option<f64> },
     /// An epoch and its test are done.
     EpochEnded {
         /// The history of the run so far.

@@ -118,9 +118,14 @@ impl<'a> Run<'a> {
         Ok(*self.prepared.insert(began.elapsed()))
     }
 
-    /// Whether steps are replayed as a CUDA graph; known after [`Run::prepare`].
+    /// Whether steps are replayed as CUDA graphs; known after [`Run::prepare`].
     pub fn is_captured(&self) -> bool {
         self.stepper.is_captured()
+    }
+
+    /// After how many steps at most an [`Event::Steps`] comes; known after [`Run::prepare`].
+    pub(crate) fn at_once(&self) -> i64 {
+        self.stepper.at_once()
     }
 
     /// The epoch that comes next or goes on, from 0, and how many of its steps are done.
@@ -154,15 +159,16 @@ impl<'a> Run<'a> {
 
             // Shuffle; an epoch that goes on keeps its order.
             self.begin_epoch()?;
-            for _ in done..self.steps() {
+            while self.state.position.step < self.steps() {
                 if stop() {
                     self.save(checkpoint)?;
                     return Ok(Ending::Interrupted);
                 }
-                // Step.
-                let loss = self.stepper.step(&mut self.state)?;
+                // Step, or on a GPU several.
+                let most = self.until_checkpoint();
+                let loss = self.stepper.steps(&mut self.state, most)?;
                 let loss = self.read(&loss)?;
-                observer.event(&Event::Step { step: self.state.position.step, loss })?;
+                observer.event(&Event::Steps { done: self.state.position.step, loss })?;
                 if self.is_checkpoint_due() {
                     self.save(checkpoint)?;
                 }
@@ -221,6 +227,12 @@ impl<'a> Run<'a> {
         };
         let order = shuffle.order(self.data.train.len(), self.data.train.device())?;
         self.stepper.begin_epoch(&mut self.state, &order, &self.lrs)
+    }
+
+    /// How many steps lead to the next multiple of `--checkpoint-every`, or to the end of the epoch.
+    fn until_checkpoint(&self) -> i64 {
+        let (every, step) = (self.settings.run.checkpoint_every, self.state.position.step);
+        if every > 0 { every - step % every } else { self.steps() - step }
     }
 
     /// The loss of the step that was just made. On a CPU it is always read; on CUDA, where reading makes the host wait,

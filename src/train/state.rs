@@ -104,10 +104,28 @@ impl State {
         self.best.iter().try_for_each(|best| best.load_state_dict(&self.measured_net().state_dict()))
     }
 
-    /// Notes that a step was made, and does what the optimizer does between two steps.
-    pub(crate) fn advance(&mut self) -> Result<()> {
-        self.position.step += 1;
-        self.optimizer.after_step(self.position.epoch * self.steps() + self.position.step)
+    /// Notes that `steps` steps were made, no more than [`State::until_optimizer`]; then the optimizer may have something
+    /// to do.
+    pub(crate) fn advance(&mut self, steps: i64) -> Result<()> {
+        self.position.step += steps;
+        let done = self.steps_of_run();
+        if done % self.optimizer.after_steps_every() == 0 { self.optimizer.after_steps(done) } else { Ok(()) }
+    }
+
+    /// How many steps lead to the next one after which the optimizer has something to do.
+    pub(crate) fn until_optimizer(&self) -> i64 {
+        let every = self.optimizer.after_steps_every();
+        every - self.steps_of_run() % every
+    }
+
+    /// How many steps of the epoch are done.
+    pub fn steps_done(&self) -> i64 {
+        self.position.step
+    }
+
+    /// How many steps of the run are done.
+    fn steps_of_run(&self) -> i64 {
+        self.position.epoch * self.steps() + self.position.step
     }
 
     /// Gets ready for the first step of the next epoch.

@@ -1,10 +1,11 @@
-//! One training step: forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU as one
-//! CUDA graph.
+//! One training step: forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU as part of
+//! a CUDA graph.
 //!
 //! A step of this net is about a hundred small kernels. Launched one by one, they leave a GPU waiting for the host most
-//! of the time; a [`Graph`] launches them in one call. A graph replays the same kernels on the same memory with the
-//! same numbers from the host. So [`Stepper::static_step`] reads everything that changes from step to step from device
-//! memory, the images and the learning rate too, and a replay copies nothing there: see [`Feed`].
+//! of the time; a [`Graph`] launches them in one call, and those of several steps too. A graph replays the same kernels
+//! on the same memory with the same numbers from the host. So [`Stepper::static_step`] reads everything that changes
+//! from step to step from device memory, the images and the learning rate too, and a replay copies nothing there: see
+//! [`Feed`].
 //!
 //! A captured step computes what an eager one computes, with the same kernels on the same numbers, and draws the same
 //! dropout masks: a replay advances the generator by what the captured kernels drew. So a run of captured steps may go
@@ -34,8 +35,9 @@ pub struct Stepper<'a> {
     feed: Feed<'a>,
     /// The gradients of the last step of an epoch, for those who look at them.
     gradients: Vec<(String, Tensor)>,
-    /// A step, if it is captured; otherwise kernels are launched one by one.
-    graph: Option<Graph>,
+    /// A graph of several steps and one of a single step, with the number of their steps; none if kernels are launched
+    /// one by one.
+    graphs: Vec<(i64, Graph)>,
 }
 
 impl<'a> Stepper<'a> {
@@ -51,16 +53,16 @@ impl<'a> Stepper<'a> {
 
     fn of(split: &'a Split, settings: &'a Settings, ahead: bool) -> Result<Stepper<'a>> {
         let feed = Feed::new(split, settings, ahead)?;
-        Ok(Stepper { split, settings, feed, gradients: Vec::new(), graph: None })
+        Ok(Stepper { split, settings, feed, gradients: Vec::new(), graphs: Vec::new() })
     }
 
-    /// Gets ready for the epochs of `state` before one begins, and leaves it as it is. On a GPU, a step is captured as
-    /// a CUDA graph, unless `--cuda-graph off`, and what costs time on its first use is done once. On a CPU there is
+    /// Gets ready for the epochs of `state` before one begins, and leaves it as it is. On a GPU, steps are captured as
+    /// CUDA graphs, unless `--cuda-graph off`, and what costs time on its first use is done once. On a CPU there is
     /// nothing to do.
     ///
     /// # Errors
     ///
-    /// If a step cannot be captured and `--cuda-graph on` demands it; with `auto` that is a warning, and steps are
+    /// If steps cannot be captured and `--cuda-graph on` demands it; with `auto` that is a warning, and steps are
     /// eager.
     pub fn prepare(&mut self, state: &mut State) -> Result<()> {
         let is_cuda = self.split.device().is_cuda();
@@ -72,9 +74,14 @@ impl<'a> Stepper<'a> {
         if is_cuda { self.rehearse(state) } else { Ok(()) }
     }
 
-    /// Whether steps are replayed as a CUDA graph, except for the last step of an epoch.
+    /// Whether steps are replayed as CUDA graphs, except for the last step of an epoch.
     pub fn is_captured(&self) -> bool {
-        self.graph.is_some()
+        !self.graphs.is_empty()
+    }
+
+    /// How many steps one call of [`Stepper::steps`] makes at most.
+    pub(crate) fn at_once(&self) -> i64 {
+        self.graphs.first().map_or(1, |(steps, _)| *steps)
     }
 
     /// Begins the epoch of `state`, or goes on in the middle of it. It takes the images in this `order`
@@ -83,18 +90,22 @@ impl<'a> Stepper<'a> {
         self.feed.begin_epoch(state, order, lrs)
     }
 
-    /// The next step of the epoch: as a graph if [`Stepper::prepare`] captured one, except for the last, which may be
-    /// on fewer images. Returns the loss, a scalar that a GPU may still be computing.
+    /// The next step of the epoch, as [`Stepper::steps`] makes it.
     pub fn step(&mut self, state: &mut State) -> Result<Tensor> {
-        let number = state.position.step;
-        match &self.graph {
-            Some(graph) if number + 1 < self.feed.steps() => {
-                graph.replay()?;
-                state.advance()?;
-                Ok(state.losses.f_select(0, number)?)
-            }
-            _ => self.eager_step(state),
-        }
+        self.steps(state, 1)
+    }
+
+    /// The next steps of the epoch, at most `most` (at least 1): those of a graph if [`Stepper::prepare`] captured one
+    /// that fits, otherwise one. The last step of an epoch is in no graph: it may be on fewer images. Returns the loss
+    /// of the last step that was made, a scalar that a GPU may still be computing.
+    pub fn steps(&mut self, state: &mut State, most: i64) -> Result<Tensor> {
+        let most = most.min(room(state));
+        let Some((steps, graph)) = self.graphs.iter().find(|(steps, _)| *steps <= most) else {
+            return self.eager_step(state);
+        };
+        graph.replay()?;
+        state.advance(*steps)?;
+        Ok(state.losses.f_select(0, state.position.step - 1)?)
     }
 
     /// The next step, operation by operation.
@@ -115,7 +126,7 @@ impl<'a> Stepper<'a> {
     /// A step on a whole batch, as a graph replays it; on any device, if the epoch was made ready ahead.
     pub fn static_step(&self, state: &mut State) -> Result<()> {
         self.captured(state)?;
-        state.advance()
+        state.advance(1)
     }
 
     /// What a graph captures: nothing in it comes from the host.
@@ -144,7 +155,7 @@ impl<'a> Stepper<'a> {
         let loss = loss.detach();
         let _ = state.correct.f_add_(correct)?;
         state.losses.f_select(0, state.position.step)?.f_copy_(&loss)?;
-        state.advance()?;
+        state.advance(1)?;
         Ok(loss)
     }
 
@@ -167,33 +178,52 @@ impl<'a> Stepper<'a> {
         Ok((loss, correct))
     }
 
-    /// Captures a step; if that fails, steps are eager, and the log says why.
+    /// Captures steps; if that fails, they are eager, and the log says why.
     fn capture_or_warn(&mut self, state: &mut State) {
         if let Err(error) = self.capture(state) {
             tracing::warn!("steps are launched one kernel at a time, not as a CUDA graph: {error:#}");
         }
     }
 
-    /// Captures a step, and leaves the state as it was. Which images lie ready meanwhile does not matter.
+    /// Captures one step, and as many as a graph may have, and leaves the state as it was. Which images lie ready
+    /// meanwhile does not matter.
     fn capture(&mut self, state: &mut State) -> Result<()> {
         ensure!(state.steps() > 1, "an epoch has one step, and the last one of an epoch is never captured");
         let device = self.split.device();
         let before = state.snapshot(device)?;
-        // Both closures need the state, one after the other.
+        let several = self.steps_per_graph(state);
+        // The closures need the state, one after the other.
         let state = std::cell::RefCell::new(state);
         let step = || self.captured(&mut state.borrow_mut());
         let rewind = || {
             self.feed.rewind()?;
             state.borrow().restore(&before)
         };
-        let graph = without_panic(|| Graph::capture(device, step, rewind));
-        if graph.is_err() {
+        let graphs = without_panic(|| {
+            let one = Graph::capture(device, step, rewind)?;
+            if several == 1 {
+                return Ok(vec![(1, one)]);
+            }
+            let more = one.capture_beside(|| (0..several).try_for_each(|_| step()))?;
+            Ok(vec![(several, more), (1, one)])
+        });
+        if graphs.is_err() {
             rewind()?;
-            // They may lie in memory that belonged to the graph.
+            // They may lie in memory that belonged to a graph.
             state.borrow().net.zero_grad()?;
         }
-        self.graph = Some(graph?);
+        self.graphs = graphs?;
         Ok(())
+    }
+
+    /// `--steps-per-graph`, or less if steps never come in so many: see [`room`].
+    fn steps_per_graph(&self, state: &State) -> i64 {
+        let checkpoint_every = match self.settings.run.checkpoint_every {
+            0 => i64::MAX,
+            every => every,
+        };
+        let limits = [state.steps() - 1, state.optimizer.after_steps_every(), checkpoint_every];
+        limits.into_iter().fold(self.settings.cuda.steps_per_graph, i64::min)
     }
 
     /// Makes images ready and makes the steps that are never captured, on a whole batch and on the rest of an epoch,
@@ -211,6 +241,12 @@ impl<'a> Stepper<'a> {
         state.position = position;
         state.restore(&before)
     }
+}
+
+/// How many of the next steps may be in one graph: the last step of an epoch may not, and what the optimizer does
+/// between two steps is in none.
+fn room(state: &State) -> i64 {
+    (state.steps() - 1 - state.position.step).min(state.until_optimizer())
 }
 
 #[cfg(test)]
@@ -260,6 +296,40 @@ mod tests {
             state.restore(&snapshot).unwrap();
             assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
         }
+    }
+
+    #[test]
+    fn a_graph_ends_before_the_last_step_of_an_epoch_and_where_the_optimizer_has_work() {
+        let rooms = |flags: &[&str]| {
+            let settings = settings(flags);
+            let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+            let mut state = State::new(net, &settings, 7).unwrap();
+            let mut rooms = Vec::new();
+            for _ in 0..2 {
+                for step in 0..7 {
+                    state.position.step = step;
+                    rooms.push(room(&state));
+                }
+                state.end_epoch().unwrap();
+            }
+            rooms
+        };
+        assert_eq!(rooms(&[]), [6, 5, 4, 3, 2, 1, 0, 6, 5, 4, 3, 2, 1, 0]);
+        let soap = rooms(&["--optimizer=soap", "--precondition-frequency=3"]);
+        assert_eq!(soap, [3, 2, 1, 3, 2, 1, 0, 2, 1, 3, 2, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_graph_has_no_more_steps_than_ever_come_without_a_break() {
+        let data = load();
+        let steps = |flags: &[&str]| {
+            let settings = settings(flags);
+            Stepper::new(&data.train, &settings).unwrap().steps_per_graph(&state(&settings))
+        };
+        assert_eq!(steps(&[]), 2);
+        assert_eq!(steps(&["--steps-per-graph=1"]), 1);
+        assert_eq!(steps(&["--checkpoint-every=1"]), 1);
+        assert_eq!(steps(&["--optimizer=soap", "--precondition-frequency=1"]), 1);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Observer for TensorBoard {
                     self.begin(*epoch, *steps)?;
                 }
             }
-            RunEvent::Step { .. } | RunEvent::EpochSaved { .. } => {}
+            RunEvent::Steps { .. } | RunEvent::EpochSaved { .. } => {}
             RunEvent::EpochEnded { history, net, gradients } => {
                 let epoch = history.epochs.len() as i64 - 1;
                 let weights = net.parameters().map(|(name, weight)| (format!("weights/{name}"), weight));

@@ -20,8 +20,13 @@ pub(crate) trait Optimizer {
     /// that a CUDA graph may hold it; no tensor of [`Optimizer::state`] moves.
     fn static_step(&mut self, lr: &Tensor) -> Result<()>;
 
-    /// What follows a step outside of a CUDA graph, when the run has made `steps` of them.
-    fn after_step(&mut self, _steps: i64) -> Result<()> {
+    /// After how many steps of the run [`Optimizer::after_steps`] is due each time.
+    fn after_steps_every(&self) -> i64 {
+        i64::MAX
+    }
+
+    /// What no CUDA graph can hold, when the run has made `steps` steps.
+    fn after_steps(&mut self, _steps: i64) -> Result<()> {
         Ok(())
     }
 

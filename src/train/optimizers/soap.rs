@@ -63,11 +63,12 @@ impl Optimizer for Soap {
         soap::step(&mut self.parameters, &mut self.step, lr, &self.options)
     }
 
-    fn after_step(&mut self, steps: i64) -> Result<()> {
-        match steps % self.precondition_frequency {
-            0 => soap::refresh(&mut self.parameters, steps == self.precondition_frequency),
-            _ => Ok(()),
-        }
+    fn after_steps_every(&self) -> i64 {
+        self.precondition_frequency
+    }
+
+    fn after_steps(&mut self, steps: i64) -> Result<()> {
+        soap::refresh(&mut self.parameters, steps == self.precondition_frequency)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
@@ -96,7 +97,9 @@ mod tests {
             let gradient = gradient.sin().view([32, 16, 3, 3]) * &scale;
             (weight * gradient).sum(Kind::Float).backward();
             soap.step(0.01).unwrap();
-            soap.after_step(step).unwrap();
+            if step % soap.after_steps_every() == 0 {
+                soap.after_steps(step).unwrap();
+            }
         }
         STATE
             .map(|name| {
