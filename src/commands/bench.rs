@@ -204,9 +204,9 @@ impl Rounds<'_> {
         run.learn_from(teachers)?;
         run.prepare()?;
         self.captured = run.is_captured();
-        // A graph was warmed up when it was captured.
-        let warm_up = if self.captured { run.at_once() } else { WARM_UP };
-        self.check_steps(epoch, warm_up)?;
+        // What graphs launch ran before it was captured: the first one in an epoch is all that no round has.
+        let (warm_up, at_most) = if self.captured { (1, run.at_once()) } else { (WARM_UP, WARM_UP) };
+        self.check_steps(epoch, at_most)?;
         self.backend.announce(settings.compute.device, Some(self.captured));
         let mut held = Held { rounds: self, epoch, warm_up, is_ready: false, began: None, first: 0, stop: &stop };
         run.train(&checkpoint, &mut held, &|| stop.get())?;
@@ -250,7 +250,7 @@ impl Rounds<'_> {
 /// Starts and ends rounds at the events of a training.
 struct Held<'a, 'b> {
     rounds: &'a mut Rounds<'b>,
-    /// Steps of an epoch, and those at its start that no round has.
+    /// Steps of an epoch, and how many at its start, at least, no round has.
     epoch: i64,
     warm_up: i64,
     /// Whether a first step was made.

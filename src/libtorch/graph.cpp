@@ -94,10 +94,15 @@ struct tm_Graph {
         if (ended) return; // all but the instantiation succeeded, and the graph's destructor does the rest
         side.reset();      // generators refuse to be read where the current stream is being captured
         using namespace c10::cuda;
-        ignoring_errors([&] { CUDACachingAllocator::endAllocateToPool(device.index(), pool); });
-        ignoring_errors([&] { CUDACachingAllocator::releasePool(device.index(), pool); });
-        ignoring_errors([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool); });
-        ignoring_errors([&] { at::getHostAllocator(at::kCUDA)->release_pool(pool); });
+        // What had not begun is not released: the pool may be another graph's too.
+        ignoring_errors([&] {
+            CUDACachingAllocator::endAllocateToPool(device.index(), pool);
+            CUDACachingAllocator::releasePool(device.index(), pool);
+        });
+        ignoring_errors([&] {
+            at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool);
+            at::getHostAllocator(at::kCUDA)->release_pool(pool);
+        });
         ignoring_errors([&] {
             at::Generator generator = at::cuda::detail::getDefaultCUDAGenerator(device.index());
             at::Generator fresh = at::cuda::detail::createCUDAGenerator(device.index());

@@ -26,7 +26,7 @@ use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 /// Why `--cuda-graph on` ends a run.
-const NOT_CAPTURED: &str = "no step can be captured as a CUDA graph, which --cuda-graph on asks for";
+const NOT_CAPTURED: &str = "steps cannot be captured as CUDA graphs, which --cuda-graph on asks for";
 
 /// Makes the steps of a run.
 pub struct Stepper<'a> {
