@@ -84,7 +84,7 @@ pub(crate) enum Form {
     Cpu,
     /// A run on a CPU with teachers.
     Taught,
-    /// A run on a GPU, most of which small batches would leave idle.
+    /// A run on a GPU: small batches would leave most of it idle.
     Gpu,
 }
 
