@@ -93,7 +93,7 @@ enum Steps {
     Ready,
     /// By the replay of CUDA graphs, of several steps and of one, except for the last of each epoch, which is eager.
     Captured,
-    /// By [`Stepper::static_step`], except for the same.
+    /// By [`Stepper::static_steps`], four at once, except for the same.
     Static,
     /// The same, with the first learning rate throughout.
     Stale,
@@ -123,7 +123,7 @@ fn train_50(settings: &Settings, data: &Data, kernels: Kernels, steps: Steps) ->
         stepper.begin_epoch(&mut state, &order, &(0..10).map(lr).collect::<Vec<_>>()).unwrap();
         while state.steps_done() < 10 {
             match steps {
-                Steps::Static | Steps::Stale if state.steps_done() < 9 => stepper.static_step(&mut state).unwrap(),
+                Steps::Static | Steps::Stale if state.steps_done() < 9 => stepper.static_steps(&mut state, 4).unwrap(),
                 _ => drop(stepper.steps(&mut state, 10).unwrap()),
             }
         }
@@ -205,7 +205,7 @@ fn largest_difference_of_a_step(settings: &Settings, data: &Data, kernels: Kerne
             tch::manual_seed(step);
             let _ = eager_stepper.eager_step(&mut eager).unwrap();
             tch::manual_seed(step);
-            static_stepper.static_step(&mut over_static).unwrap();
+            static_stepper.static_steps(&mut over_static, 1).unwrap();
             largest = largest.max(difference(&eager.tensors(), &over_static.tensors()));
         }
         eager.end_epoch().unwrap();

@@ -40,40 +40,45 @@ impl Graph {
     ///
     /// Without CUDA, if `body` or `rewind` fails (a panic is passed on), or if `body` does something that cannot be
     /// captured. The capture is then ended, and `body` works again outside of one.
-    pub fn capture(
-        device: Device,
-        mut body: impl FnMut() -> Result<()>,
-        rewind: impl Fn() -> Result<()>,
-    ) -> Result<Graph> {
+    pub fn capture(device: Device, body: impl FnMut() -> Result<()>, rewind: impl Fn() -> Result<()>) -> Result<Graph> {
         let Device::Cuda(index) = device else { bail!("a CUDA graph is captured on a GPU, not on {device:?}") };
         let mut raw = std::ptr::null_mut();
         // SAFETY: `tm_graph_new` stores a graph made with `new` when it returns null.
         unsafe { check(tm_graph_new(index as c_int, &mut raw))? };
         // From here on, dropping it ends an unfinished capture and leaves its stream, also after an error or a panic.
         let graph = Graph(raw);
-        for _ in 0..WARM_UPS {
-            body()?;
-            rewind()?;
-        }
-        graph.record(body)
+        graph.record(WARM_UPS, body, rewind)
     }
 
-    /// Captures what `body` launches as another graph, in the same memory and without a warm-up: it does what this
-    /// graph does, several times. The graphs are not to be replayed at the same time, and nothing that a replay leaves
-    /// in their memory is to be read after it.
+    /// Captures what `body` launches as another graph, in the same memory and after one warm-up: it does much of what
+    /// this graph does. The graphs are not to be replayed at the same time, and nothing that a replay leaves in their
+    /// memory is to be read after it.
     ///
     /// # Errors
     ///
     /// As those of [`Graph::capture`]; this graph can then no longer be replayed either.
-    pub(crate) fn capture_beside(&self, body: impl FnMut() -> Result<()>) -> Result<Graph> {
+    pub(crate) fn capture_beside(
+        &self,
+        body: impl FnMut() -> Result<()>,
+        rewind: impl Fn() -> Result<()>,
+    ) -> Result<Graph> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: this graph is alive, and `tm_graph_new_beside` stores one made with `new` when it returns null.
         unsafe { check(tm_graph_new_beside(self.0, &mut raw))? };
-        Graph(raw).record(body)
+        Graph(raw).record(1, body, rewind)
     }
 
-    /// Records what `body` launches.
-    fn record(self, mut body: impl FnMut() -> Result<()>) -> Result<Graph> {
+    /// Records what `body` launches, after so many runs that `rewind` undoes.
+    fn record(
+        self,
+        warm_ups: usize,
+        mut body: impl FnMut() -> Result<()>,
+        rewind: impl Fn() -> Result<()>,
+    ) -> Result<Graph> {
+        for _ in 0..warm_ups {
+            body()?;
+            rewind()?;
+        }
         // SAFETY: the graph is alive, and new.
         unsafe { check(tm_graph_begin(self.0))? };
         body()?;

@@ -40,8 +40,9 @@ struct Ready {
     soft_targets: Option<Tensor>,
     /// float32 [steps].
     lrs: Tensor,
-    /// The number in the epoch of the next static step, int64 [1].
-    number: Tensor,
+    /// The numbers in the epoch of the next static steps, int64 [steps]: consecutive ones, as many as a graph may ever
+    /// need.
+    numbers: Tensor,
 }
 
 impl<'a> Feed<'a> {
@@ -143,30 +144,37 @@ impl<'a> Feed<'a> {
         self.lrs[step as usize]
     }
 
-    /// What the next static step takes, all of it read from device memory.
-    pub(super) fn next(&self) -> Result<Next> {
+    /// What the next static steps take, all of it read from device memory.
+    pub(super) fn next(&self, steps: i64) -> Result<Next> {
         let ready = self.ready.as_ref().context("a static step takes images that were made ready before")?;
+        let numbers = ready.numbers.f_narrow(0, 0, steps)?;
         let whole = self.split.len() / self.batch_size;
         let rows = |tensor: &Tensor| -> Result<Tensor> {
             let rows = tensor.f_narrow(0, 0, whole * self.batch_size)?.f_view([whole, -1])?;
-            Ok(rows.f_index_select(0, &ready.number)?)
+            Ok(rows.f_index_select(0, &numbers)?)
         };
-        let soft_targets =
-            ready.soft_targets.as_ref().map(|targets| anyhow::Ok(rows(targets)?.f_view([-1, CLASSES as i64])?));
-        Ok(Next {
-            batch: Batch {
-                images: rows(&ready.images)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?,
-                labels: rows(&ready.labels)?.f_view([-1])?,
-                soft_targets: soft_targets.transpose()?,
-            },
-            lr: ready.lrs.f_index_select(0, &ready.number)?.f_view([0i64; 0])?,
-            number: ready.number.shallow_clone(),
-        })
+        let images = rows(&ready.images)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?;
+        let labels = rows(&ready.labels)?.f_view([-1])?;
+        let mut batches = Vec::new();
+        for (images, labels) in images.f_split(self.batch_size, 0)?.into_iter().zip(labels.f_split(self.batch_size, 0)?)
+        {
+            batches.push(Batch { images, labels, soft_targets: None });
+        }
+        if let Some(targets) = &ready.soft_targets {
+            let targets = rows(targets)?.f_view([-1, CLASSES as i64])?.f_split(self.batch_size, 0)?;
+            batches.iter_mut().zip(targets).for_each(|(batch, targets)| batch.soft_targets = Some(targets));
+        }
+        Ok(Next { batches, labels, lrs: ready.lrs.f_index_select(0, &numbers)?.f_unbind(0)?, numbers })
+    }
+
+    /// Notes that static steps were made.
+    pub(super) fn advance(&self, steps: i64) -> Result<()> {
+        self.ready.iter().try_for_each(|ready| Ok(ready.numbers.shallow_clone().f_add_scalar_(steps).map(drop)?))
     }
 
     /// Goes back to the epoch's first step, as far as static steps are concerned.
     pub(super) fn rewind(&self) -> Result<()> {
-        self.ready.iter().try_for_each(|ready| Ok(ready.number.shallow_clone().f_zero_().map(drop)?))
+        self.ready.iter().try_for_each(|ready| ready.begin_at(0))
     }
 }
 
@@ -180,14 +188,16 @@ pub(super) struct Batch {
     pub(super) soft_targets: Option<Tensor>,
 }
 
-/// What a static step takes.
+/// What static steps take.
 pub(super) struct Next {
-    /// A whole one.
-    pub(super) batch: Batch,
-    /// A float32 scalar.
-    pub(super) lr: Tensor,
-    /// Which step of the epoch it is, int64 [1]: the step adds one when it has read everything.
-    pub(super) number: Tensor,
+    /// Whole ones, one for each step.
+    pub(super) batches: Vec<Batch>,
+    /// Those of all batches, int64 [steps * B].
+    pub(super) labels: Tensor,
+    /// A float32 scalar for each step.
+    pub(super) lrs: Vec<Tensor>,
+    /// Which steps of the epoch they are, int64 [steps].
+    pub(super) numbers: Tensor,
 }
 
 impl Ready {
@@ -199,13 +209,20 @@ impl Ready {
             labels: Tensor::f_zeros([images], (Kind::Int64, device))?,
             soft_targets: soft_targets.transpose()?,
             lrs: Tensor::f_zeros([steps], (Kind::Float, device))?,
-            number: Tensor::f_zeros([1], (Kind::Int64, device))?,
+            numbers: Tensor::f_arange(steps, (Kind::Int64, device))?,
         })
     }
 
     fn set_steps(&self, lrs: &[f64], next: i64) -> Result<()> {
         self.lrs.shallow_clone().f_copy_(&Tensor::f_from_slice(lrs)?)?;
-        let _ = self.number.shallow_clone().f_fill_(next)?;
+        self.begin_at(next)
+    }
+
+    /// Makes `next` the next static step.
+    fn begin_at(&self, next: i64) -> Result<()> {
+        let numbers =
+            Tensor::f_arange_start(next, next + self.numbers.numel() as i64, (Kind::Int64, self.numbers.device()))?;
+        self.numbers.shallow_clone().f_copy_(&numbers)?;
         Ok(())
     }
 }

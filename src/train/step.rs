@@ -3,7 +3,7 @@
 //!
 //! A step of this net is about a hundred small kernels. Launched one by one, they leave a GPU waiting for the host most
 //! of the time; a [`Graph`] launches them in one call, and those of several steps too. A graph replays the same kernels
-//! on the same memory with the same numbers from the host. So [`Stepper::static_step`] reads everything that changes
+//! on the same memory with the same numbers from the host. So [`Stepper::static_steps`] reads everything that changes
 //! from step to step from device memory, the images and the learning rate too, and a replay copies nothing there: see
 //! [`Feed`].
 //!
@@ -111,11 +111,20 @@ impl<'a> Stepper<'a> {
     /// The next step, operation by operation.
     pub fn eager_step(&mut self, state: &mut State) -> Result<Tensor> {
         let number = state.position.step;
-        let (loss, correct) = self.backward(&state.net, &self.feed.batch(number)?)?;
+        let batch = self.feed.batch(number)?;
+        let (loss, log_probabilities) = self.backward(&state.net, &batch)?;
         if number + 1 == self.feed.steps() {
             self.gradients = state.net.gradients()?;
         }
-        self.update(state, &loss, &correct, self.feed.lr(number))
+        self.clip(state)?;
+        state.optimizer.step(self.feed.lr(number))?;
+        if let Some(average) = &mut state.average {
+            average.update()?;
+        }
+        state.losses.f_select(0, number)?.f_copy_(&loss)?;
+        count_correct(state, &log_probabilities, &batch.labels)?;
+        state.advance(1)?;
+        Ok(loss)
     }
 
     /// The name and gradient of each parameter in the last step of an epoch.
@@ -123,40 +132,32 @@ impl<'a> Stepper<'a> {
         &self.gradients
     }
 
-    /// A step on a whole batch, as a graph replays it; on any device, if the epoch was made ready ahead.
-    pub fn static_step(&self, state: &mut State) -> Result<()> {
-        self.captured(state)?;
-        state.advance(1)
+    /// The next steps of the epoch, at most `most`, as graphs replay them; on any device, if the epoch was made ready
+    /// ahead. The last step of an epoch is not among them.
+    pub fn static_steps(&self, state: &mut State, most: i64) -> Result<()> {
+        let steps = most.min(room(state));
+        self.captured(state, steps)?;
+        state.advance(steps)
     }
 
-    /// What a graph captures: nothing in it comes from the host.
-    fn captured(&self, state: &mut State) -> Result<()> {
-        let mut next = self.feed.next()?;
-        let (loss, correct) = self.backward(&state.net, &next.batch)?;
-        self.clip(state)?;
-        state.optimizer.static_step(&next.lr)?;
-        if let Some(average) = &mut state.average {
-            average.update()?;
+    /// What a graph captures: nothing in it comes from the host. It takes the batches of all its steps at once, and
+    /// notes their losses and their correct images at once: fewer kernels.
+    fn captured(&self, state: &mut State, steps: i64) -> Result<()> {
+        let next = self.feed.next(steps)?;
+        let (mut losses, mut log_probabilities) = (Vec::new(), Vec::new());
+        for (batch, lr) in next.batches.iter().zip(&next.lrs) {
+            let (its_loss, its_log_probabilities) = self.backward(&state.net, batch)?;
+            self.clip(state)?;
+            state.optimizer.static_step(lr)?;
+            if let Some(average) = &mut state.average {
+                average.update()?;
+            }
+            losses.push(its_loss);
+            log_probabilities.push(its_log_probabilities);
         }
-        let _ = state.correct.f_add_(&correct)?;
-        let _ = state.losses.f_index_copy_(0, &next.number, &loss.detach().f_view([1])?)?;
-        let _ = next.number.f_add_scalar_(1)?;
-        Ok(())
-    }
-
-    /// What follows the gradients: clipping, the optimizer, the average, and a note of the loss and of the correct
-    /// images.
-    fn update(&self, state: &mut State, loss: &Tensor, correct: &Tensor, lr: f64) -> Result<Tensor> {
-        self.clip(state)?;
-        state.optimizer.step(lr)?;
-        if let Some(average) = &mut state.average {
-            average.update()?;
-        }
-        let loss = loss.detach();
-        let _ = state.correct.f_add_(correct)?;
-        state.losses.f_select(0, state.position.step)?.f_copy_(&loss)?;
-        state.advance(1)?;
-        Ok(loss)
+        let _ = state.losses.f_index_copy_(0, &next.numbers, &Tensor::f_stack(&losses, 0)?)?;
+        count_correct(state, &Tensor::f_cat(&log_probabilities, 0)?, &next.labels)?;
+        self.feed.advance(steps)
     }
 
     /// Notes the norm of the gradients; with `--clip-grad-norm`, scales them down to it.
@@ -165,17 +166,15 @@ impl<'a> Stepper<'a> {
         clip_grad_norm(parameters, self.settings.optimizer.clip_grad_norm, &mut state.grad_norm)
     }
 
-    /// Computes the gradients for a batch. Returns the mean loss and the number of images that were classified
-    /// correctly.
+    /// Computes the gradients for a batch. Returns the mean loss and the log-probabilities [B, 10].
     fn backward(&self, net: &Net, batch: &Batch) -> Result<(Tensor, Tensor)> {
         let bf16 = self.settings.cuda.precision == Precision::Bf16;
         let autocast = bf16.then(|| Autocast::bf16(self.split.device())).transpose()?;
         let log_probabilities = net.forward_t(&batch.images, true);
         let loss = loss(&log_probabilities, batch, self.settings)?;
         drop(autocast);
-        let correct = log_probabilities.detach().f_argmax(1, false)?.f_eq_tensor(&batch.labels)?.f_sum(Kind::Int64)?;
         loss.f_backward()?;
-        Ok((loss, correct))
+        Ok((loss.detach(), log_probabilities.detach()))
     }
 
     /// Captures steps; if that fails, they are eager, and the log says why.
@@ -194,17 +193,17 @@ impl<'a> Stepper<'a> {
         let several = self.steps_per_graph(state);
         // The closures need the state, one after the other.
         let state = std::cell::RefCell::new(state);
-        let step = || self.captured(&mut state.borrow_mut());
+        let steps = |steps| self.captured(&mut state.borrow_mut(), steps);
         let rewind = || {
             self.feed.rewind()?;
             state.borrow().restore(&before)
         };
         let graphs = without_panic(|| {
-            let one = Graph::capture(device, step, rewind)?;
+            let one = Graph::capture(device, || steps(1), rewind)?;
             if several == 1 {
                 return Ok(vec![(1, one)]);
             }
-            let more = one.capture_beside(|| (0..several).try_for_each(|_| step()))?;
+            let more = one.capture_beside(|| steps(several), rewind)?;
             Ok(vec![(several, more), (1, one)])
         });
         if graphs.is_err() {
@@ -241,6 +240,13 @@ impl<'a> Stepper<'a> {
         state.position = position;
         state.restore(&before)
     }
+}
+
+/// Adds to the epoch's correct images those that `log_probabilities` [N, 10] classify as their `labels` [N].
+fn count_correct(state: &mut State, log_probabilities: &Tensor, labels: &Tensor) -> Result<()> {
+    let correct = log_probabilities.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+    let _ = state.correct.f_add_(&correct)?;
+    Ok(())
 }
 
 /// How many of the next steps may be in one graph: the last step of an epoch may not, and what the optimizer does
@@ -287,9 +293,9 @@ mod tests {
             let (data, settings) = (load(), settings(flags));
             let (mut state, mut stepper) = (state(&settings), Stepper::ahead(&data.train, &settings).unwrap());
             begin(&mut stepper, &mut state);
-            stepper.static_step(&mut state).unwrap();
+            stepper.static_steps(&mut state, 1).unwrap();
             let (before, snapshot) = (copies(&state), state.snapshot(Device::Cpu).unwrap());
-            stepper.static_step(&mut state).unwrap();
+            stepper.static_steps(&mut state, 1).unwrap();
             let changed = copies(&state).iter().zip(&before).filter(|(after, before)| !after.equal(before)).count();
             // All of them; except, if none of the eight images was classified correctly, their count.
             assert!(changed >= before.len() - 1, "{changed} of {} tensors changed", before.len());
