@@ -106,3 +106,56 @@ fn an_instruction_set_is_for_the_fused_kernels_on_a_cpu() {
         ("error: --instruction-set takes avx512, x86_64_v3 or portable, not mmx".into(), 2)
     );
 }
+
+#[test]
+fn a_profile_says_what_a_round_spent_its_time_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    for (what, kernels, name, count) in [
+        ("steps", "fused", "fused_block_backward 16x26x26 to 32x24x24", 2),
+        ("steps", "torch", "aten::convolution_backward", 16),
+        ("evaluate", "fused", "fused_evaluate", 1),
+    ] {
+        let args = ["--what", what, "--kernels", kernels, "--limit-test", "16", "--profile", trace.to_str().unwrap()];
+        let lines = json_lines(&stdout(one_round(&[]).args(args)));
+        let events: Vec<&Value> = lines.iter().map(|line| &line["event"]).collect();
+        assert_eq!(events, ["ready", "round", "profile"], "{what}");
+
+        let profile = &lines[2];
+        let operations = profile["operations"].as_array().unwrap();
+        let operation = operations.iter().find(|operation| operation["name"] == name).unwrap();
+        assert_eq!(operation["calls"], count, "{name}");
+        let seconds = |value: &Value| value["seconds"].as_f64().unwrap();
+        let busy: f64 = operations.iter().map(seconds).sum();
+        let whole = busy + profile["idle_seconds"].as_f64().unwrap();
+        assert!((whole - seconds(profile)).abs() < 1e-9, "{profile}");
+
+        let trace: Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+        let recorded = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["name"] == name);
+        assert_eq!(recorded.count(), count as usize, "{name}");
+    }
+}
+
+#[test]
+fn a_profile_for_people_is_a_table_under_the_rounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    let command = &mut tch_mnist(&SLICE);
+    let text = stdout(command.args(["--rounds", "1", "--steps", "2", "--profile", trace.to_str().unwrap()]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains(" ms per step ("), "{text}");
+    assert!(lines[1].starts_with("Recorded: ") && lines[1].ends_with(" ms per step, with the profiler on"), "{text}");
+    assert!(lines[3..].iter().any(|line| line.ends_with("  1.0  fused_block 1x28x28 to 16x26x26")), "{text}");
+    assert_eq!(lines.last().unwrap(), &format!("Wrote {}: open it in Perfetto or chrome://tracing", trace.display()));
+}
+
+#[test]
+fn a_profile_that_cannot_be_written_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("missing/trace.json");
+    let (sentence, code) = failure(one_round(&[]).arg("--profile").arg(&trace));
+    let (trace, folder) = (trace.display(), trace.parent().unwrap().display());
+    let expected =
+        format!("error: --profile was refused: {trace} cannot be written: the folder {folder} does not exist");
+    assert_eq!((sentence, code), (expected, 1));
+}

@@ -1,8 +1,11 @@
-"""One training step under PyTorch's profiler: what runs, for how long, and the time between.
+"""A training step under libtorch's profiler: what runs, for how long, and the time between.
 
-The step is the twin's, `scripts/twins.py`; the program's has the same operations of libtorch.
+The program's step by `bench --profile`, and PyTorch's, that of `scripts/twins.py`.
 """
 
+import json
+import os
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,27 +15,54 @@ import twins
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from gpu_checking.context import Context
-from gpu_checking.findings import Finding
+from gpu_checking.context import Context, last_line
+from gpu_checking.findings import BrokenError, Finding
 
-STEPS = 5
+STEPS = 20
 LONGEST = 10
 
 
 def check(context: Context) -> Iterator[Finding]:
     """Eager, and on a GPU also as a CUDA graph."""
+    if not context.on_gpu:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # otherwise an error says that there is no GPU
+    if context.on_gpu:
+        yield finding("a captured step", of_program(context, *context.captured))
+        yield finding("an eager step", of_program(context, *context.eager))
+    else:
+        yield finding("a step", of_program(context))
     twins.set_up(context.args.device, context.args.threads)
     for way in ["eager", "cuda-graph"] if context.on_gpu else ["eager"]:
-        numbers = profiled(context, way)
-        said = f"{numbers['kernels']:.0f} kernels, {numbers['busy_us']:.0f} us"
-        if context.on_gpu:
-            said += f" busy, {numbers['between_us']:.0f} us between them"
-        first, time = next(iter(numbers["longest_us"].items()), ("nothing", 0.0))
-        yield Finding(f"a step of PyTorch, {way}", f"{said}; longest: {first[:60]}, {time:.0f} us", None, numbers)
+        yield finding(f"a step of PyTorch, {way}", of_twin(context, way))
 
 
-def profiled(context: Context, way: str) -> dict:
-    """Kernels per step, and microseconds per step in them and between them."""
+def finding(what: str, numbers: dict) -> Finding:
+    """What a profile of steps says."""
+    first, longest = next(iter(numbers["longest_us"].items()), ("nothing", 0.0))
+    said = f"{numbers['calls']:.0f} calls, {numbers['busy_us']:.0f} us, {numbers['between_us']:.0f} us between them"
+    return Finding(what, f"{said}; longest: {first[:60]}, {longest:.0f} us", None, numbers)
+
+
+def of_program(context: Context, *flags: str) -> dict:
+    """Kernels per step, on a CPU operations, and microseconds per step in them and between them."""
+    where = ["--data", context.args.data, "--device", context.args.device, "--threads", context.args.threads]
+    rounds = ["--rounds", 1, "--steps", STEPS, "--profile", context.folder / "trace.json"]
+    done = context.run("bench", "-q", "--log-format", "json", *where, *rounds, *flags)
+    if done.returncode != 0:
+        raise BrokenError(f"bench --profile failed: {last_line(done.stderr)}")
+    profile = json.loads(done.stdout.splitlines()[-1])
+    steps, operations = profile["steps"], profile["operations"]
+    busy = sum(operation["seconds"] for operation in operations)
+    return {
+        "calls": sum(operation["calls"] for operation in operations) / steps,
+        "busy_us": 1e6 * busy / steps,
+        "between_us": 1e6 * profile["idle_seconds"] / steps,
+        "longest_us": {each["name"]: 1e6 * each["seconds"] / steps for each in operations[:LONGEST]},
+    }
+
+
+def of_twin(context: Context, way: str) -> dict:
+    """The same for PyTorch."""
     args = Namespace(way=way, batch_size=128, device=context.args.device, data=context.args.data)
     twin = twins.Twin(args)
     twin.net.train()
@@ -41,8 +71,13 @@ def profiled(context: Context, way: str) -> dict:
     made(step, batches[:3], context.on_gpu)
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if context.on_gpu else [])
     with profile(activities=kinds, acc_events=True) as profiler:
+        began = time.perf_counter()
         made(step, batches[3:], context.on_gpu)
-    return summary(profiler, context.on_gpu)
+        seconds = time.perf_counter() - began
+    calls, longest = totals(profiler, context.on_gpu)
+    busy, whole = longest.total(), 1e6 * seconds / STEPS
+    top = dict(longest.most_common(LONGEST))
+    return {"calls": calls, "busy_us": busy, "between_us": max(whole - busy, 0.0), "longest_us": top}
 
 
 def made(step: Callable, batches: tuple, on_gpu: bool) -> None:
@@ -53,20 +88,15 @@ def made(step: Callable, batches: tuple, on_gpu: bool) -> None:
         torch.cuda.synchronize()
 
 
-def summary(profiler: profile, on_gpu: bool) -> dict:
-    """What a profile says of a step."""
+def totals(profiler: profile, on_gpu: bool) -> tuple[float, Counter[str]]:
+    """Calls per step, and the microseconds per step of each kernel, on a CPU of each operation without its own ones."""
     if not on_gpu:
-        rows = [(row.key, row.count, row.self_cpu_time_total) for row in profiler.key_averages()]
-        longest = Counter({name: time / STEPS for name, _, time in rows})
-        count, busy, between = sum(count for _, count, _ in rows), sum(time for _, _, time in rows), 0.0
-    else:
-        of_gpu = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
-        kernels = [event for event in of_gpu if not event.is_user_annotation]
-        spans = sorted((event.time_range.start, event.time_range.end) for event in kernels)
-        longest = Counter()
-        for event in kernels:
-            longest[event.name] += (event.time_range.end - event.time_range.start) / STEPS
-        count, busy = len(spans), sum(end - start for start, end in spans)
-        between = sum(max(later[0] - earlier[1], 0.0) for earlier, later in zip(spans, spans[1:], strict=False))
-    top = dict(longest.most_common(LONGEST))
-    return {"kernels": count / STEPS, "busy_us": busy / STEPS, "between_us": between / STEPS, "longest_us": top}
+        rows = profiler.key_averages()
+        times = Counter({row.key: row.self_cpu_time_total / STEPS for row in rows})
+        return sum(row.count for row in rows) / STEPS, times
+    of_gpu = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
+    kernels = [event for event in of_gpu if not event.is_user_annotation]
+    times = Counter()
+    for kernel in kernels:
+        times[kernel.name] += (kernel.time_range.end - kernel.time_range.start) / STEPS
+    return len(kernels) / STEPS, times

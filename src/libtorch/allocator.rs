@@ -37,3 +37,10 @@ pub(crate) fn keep_freed_memory() {
         }
     }
 }
+
+/// Touches as much memory as will be free afterwards: a page that is used for the first time has to be cleared, which
+/// takes longer than a step.
+pub(crate) fn touch_memory() {
+    let bytes = vec![1u8; HEAP];
+    std::hint::black_box(&bytes);
+}

@@ -18,6 +18,7 @@ pub mod graph;
 pub(crate) mod jit;
 pub(crate) mod parameters;
 pub mod precision;
+pub(crate) mod profiler;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 pub(crate) mod soap;

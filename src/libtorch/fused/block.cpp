@@ -38,6 +38,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
                           const Tensor &batches, int64_t padding, double p, bool plain) {
         const Convolution conv(x, weight, padding, plain);
         const Geometry &g = conv.g;
+        const Profiled profiled("fused_block", conv);
         const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
         TORCH_CHECK(conv.images > 0, "BatchNorm cannot train on an empty batch");
         check_channels(g.out_c, {&gamma, &beta, &running_mean, &running_var});
@@ -83,6 +84,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const Convolution conv(saved[0], saved[1], context->saved_data["padding"].toInt(),
                                context->saved_data["plain"].toBool());
         const Geometry &g = conv.g;
+        const Profiled profiled("fused_block_backward", conv);
         const double count = double(conv.images * conv.pixels), keep = context->saved_data["keep"].toDouble();
 
         // From the gradients of the three rows: those of gamma and beta, and b * y + c, which every y gets through the

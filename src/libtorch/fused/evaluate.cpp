@@ -44,6 +44,7 @@ struct PreparedStage {
 constexpr int64_t EVALUATED_TOGETHER = 16;
 
 Tensor evaluate_stages(const Tensor &images, const Stage *stages, int64_t count) {
+    RECORD_FUNCTION("fused_evaluate", {});
     const int64_t total = images.size(0), threads = at::get_num_threads();
     if (total == 0) return at::empty({0, stages[count - 1].weight->size(0)}, at::kFloat);
     std::vector<PreparedStage> prepared;

@@ -68,6 +68,7 @@ namespace {
 struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
         const Convolution conv(x, weight, 0, plain);
+        const Profiled profiled("fused_convolution_max_pool", conv);
         const Tensor w = conv.packed();
         const auto [y, which] = convolve_and_pool(conv, w);
         context->save_for_backward({x, weight, which, w});
@@ -78,6 +79,7 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     static variable_list backward(AutogradContext *context, variable_list gradients) {
         const variable_list saved = context->get_saved_variables();
         const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
+        const Profiled profiled("fused_convolution_max_pool_backward", conv);
         const Tensor dy = gradients[0].contiguous(), which = saved[2];
         const auto [dweight, dx] = conv.backward(saved[3], conv.out_floats, [&](int64_t image, const float *x,
                                                                                 const float *wt, float *dw, float *dx,
@@ -93,7 +95,9 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
 
 struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
-        const auto [y, averages] = average_and_convolve(Convolution(x, weight, 0, plain));
+        const Convolution conv(x, weight, 0, plain);
+        const Profiled profiled("fused_average_pool_convolution", conv);
+        const auto [y, averages] = average_and_convolve(conv);
         context->save_for_backward({x, weight, averages});
         context->saved_data["plain"] = plain;
         return y;
@@ -102,6 +106,7 @@ struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution
     static variable_list backward(AutogradContext *context, variable_list gradients) {
         const variable_list saved = context->get_saved_variables();
         const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
+        const Profiled profiled("fused_average_pool_convolution_backward", conv);
         const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
         const Tensor dy = gradients[0].contiguous(), dx = at::zeros_like(conv.x), dweight = at::empty_like(conv.weight);
         std::vector<double> dw(out * in), sum(in), product(in);

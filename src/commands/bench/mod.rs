@@ -1,11 +1,14 @@
 //! `tch-mnist bench`: how fast it trains and evaluates. `scripts/bench.py` sets it beside PyTorch.
 
+mod profile;
+
 use super::session::{self, Backend};
 use super::{Outcome, Verbosity};
 use crate::data::Data;
 use crate::error::{UsageError, either};
 use crate::evaluate::evaluate;
 use crate::libtorch::fused;
+use crate::libtorch::profiler::Recording;
 use crate::model::{Kernels, Net};
 use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
@@ -14,13 +17,19 @@ use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+use profile::Profile;
 use serde::Serialize;
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Cuda, Device};
 
 /// Steps of an epoch before a round, if steps are not captured: caches fill.
 const WARM_UP: i64 = 12;
+
+/// Steps of the round that is recorded, at most: the profiler keeps what it records, and more would change what it
+/// measures.
+const RECORDED: i64 = 20;
 
 /// The flags of `bench`.
 #[derive(clap::Args)]
@@ -39,6 +48,10 @@ pub(super) struct Args {
     /// The fused kernels for this instruction set, not those for the best one that this processor has
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(fused::INSTRUCTION_SETS))]
     instruction_set: Option<String>,
+    /// After the rounds, record one more (20 steps at most) with libtorch's profiler: a table of what took how long, and
+    /// FILE, a trace in JSON for Perfetto or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Wait for a line on stdin before each round, so that a script can alternate programs
     #[arg(long)]
     on_request: bool,
@@ -80,13 +93,22 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     if let Some(name) = instruction_set {
         tracing::info!("instruction set of the fused kernels: {name}");
     }
-    let mut rounds = Rounds { args: &args, backend, instruction_set, captured: false, done: Vec::new() };
+    let mut rounds = Rounds {
+        args: &args,
+        backend,
+        instruction_set,
+        captured: false,
+        done: Vec::new(),
+        recording: None,
+        profile: None,
+    };
     match args.what {
         What::Evaluate => rounds.evaluate(&settings, &net, &data)?,
         What::Steps | What::Epoch => rounds.train(&mut settings, net, &teachers, &data)?,
     }
     if args.log_format == LogFormat::Text {
         say(rounds.summary(&settings, &data))?;
+        rounds.print_profile()?;
     }
     Ok(Outcome::Done)
 }
@@ -119,35 +141,64 @@ struct Rounds<'a> {
     captured: bool,
     /// The seconds of each round that is done; in a round of steps, those of a step.
     done: Vec<f64>,
+    /// With --profile, the recording of the last round, and what it says of how many steps.
+    recording: Option<Recording>,
+    profile: Option<(Profile, i64)>,
+}
+
+/// A finished round, or the recorded one: a line of JSON.
+#[derive(Serialize)]
+struct Round<T> {
+    what: What,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<i64>,
+    #[serde(flatten)]
+    measured: T,
+}
+
+#[derive(Serialize)]
+struct Seconds {
+    seconds: f64,
 }
 
 impl Rounds<'_> {
     fn finished(&self) -> bool {
+        self.are_measured() && (self.args.profile.is_none() || self.profile.is_some())
+    }
+
+    fn are_measured(&self) -> bool {
         self.done.len() as u32 >= self.args.rounds
     }
 
+    /// How many steps the next round has, or the one under way.
+    fn steps_of_round(&self) -> i64 {
+        if self.are_measured() { self.args.steps.min(RECORDED) } else { self.args.steps }
+    }
+
     /// Starts a round, as soon as it may begin; `None` if stdin has ended.
-    fn begin(&self) -> Result<Option<Instant>> {
+    fn begin(&mut self) -> Result<Option<Instant>> {
         if self.args.on_request && std::io::stdin().read_line(&mut String::new())? == 0 {
             return Ok(None);
         }
         self.synchronize();
+        if self.are_measured() {
+            self.recording = Some(Recording::start(self.backend.device)?);
+        }
         Ok(Some(Instant::now()))
     }
 
     /// Ends a round; one of steps has made `steps` of them.
     fn end(&mut self, began: Instant, steps: Option<i64>) -> Result<()> {
-        #[derive(Serialize)]
-        struct Round {
-            what: What,
-            seconds: f64,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            steps: Option<i64>,
-        }
         self.synchronize();
-        let seconds = began.elapsed().as_secs_f64();
+        let (what, seconds) = (self.args.what, began.elapsed().as_secs_f64());
+        if let (Some(recording), Some(trace)) = (self.recording.take(), &self.args.profile) {
+            let profile = Profile::finish(recording, trace, seconds, self.backend.device)?;
+            self.say("profile", &Round { what, steps, measured: &profile })?;
+            self.profile = Some((profile, steps.unwrap_or(1)));
+            return Ok(());
+        }
         self.done.push(seconds / steps.unwrap_or(1) as f64);
-        self.say("round", &Round { what: self.args.what, seconds, steps })
+        self.say("round", &Round { what, steps, measured: Seconds { seconds } })
     }
 
     /// Waits until a GPU has done everything that was launched.
@@ -193,7 +244,7 @@ impl Rounds<'_> {
     fn train(&mut self, settings: &mut Settings, net: Net, teachers: &[Net], data: &Data) -> Result<()> {
         let epoch = steps_per_epoch(settings, &data.train);
         // An epoch holds at least one round of steps.
-        settings.training.epochs = i64::from(self.args.rounds);
+        settings.training.epochs = i64::from(self.args.rounds) + i64::from(self.args.profile.is_some());
         let stop = Cell::new(false);
         let folder = tempfile::tempdir()?;
         let checkpoint = folder.path().join("checkpoint");
@@ -222,6 +273,18 @@ impl Rounds<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// What the recorded round says, if there was one.
+    fn print_profile(&self) -> Result<()> {
+        let (Some((profile, count)), Some(trace)) = (&self.profile, &self.args.profile) else { return Ok(()) };
+        let unit = match self.args.what {
+            What::Steps => "step",
+            What::Epoch => "epoch",
+            What::Evaluate => "evaluation",
+        };
+        profile.lines(*count, unit).into_iter().try_for_each(say)?;
+        say(format_args!("Wrote {}: open it in Perfetto or chrome://tracing", trace.display()))
     }
 
     /// The rounds as one line: the median, and the quickest and slowest.
@@ -277,7 +340,7 @@ impl Held<'_, '_> {
     /// When `done` steps of an epoch are done: rounds of steps lie within an epoch, after its first few. With graphs of
     /// several steps a round may have some more than were asked for.
     fn steps_done(&mut self, done: i64) -> Result<()> {
-        let round = self.rounds.args.steps;
+        let round = self.rounds.steps_of_round();
         if !self.is_ready {
             self.is_ready = true;
             self.rounds.say_ready()?;
