@@ -47,27 +47,27 @@ NAMES = {
     "openvino": "OpenVINO",
     "import": 'python -c "import torch"',
 }
+# `fused/SET` and `captured/N` are contenders with this value of a flag.
+FLAGS = {"fused": "--instruction-set", "captured": "--steps-per-graph"}
 
 
 def title(contender: str) -> str:
-    """What a contender is in the tables: `fused/SET` has that instruction set, `captured/N` that many steps a graph."""
-    name, _, form = contender.partition("/")
-    if not form:
-        return NAMES[name]
-    return f"{NAMES[name]}, {form.replace('_', '-') if name == 'fused' else f'steps in a graph: {form}'}"
+    """What a contender is in the tables."""
+    name, _, value = contender.partition("/")
+    return f"{NAMES[name]} {FLAGS[name]} {value}" if value else NAMES[name]
 
 
 def command(contender: str, what: str, args: argparse.Namespace) -> list[str]:
     """The process that measures `what` for a contender."""
-    contender, _, form = contender.partition("/")
+    contender, _, value = contender.partition("/")
     shared = ["--what", what, "--batch-size", args.batch_size, "--device", args.device, "--threads", args.threads]
     shared += ["--steps", args.steps, "--data", args.data]
     if contender in ("torch", "fused", "captured"):
         own = ["--kernels", "fused" if contender == "fused" else "torch"]
         if args.device != "cpu":
             own += ["--cuda-graph", "on" if contender == "captured" else "off"]
-        if form:
-            own += ["--instruction-set" if contender == "fused" else "--steps-per-graph", form]
+        if value:
+            own += [FLAGS[contender], value]
         line = [PROGRAM, "bench", "-q", "--on-request", "--log-format", "json", "--rounds", args.rounds, *own, *shared]
     elif contender in PEERS:
         line = [args.peers, ROOT / "scripts/peers.py", "--way", contender, "--weights", args.weights, *shared]

@@ -39,14 +39,18 @@ scale = 0.1
 shear = 5.0
 ";
 
-/// Where it differs with teachers.
-const BEST_TAUGHT: &str = "
-batch_size = 64
+/// SOAP instead of its SGD.
+const SOAP: &str = "
 optimizer = 'soap'
-lr = 0.015
 momentum = 0.0
 nesterov = false
 betas = '0.9,0.95'
+";
+
+/// Where it differs with teachers, beside [`SOAP`].
+const BEST_TAUGHT: &str = "
+batch_size = 64
+lr = 0.015
 weight_decay = 0.05
 ema_decay = 0.999
 ";
@@ -58,15 +62,11 @@ lr = 0.4
 ema_decay = 0.97
 ";
 
-/// Where [`Recipe::Speed`] differs from [`Recipe::Best`].
+/// Where [`Recipe::Speed`] differs from [`Recipe::Best`], beside [`SOAP`].
 const SPEED: &str = "
 epochs = 2
 batch_size = 96
-optimizer = 'soap'
 lr = 0.0125
-momentum = 0.0
-nesterov = false
-betas = '0.9,0.95'
 weight_decay = 0.1
 ema_decay = 0.97
 ";
@@ -118,9 +118,9 @@ impl Recipe {
         for text in match (self, form) {
             (Recipe::Original, _) => &[][..],
             (Recipe::Best, Form::Cpu) => &[BEST],
-            (Recipe::Best, Form::Taught) => &[BEST, BEST_TAUGHT],
+            (Recipe::Best, Form::Taught) => &[BEST, SOAP, BEST_TAUGHT],
             (Recipe::Best, Form::Gpu) => &[BEST, BEST_ON_GPU],
-            (Recipe::Speed, Form::Cpu | Form::Taught) => &[BEST, SPEED],
+            (Recipe::Speed, Form::Cpu | Form::Taught) => &[BEST, SOAP, SPEED],
             (Recipe::Speed, Form::Gpu) => &[BEST, BEST_ON_GPU, SPEED_ON_GPU],
         } {
             table.extend(text.parse::<Table>().expect("the recipes are TOML"));

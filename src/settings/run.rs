@@ -35,6 +35,14 @@ pub struct RunSettings {
     pub tensorboard: bool,
 }
 
+impl RunSettings {
+    /// After how many more steps `--checkpoint-every` wants a checkpoint, when `step` steps of an epoch are done;
+    /// `i64::MAX` if it wants none.
+    pub(crate) fn until_checkpoint(&self, step: i64) -> i64 {
+        if self.checkpoint_every == 0 { i64::MAX } else { self.checkpoint_every - step % self.checkpoint_every }
+    }
+}
+
 /// Which weights a run saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]

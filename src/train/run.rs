@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
                     return Ok(Ending::Interrupted);
                 }
                 // Step, or on a GPU several.
-                let most = self.until_checkpoint();
+                let most = self.settings.run.until_checkpoint(self.state.position.step);
                 let loss = self.stepper.steps(&mut self.state, most)?;
                 let loss = self.read(&loss)?;
                 observer.event(&Event::Steps { done: self.state.position.step, loss })?;
@@ -229,12 +229,6 @@ impl<'a> Run<'a> {
         self.stepper.begin_epoch(&mut self.state, &order, &self.lrs)
     }
 
-    /// How many steps lead to the next multiple of `--checkpoint-every`, or to the end of the epoch.
-    fn until_checkpoint(&self) -> i64 {
-        let (every, step) = (self.settings.run.checkpoint_every, self.state.position.step);
-        if every > 0 { every - step % every } else { self.steps() - step }
-    }
-
     /// The loss of the step that was just made. On a CPU it is always read; on CUDA, where reading makes the host wait,
     /// only now and then, and before it matters.
     ///
@@ -257,8 +251,8 @@ impl<'a> Run<'a> {
 
     /// Whether a checkpoint is to be written within the epoch, after the step that was just made.
     fn is_checkpoint_due(&self) -> bool {
-        let (every, step) = (self.settings.run.checkpoint_every, self.state.position.step);
-        every > 0 && step % every == 0 && step < self.steps()
+        let step = self.state.position.step;
+        step < self.steps() && self.settings.run.until_checkpoint(step - 1) == 1
     }
 
     /// Measures the net after an epoch, in shuffled batches as the original does. `None` if `stop` ended it.

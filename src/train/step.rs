@@ -217,11 +217,8 @@ impl<'a> Stepper<'a> {
 
     /// `--steps-per-graph`, or less if steps never come in so many: see [`room`].
     fn steps_per_graph(&self, state: &State) -> i64 {
-        let checkpoint_every = match self.settings.run.checkpoint_every {
-            0 => i64::MAX,
-            every => every,
-        };
-        let limits = [state.steps() - 1, state.optimizer.after_steps_every(), checkpoint_every];
+        let until_checkpoint = self.settings.run.until_checkpoint(0);
+        let limits = [state.steps() - 1, state.optimizer.after_steps_every(), until_checkpoint];
         limits.into_iter().fold(self.settings.cuda.steps_per_graph, i64::min)
     }
 
