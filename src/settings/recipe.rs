@@ -74,6 +74,7 @@ ema_decay = 0.97
 /// Where it differs from [`Recipe::Best`] on a GPU: SOAP's decompositions were not measured there.
 const SPEED_ON_GPU: &str = "
 epochs = 6
+weight_decay = 0.0005
 ema_decay = 0.9
 ";
 
