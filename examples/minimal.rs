@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release --example minimal -- --epochs 2 --limit-train 6400
 //!
-//! It takes the flags of `tch-mnist train` that are settings, and prints the same lines.
+//! It takes the settings of `tch-mnist train` as flags, and prints the same lines. Settings of the device, the kernels, the
+//! threads, of stopping and of files have no effect here, and --teacher is refused.
 
 use anyhow::Result;
 use tch::Device;

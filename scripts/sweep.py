@@ -3,8 +3,8 @@
 python scripts/sweep.py SPACE.toml --trials 50 --jobs 2
 
 Trials are chosen by their accuracy on images held out of the training split. The folder --out gets sweep.csv, best.toml
-(for `tch-mnist train --config`), pictures, and report.json: the test accuracy of the best settings and of the defaults.
-The same command goes on with a sweep that was stopped or killed. docs/sweeps.md says more.
+(for `tch-mnist train --config`), pictures, and report.json: the test accuracy of the best settings and of [fixed]
+alone. The same command goes on with a sweep that was stopped or killed. docs/sweeps.md says more.
 """
 
 import argparse

@@ -59,7 +59,7 @@ const RMSPROP_MOMENTUM: &[&str] =
 
 const SOAP: &[&str] = &["--optimizer=soap", "--schedule=one-cycle", "--precondition-frequency=4"];
 
-/// Everything that a recipe can turn on.
+/// Every augmentation, and all else that recipes turn on.
 const EVERYTHING: &[&str] = &[
     "--schedule=one-cycle",
     "--momentum=0.9",

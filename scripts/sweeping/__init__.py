@@ -15,5 +15,5 @@ progress.py    how far it is, and the time left
 results.py     sweep.csv and best.toml
 pictures.py    the pictures
 parallel.py    the picture of parallel coordinates
-winner.py      the winner and the defaults over several seeds, on the test images
+winner.py      the winner and [fixed] alone over several seeds, on the test images
 """

@@ -1,4 +1,4 @@
-"""The end of a sweep: the best settings and the original's, measured on the test set.
+"""The end of a sweep: the best settings and those of [fixed] alone, measured on the test set.
 
 Both are trained on the whole training split, with seeds that no trial had; only settings that need images held out,
 such as `keep = "best"`, hold out as many as the trials did. It is the only place where a sweep looks at the test

@@ -96,7 +96,7 @@ impl Inference {
 pub(super) struct Prediction {
     #[command(flatten)]
     pub(super) inference: Inference,
-    /// Training data to judge by what looks like no digit, for weights that do not say so themselves
+    /// Training data that show what digits look like, for weights that do not store it
     #[command(flatten)]
     source: Source,
 }
@@ -131,7 +131,7 @@ impl Prediction {
             knowledge.familiarity = measured.unwrap_or_else(|error| {
                 let reason = sentence(&error);
                 tracing::info!(
-                    "what looks like no digit is not marked: the weights file does not have what digits look like, and {reason}"
+                    "what is not a digit is not marked: the weights file does not have what digits look like, and {reason}"
                 );
                 None
             });

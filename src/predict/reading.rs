@@ -30,7 +30,7 @@ impl<'a> Reading<'a> {
         names.join(if self.classes.are_digits() { "" } else { " " })
     }
 
-    /// `3 99.98%, 8 0.01%`, or `10 (1 99.90%, 0 99.80%)` for several digits. What looks like no digit is a `?`, with
+    /// `3 99.98%, 8 0.01%`, or `10 (1 99.90%, 0 99.80%)` for several digits. What does not look like a digit is a `?`, with
     /// the nearest digit behind it.
     pub(crate) fn words(&self) -> String {
         let percent = |prediction: &Prediction| {

@@ -123,10 +123,10 @@ fn render(name: &str, values: minijinja::Value) -> Result<String> {
 }
 
 /// The columns of the table of epochs, in the order of `metrics.jsonl`: every number of a record that is not left out
-/// here.
+/// here. The last epoch has all that the first one has; a run may be resumed by a newer version, which measures more.
 fn epoch_columns(run: &RunFiles) -> Result<Vec<String>> {
     let left_out = ["correct", "images_per_second"];
-    let numbers = fields(&run.epochs[0])?.into_iter().filter(|(_, value)| value.is_number());
+    let numbers = fields(&run.epochs[run.epochs.len() - 1])?.into_iter().filter(|(_, value)| value.is_number());
     Ok(numbers.map(|(key, _)| key).filter(|key| !left_out.contains(&key.as_str())).collect())
 }
 

@@ -32,7 +32,7 @@ pub struct CudaSettings {
     /// Whether training steps on CUDA are launched as CUDA graphs
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
     pub cuda_graph: CudaGraph,
-    /// How many training steps a CUDA graph makes at most
+    /// The most training steps in one CUDA graph
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number", 1i64..=1000), add = Role::Incidental)]
     pub steps_per_graph: i64,
 }

@@ -15,7 +15,7 @@ pub struct Source {
     /// Which dataset
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     pub dataset: Dataset,
-    /// The folder with the four IDX files, or with one folder per dataset; a training downloads what is missing
+    /// The folder with the four IDX files, or with one folder per dataset; `train` downloads what is missing
     #[arg(long, value_name = "DIR", default_value = DATA, add = Role::Incidental)]
     pub data: PathBuf,
 }

@@ -13,7 +13,7 @@ use std::str::FromStr;
 /// The net and its arguments.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct NetSettings {
-    /// The net: a file with its layers (docs/nets.md), or the name of one of this program's own
+    /// The net: a file with its layers (docs/nets.md), or the name of a built-in net
     #[arg(long, value_name = "FILE", default_value = "original")]
     pub net: PathBuf,
     /// What fills the placeholders of the net file, such as {width}: NAME=VALUE, several separated by commas

@@ -13,7 +13,7 @@ use OptimizerKind::{Adam, AdamW, RmsProp, Sgd, Soap};
 /// The optimizer, its arguments by PyTorch's names, and `torch.nn.utils.clip_grad_norm_`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct OptimizerSettings {
-    /// The optimizer; choosing another one sets its own defaults, except for settings that are given beside it
+    /// The optimizer; choosing another one resets its settings to their defaults, except for those given too
     #[arg(long, value_enum, value_name = "NAME", default_value_t = OptimizerKind::DEFAULT)]
     pub optimizer: OptimizerKind,
     /// The learning rate, for one-cycle its peak; by default 0.001 with adam and adamw, 0.003 with soap

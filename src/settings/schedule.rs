@@ -20,7 +20,7 @@ const LONGEST_WARMUP: i64 = 100;
 /// The schedule and its arguments, named as PyTorch names them. A default that is not PyTorch's suits 15 epochs.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct ScheduleSettings {
-    /// How the learning rate changes; choosing another one sets its own defaults, except for settings that are given beside it
+    /// How the learning rate changes; choosing another one resets its settings to their defaults, except for those given too
     #[arg(long, value_enum, value_name = "KIND", default_value_t = ScheduleKind::DEFAULT)]
     pub schedule: ScheduleKind,
     /// Any schedule: over the first N of the --epochs, raise the rate linearly with each step to the schedule's first rate

@@ -23,6 +23,15 @@ BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+def pytest_sessionstart() -> None:
+    """Refuses to test a program that was built before the last change of its source."""
+    if PROGRAM != ROOT / "target/release/tch-mnist":
+        return
+    source = max((path for path in (ROOT / "src").rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+    if not PROGRAM.exists() or PROGRAM.stat().st_mtime < source.stat().st_mtime:
+        pytest.exit(f"{PROGRAM} is missing, or older than {source}: run cargo build --release", returncode=1)
+
+
 def run(*command: object) -> str:
     """Runs a command in the repository's folder and returns its stdout; if it fails, its stderr is shown."""
     done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
@@ -78,7 +87,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def twin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Twin:
-    """Runs the twin and returns its stdout: in this process, for to start PyTorch takes longer than these runs."""
+    """Runs the twin and returns its stdout: in this process: starting PyTorch takes longer than these runs."""
 
     def run(*options: object) -> str:
         monkeypatch.setattr("sys.argv", [str(option) for option in ["reference.py", *options]])

@@ -52,7 +52,8 @@ pub(super) struct Args {
 
 /// The end of `lr-find --help`.
 pub(super) const HELP: &str = "It takes every setting of a run, but neither --lr nor the schedule is used: the rate that \
-    it suggests is for --lr, which is the highest rate of one-cycle. Nothing but the files of --out is written.";
+    it suggests is for --lr, which is the highest rate of one-cycle. Apart from data that it downloads, it writes only the \
+    files of --out.";
 
 /// What a test found: the JSON object.
 #[derive(Serialize)]

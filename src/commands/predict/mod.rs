@@ -25,7 +25,7 @@ const BATCH: usize = 128;
     after_help = "A picture may be of any size and colour, dark on light or light on dark, transparent, noisy, badly lit, \
     on lined paper or in a box: each digit is found, scaled to 20 pixels and centred by mass in 28x28, as MNIST was made. \
     A picture that has MNIST's form already is left as it is, and so are the images of CSV, .npz, .npy, parquet and IDX \
-    files. What looks like no digit is marked by a question mark, with the nearest digit behind it; weights without \
+    files. What does not look like a digit gets a question mark, followed by the nearest digit; weights without \
     what digits look like are judged by the training data that --dataset and --data name. -v shows what the net sees. A \
     picture that cannot be read is reported on stderr, the others are predicted, and the exit code is 1."
 )]
