@@ -59,6 +59,10 @@ class GpuMemory(threading.Thread):
             self.peak = max(self.peak, self.used() - before)
 
 
+# What takes longer than this hangs, in seconds: a run of 15 epochs takes a minute on a small GPU.
+LIMIT = 600
+
+
 class Context:
     """The machine and the program under test."""
 
@@ -75,7 +79,10 @@ class Context:
     def run(self, *command: object, **options: object) -> subprocess.CompletedProcess:
         """Runs the program, and returns how it ended."""
         line = [str(part) for part in [self.args.program, *command]]
-        return subprocess.run(line, capture_output=True, text=True, **options)
+        try:
+            return subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, **options)
+        except subprocess.TimeoutExpired:
+            raise BrokenError(f"{' '.join(line[1:3])} was not done after {LIMIT} s") from None
 
     @cached_property
     def doctor(self) -> dict:
@@ -108,12 +115,15 @@ class Context:
             memory.start()
         pipe = subprocess.PIPE
         process = subprocess.Popen([str(self.args.program), *command], stdout=pipe, stderr=pipe, text=True)
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
         # Quiet, so that what it says fits into the pipe.
         lines = [json.loads(line) for line in process.stdout]
         said = process.stderr.read()
         process.stdout.close()
         process.stderr.close()
         usage = wait_for(process)
+        limit.cancel()
         if memory:
             memory.over.set()
             memory.join()

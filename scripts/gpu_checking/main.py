@@ -43,14 +43,15 @@ def main(about: str) -> int:
         context = Context(args, Path(folder))
         for name in args.only or CHECKS:
             results.append(examine(name, context))
-    findings = [finding for result in results for finding in result["findings"]]
-    broken = sum(finding["kept"] is False for finding in findings)
+            findings = [finding for result in results for finding in result["findings"]]
+            broken = sum(finding["kept"] is False for finding in findings)
+            seconds = time.perf_counter() - began
+            # After each check: a machine may be lent for a while only.
+            if args.out:
+                named = {"machine": machine.name(args.device), "torch": torch.__version__, "settings": vars(args)}
+                write_json(args.out, {**named, "kept": broken == 0, "seconds": seconds, "checks": results})
     kept = sum(finding["kept"] is True for finding in findings)
-    seconds = time.perf_counter() - began
     print(f"\n{kept} promises kept, {broken} broken, in {seconds:.0f} s", flush=True)
-    if args.out:
-        named = {"machine": machine.name(args.device), "torch": torch.__version__, "settings": vars(args)}
-        write_json(args.out, {**named, "kept": broken == 0, "seconds": seconds, "checks": results})
     return 1 if broken else 0
 
 

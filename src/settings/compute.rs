@@ -33,7 +33,7 @@ pub struct CudaSettings {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
     pub cuda_graph: CudaGraph,
     /// The most training steps in one CUDA graph
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number", 1i64..=1000), add = Role::Incidental)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number", 1i64..=100), add = Role::Incidental)]
     pub steps_per_graph: i64,
 }
 

@@ -199,12 +199,17 @@ impl<'a> Stepper<'a> {
             state.borrow().restore(&before)
         };
         let graphs = without_panic(|| {
-            let one = Graph::capture(device, || steps(1), rewind)?;
-            if several == 1 {
-                return Ok(vec![(1, one)]);
+            let mut graphs = vec![(1, Graph::capture(device, || steps(1), rewind)?)];
+            if several > 1 {
+                let more = graphs[0].1.capture_beside(|| steps(several), rewind)?;
+                graphs.insert(0, (several, more));
             }
-            let more = one.capture_beside(|| steps(several), rewind)?;
-            Ok(vec![(several, more), (1, one)])
+            // The first launch also brings a graph to the GPU.
+            for (_, graph) in &graphs {
+                graph.replay()?;
+                rewind()?;
+            }
+            Ok(graphs)
         });
         if graphs.is_err() {
             rewind()?;
@@ -222,8 +227,8 @@ impl<'a> Stepper<'a> {
         limits.into_iter().fold(self.settings.cuda.steps_per_graph, i64::min)
     }
 
-    /// Makes images ready and makes the steps that are never captured, on a whole batch and on the rest of an epoch,
-    /// and undoes it all: kernels are loaded and cuDNN has chosen its algorithms before a step is measured.
+    /// Makes images ready and does what is never captured, a step on a whole batch, one on the rest of an epoch and the
+    /// optimizer's work between steps, and undoes it all: kernels are loaded and cuDNN has chosen its algorithms before a step is measured.
     fn rehearse(&mut self, state: &mut State) -> Result<()> {
         let (device, steps) = (self.split.device(), state.steps());
         let (before, position) = (state.snapshot(device)?, state.position.clone());
@@ -232,6 +237,10 @@ impl<'a> Stepper<'a> {
         for step in [0, steps - 1] {
             state.position.step = step;
             let _ = self.eager_step(state)?;
+        }
+        let every = state.optimizer.after_steps_every();
+        for steps in [every, every.saturating_mul(2)] {
+            state.optimizer.after_steps(steps)?;
         }
         self.gradients.clear();
         state.position = position;

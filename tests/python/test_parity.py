@@ -52,7 +52,7 @@ def test_original_settings(both: Both, seed: int, threads: int) -> None:
 
 def test_the_twin_has_every_schedule() -> None:
     doctor = json.loads(tch_mnist("doctor", "--data", DATA, "--log-format", "json"))
-    assert doctor["choices"]["schedule"] == sorted(SCHEDULES)
+    assert set(doctor["choices"]["schedule"]) == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

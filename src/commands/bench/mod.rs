@@ -27,9 +27,10 @@ use tch::{Cuda, Device};
 /// Steps of an epoch before a round, if steps are not captured: caches fill.
 const WARM_UP: i64 = 12;
 
-/// Steps of the round that is recorded, at most: the profiler keeps what it records, and more would change what it
-/// measures.
+/// Steps of the round that is recorded, at most. On a CPU the profiler keeps what it records in the memory that steps
+/// use, and more would change what it measures.
 const RECORDED: i64 = 20;
+const RECORDED_ON_GPU: i64 = 100;
 
 /// The flags of `bench`.
 #[derive(clap::Args)]
@@ -48,7 +49,7 @@ pub(super) struct Args {
     /// The fused kernels for this instruction set, not those for the best one that this processor has
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(fused::INSTRUCTION_SETS))]
     instruction_set: Option<String>,
-    /// After the rounds, record one more (20 steps at most) with libtorch's profiler: a table of what took how long, and
+    /// After the rounds, record one more (at most 20 steps, on a GPU 100) with libtorch's profiler: a table of what took how long, and
     /// FILE, a trace in JSON for Perfetto or chrome://tracing
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -172,7 +173,8 @@ impl Rounds<'_> {
 
     /// How many steps the next round has, or the one under way.
     fn steps_of_round(&self) -> i64 {
-        if self.are_measured() { self.args.steps.min(RECORDED) } else { self.args.steps }
+        let most = if self.backend.device.is_cuda() { RECORDED_ON_GPU } else { RECORDED };
+        if self.are_measured() { self.args.steps.min(most) } else { self.args.steps }
     }
 
     /// Starts a round, as soon as it may begin; `None` if stdin has ended.
@@ -192,7 +194,8 @@ impl Rounds<'_> {
         self.synchronize();
         let (what, seconds) = (self.args.what, began.elapsed().as_secs_f64());
         if let (Some(recording), Some(trace)) = (self.recording.take(), &self.args.profile) {
-            let profile = Profile::finish(recording, trace, seconds, self.backend.device)?;
+            let unrecorded = median(&self.done) * steps.unwrap_or(1) as f64;
+            let profile = Profile::finish(recording, trace, seconds, unrecorded, self.backend.device)?;
             self.say("profile", &Round { what, steps, measured: &profile })?;
             self.profile = Some((profile, steps.unwrap_or(1)));
             return Ok(());
@@ -289,12 +292,13 @@ impl Rounds<'_> {
 
     /// The rounds as one line: the median, and the quickest and slowest.
     fn summary(&self, settings: &Settings, data: &Data) -> String {
-        let mut seconds = self.done.clone();
-        seconds.sort_by(f64::total_cmp);
-        let (Some(least), Some(most)) = (seconds.first(), seconds.last()) else {
+        let seconds = &self.done;
+        if seconds.is_empty() {
             return "no round was finished".into();
-        };
-        let median = seconds[seconds.len() / 2];
+        }
+        let median = median(seconds);
+        let (least, most) =
+            (seconds.iter().copied().fold(median, f64::min), seconds.iter().copied().fold(median, f64::max));
         let spread = |unit: f64| format!("{:.2} to {:.2} in {} rounds", least * unit, most * unit, seconds.len());
         match self.args.what {
             What::Steps => {
@@ -308,6 +312,13 @@ impl Rounds<'_> {
             }
         }
     }
+}
+
+/// The middle one of some numbers; of an even number of them, the upper one.
+fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 /// Starts and ends rounds at the events of a training.

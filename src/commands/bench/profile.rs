@@ -12,6 +12,9 @@ use tch::Device;
 /// The share of the time below which an operation is one of the "others" in the table.
 const LEAST: f64 = 0.005;
 
+/// How much of a name the table shows.
+const LONGEST_NAME: usize = 120;
+
 /// A recorded round.
 #[derive(Serialize)]
 pub(super) struct Profile {
@@ -19,7 +22,8 @@ pub(super) struct Profile {
     on_gpu: bool,
     /// How long it took, with the profiler on.
     seconds: f64,
-    /// How long nothing of `operations` ran.
+    /// How long nothing of `operations` ran. On a GPU, where the profiler delays the launches, but not the kernels, this
+    /// is what is left of a round that was not recorded.
     idle_seconds: f64,
     /// Those that took longest first.
     operations: Vec<Operation>,
@@ -34,24 +38,31 @@ struct Operation {
 }
 
 impl Profile {
-    /// Of a round on `device` that took `seconds` and is over. The recording is written to the file `trace`.
-    pub(super) fn finish(recording: Recording, trace: &Path, seconds: f64, device: Device) -> Result<Profile> {
+    /// Of a round on `device` that took `seconds` and is over; without the profiler it would take `unrecorded`. The
+    /// recording is written to the file `trace`.
+    pub(super) fn finish(
+        recording: Recording,
+        trace: &Path,
+        seconds: f64,
+        unrecorded: f64,
+        device: Device,
+    ) -> Result<Profile> {
         let mut events = Vec::new();
         let write = |path: &Path| {
             events = recording.stop(path)?;
             Ok(())
         };
         write_atomically(trace, write).context("--profile was refused")?;
-        let profile = Profile::of(events, seconds);
+        let profile = Profile::of(events, seconds, unrecorded);
         ensure!(
             profile.on_gpu == device.is_cuda(),
-            "the profiler saw no kernel on the GPU: its own messages above may say why"
+            "the profiler saw no kernel on the GPU: with KINETO_LOG_LEVEL=2 in the environment it says why"
         );
         Ok(profile)
     }
 
     /// Of a round's kernels if there are any, else of its operations on the CPU.
-    fn of(mut events: Vec<Event>, seconds: f64) -> Profile {
+    fn of(mut events: Vec<Event>, seconds: f64, unrecorded: f64) -> Profile {
         let on_gpu = events.iter().any(|event| event.on_gpu);
         if on_gpu {
             events.retain(|event| event.on_gpu);
@@ -60,18 +71,22 @@ impl Profile {
         }
         let operations = by_name(&events);
         let busy: f64 = operations.iter().map(|operation| operation.seconds).sum();
-        Profile { on_gpu, seconds, idle_seconds: (seconds - busy).max(0.0), operations }
+        let whole = if on_gpu { unrecorded } else { seconds };
+        Profile { on_gpu, seconds, idle_seconds: (whole - busy).max(0.0), operations }
     }
 
     /// The table for people: times and calls in each of the `count` things, each a `unit`, that the round did.
     pub(super) fn lines(&self, count: i64, unit: &str) -> Vec<String> {
         let (count, milliseconds) = (count as f64, 1e3 / count as f64);
         let what = if self.on_gpu { "kernel" } else { "operation" };
+        let whole = self.operations.iter().map(|operation| operation.seconds).sum::<f64>() + self.idle_seconds;
         let line = |seconds: f64, calls: usize, name: &str| {
-            let share = 100.0 * seconds / self.seconds;
+            let share = 100.0 * seconds / whole;
+            // The name of a kernel holds all its template arguments.
+            let name: String = name.trim_start_matches("void ").chars().take(LONGEST_NAME).collect();
             format!("{:>11.3}  {share:>5.1} %  {:>9.1}  {name}", seconds * milliseconds, calls as f64 / count)
         };
-        let long = self.operations.iter().take_while(|operation| operation.seconds >= LEAST * self.seconds).count();
+        let long = self.operations.iter().take_while(|operation| operation.seconds >= LEAST * whole).count();
         let (long, short) = self.operations.split_at(long);
         let mut lines = vec![
             format!("Recorded: {:.3} ms per {unit}, with the profiler on", self.seconds * milliseconds),
@@ -146,7 +161,7 @@ mod tests {
             // At the same time, and not within.
             event("elsewhere", false, 2, 20, 7),
         ];
-        let profile = Profile::of(events, 1e-7);
+        let profile = Profile::of(events, 1e-7, 0.9e-7);
         let expected = [("inner", 2, 35), ("outer", 1, 20), ("after", 1, 10), ("elsewhere", 1, 7), ("innermost", 1, 5)];
         assert_eq!(rows(&profile), expected);
         assert_eq!((profile.idle_seconds * 1e9).round(), 23.0);
@@ -156,16 +171,17 @@ mod tests {
     fn on_a_gpu_its_kernels_count_and_not_what_launched_them() {
         let events =
             vec![event("launch", false, 1, 0, 90), event("kernel", true, 0, 5, 40), event("kernel", true, 0, 50, 10)];
-        let profile = Profile::of(events, 1e-7);
+        let profile = Profile::of(events, 1e-7, 0.9e-7);
         assert_eq!(rows(&profile), [("kernel", 2, 50)]);
-        assert_eq!((profile.idle_seconds * 1e9).round(), 50.0);
+        // Of a round that was not recorded.
+        assert_eq!((profile.idle_seconds * 1e9).round(), 40.0);
     }
 
     #[test]
     fn the_table_adds_up() {
         let mut events = vec![event("long", false, 1, 0, 5_000_000)];
         events.extend((0..30).map(|i| event(&format!("short{i}"), false, 1, 5_000_000 + 20_000 * i, 10_000)));
-        let lines = Profile::of(events, 0.01).lines(2, "step");
+        let lines = Profile::of(events, 0.01, 0.009).lines(2, "step");
         let expected = [
             "Recorded: 5.000 ms per step, with the profiler on",
             "         ms    share      calls  operation",

@@ -119,7 +119,9 @@ fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Resul
         bar.set_message(format!("loss={loss} lr={}", two_digits(rate)));
         bar.step();
     };
-    let is_over = range_test::run(settings, &images, &mut state, curve, watch, || stop.asked())?;
+    let mut settings = settings.clone();
+    settings.cuda.steps_per_graph = 1; // each loss is looked at
+    let is_over = range_test::run(&settings, &images, &mut state, curve, watch, || stop.asked())?;
     Ok(if is_over { None } else { Some(stop.signal()) })
 }
 
