@@ -271,7 +271,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     measures = ["steps", "epoch", "evaluate", "start-up"]
     parser.add_argument("--what", nargs="+", choices=measures, default=measures, help="which measures (default: all)")
-    parser.add_argument("--only", nargs="+", choices=[*ON_CPU, *ON_CUDA[3:]], help="only these contenders")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(dict.fromkeys(ON_CPU + ON_CUDA)), help="only these contenders"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds per measure, at least 1 (default: 5)")
     parser.add_argument("--steps", type=int, default=50, help="training steps per round (default: 50)")
@@ -289,14 +291,20 @@ def arguments() -> argparse.Namespace:
         parser.error("--rounds, --steps and --batch-size take whole numbers from 1 up, --threads from 0 up")
     if args.device != "cpu" and (args.instruction_set or args.peers):
         parser.error("--instruction-set and --peers measure a CPU: leave out --device")
+    if args.only and not set(args.only) & set(usual(args)) and not args.peers:
+        parser.error(f"--only {' '.join(args.only)}: on this device there are {', '.join(usual(args))}")
     need_program()
     return args
 
 
+def usual(args: argparse.Namespace) -> list[str]:
+    """The contenders for the device."""
+    return ON_CPU if args.device == "cpu" else ON_CUDA
+
+
 def contenders(args: argparse.Namespace) -> list[str]:
     """All that were asked for."""
-    usual = ON_CPU if args.device == "cpu" else ON_CUDA
-    names = [name for name in usual if not args.only or name in args.only]
+    names = [name for name in usual(args) if not args.only or name in args.only]
     if args.instruction_set:
         names += instruction_sets()
     return names + (importable(args.peers) if args.peers else [])
@@ -311,11 +319,12 @@ def results_of(names: list[str], args: argparse.Namespace) -> Iterator[dict]:
             export_weights(Path(weights), args)
         for size, what in product(args.batch_sizes, args.what):
             sized = argparse.Namespace(**vars(args), batch_size=size, weights=weights)
-            if what == "start-up":
-                result = start_up(plain, sized)
-            else:
-                fitting = plain if what == "epoch" else [name for name in names if PEERS.get(name, what) == what]
-                result = measure(what, fitting, sized)
+            whole = what in ("epoch", "start-up")
+            fitting = plain if whole else [name for name in names if PEERS.get(name, what) == what]
+            if not fitting:
+                print(f"{what}: left out, none of {', '.join(names)} has it", file=sys.stderr)
+                continue
+            result = start_up(fitting, sized) if what == "start-up" else measure(what, fitting, sized)
             print("\n" + table(result, sized), flush=True)
             yield {"batch_size": size, **result}
 
@@ -328,9 +337,11 @@ def main() -> None:
     names = contenders(args)
     measured_on = about(args)
     print(", ".join(f"{key}: {value}" for key, value in measured_on.items()), flush=True)
-    results = list(results_of(names, args))
-    if args.out:
-        write_json(args.out, {"machine": measured_on, "settings": vars(args), "results": results})
+    results = []
+    for result in results_of(names, args):
+        results.append(result)
+        if args.out:
+            write_json(args.out, {"machine": measured_on, "settings": vars(args), "results": results})
     if line := summary(results):
         print("\n" + line)
 

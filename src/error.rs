@@ -53,15 +53,20 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     let is_decimal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.trim_start_matches('-');
     let is_with_comma = number.split_once(',').is_some_and(|(whole, part)| is_decimal(whole) && is_decimal(part));
-    if is_with_comma && !form.contains(',') {
+    let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {
+        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => {
+            Some(either(values, "or"))
+        }
+        (ErrorKind::ValueValidation, _) => {
+            error.source().and_then(|it| it.downcast_ref()).map(|Expected(it)| it.clone())
+        }
+        _ => None,
+    };
+    let is_whole = expected.as_ref().is_some_and(|expected| expected.starts_with("a whole number"));
+    if is_with_comma && !form.contains(',') && !is_whole {
         return Some(format!("{flag} takes a point before the decimals: {}, not {value}", value.replace(',', ".")));
     }
-    let expected = match (error.kind(), error.get(ContextKind::ValidValue)) {
-        (ErrorKind::InvalidValue, Some(ContextValue::Strings(values))) if !value.is_empty() => either(values, "or"),
-        (ErrorKind::ValueValidation, _) => error.source()?.downcast_ref::<Expected>()?.0.clone(),
-        _ => return None,
-    };
-    Some(format!("{flag} takes {expected}, not {value}"))
+    Some(format!("{flag} takes {}, not {value}", expected?))
 }
 
 /// The sentence on `--nesterov false`, if `error` is one: a flag that may stand alone takes its value behind an equals sign.

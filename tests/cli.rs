@@ -128,6 +128,19 @@ fn verbosity_stands_before_a_command_too() {
     let args = ["--data", DATA, "--device", "cpu", "--limit-train", "128", "--limit-test", "100", "--epochs", "1"];
     tch_mnist(&["-q", "train", "--out", out.to_str().unwrap()]).args(args).assert().success().stderr("");
     tch_mnist(&["-v", "summary"]).assert().success();
+    // Behind `--` it would be a run.
+    let (sentence, _) = failure(&mut tch_mnist(&["-q", "report", "--", "no-such-run"]));
+    assert_eq!(sentence, "error: no-such-run is not the folder of a run: it does not exist");
+}
+
+#[test]
+fn a_comma_in_a_number_is_answered_by_what_the_flag_takes() {
+    for (flag, sentence) in [
+        ("--lr=0,5", "error: --lr takes a point before the decimals: 0.5, not 0,5"),
+        ("--epochs=1,5", "error: --epochs takes a whole number from 1 to 1000000, not 1,5"),
+    ] {
+        assert_eq!(failure(&mut tch_mnist(&["train", "--print-config", flag])), (sentence.into(), 2));
+    }
 }
 
 #[test]

@@ -21,6 +21,21 @@ fn net() -> Net {
     net
 }
 
+#[test]
+fn a_net_that_is_named_gets_the_dropout_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (&files(&net(), folder.path())[1], folder.path().join("to.safetensors"));
+    tch_mnist(&["export", "--net", "original", "--dropout", "0.3", "--weights"])
+        .arg(from)
+        .arg("--to")
+        .arg(&to)
+        .assert()
+        .success();
+    // The net is text in the file's header.
+    let file = std::fs::read(&to).unwrap();
+    assert!(String::from_utf8_lossy(&file).contains("Dropout(p=0.3"));
+}
+
 /// A file of each format of one net in a folder.
 fn files(net: &Net, folder: &Path) -> Vec<PathBuf> {
     let metadata = BTreeMap::from([("config".to_string(), "epochs = 15\n".to_string())]);

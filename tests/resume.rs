@@ -182,6 +182,12 @@ fn a_resume_says_where_it_goes_on() {
         let said = resumed(epochs);
         assert!(said.contains(sentence), "{said}");
     }
+    let (_folder, other) = self::out();
+    train(&other, &["--target-accuracy", "1", "-q"]).assert().success();
+    let output = tch_mnist(&["train", "--resume", other.to_str().unwrap()]).assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("resumed: it has reached --target-accuracy already"), "{said}");
+
     let (said, code) = failure(tch_mnist(&["train", "--epochs", "1", "--resume"]).arg(&out));
     assert!(
         code == 1 && said.contains("--epochs 1 is fewer than the run has done") && said.contains("give more"),

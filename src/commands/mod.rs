@@ -185,7 +185,10 @@ fn arguments() -> Vec<OsString> {
         argument.to_str().is_some_and(|text| matches!(text, "-q" | "-v" | "-vv" | "--quiet" | "--verbose"))
     };
     let leading = rest.iter().take_while(is_verbosity).count();
-    rest.rotate_left(leading);
+    // Just behind the command: what follows `--` is never a flag.
+    let is_command = rest.get(leading).is_some_and(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
+    let end = if is_command { leading + 1 } else { rest.len() };
+    rest[..end].rotate_left(leading);
     arguments
 }
 

@@ -32,7 +32,7 @@ impl Weights {
     /// The net with its weights, and their file. `dropout` is what it has in training if the file does not say that.
     pub(super) fn load(&self, backend: &Backend, dropout: f64) -> Result<(Net, WeightsFile)> {
         let (file, key) = (WeightsFile::open(&self.weights)?, self.key.as_deref());
-        let known = match self.net.architecture()? {
+        let known = match self.net.architecture(dropout)? {
             None => file.architecture(key, dropout)?,
             given => given,
         };

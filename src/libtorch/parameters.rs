@@ -1,4 +1,4 @@
-//! Parameters and what an optimizer keeps for them, as `sgd.cpp`, `adam.cpp` and `rmsprop.cpp` take them.
+//! Parameters and what an optimizer keeps for them, as the C++ file of each optimizer takes them.
 
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -15,7 +15,7 @@ pub(crate) struct Parameter<const N: usize> {
     pub(crate) state: [Tensor; N],
 }
 
-/// `tm_SgdParameter`, `tm_AdamParameter` and `tm_RmspropParameter`, with `N` pointers at the end.
+/// `tm_SgdParameter` and those of the other optimizers, with `N` pointers at the end.
 #[repr(C)]
 pub(super) struct RawParameter<const N: usize> {
     tensor: *mut C_tensor,

@@ -64,9 +64,9 @@ impl NetOfWeights {
         self.net.is_some()
     }
 
-    /// The layers; `None` if no net was named.
-    pub(crate) fn architecture(&self) -> Result<Option<Architecture>> {
-        let read = |net: &PathBuf| parse(net, &text_of(net)?, &self.net_values, NetSettings::DROPOUT);
+    /// The layers, with this `dropout` in training; `None` if no net was named.
+    pub(crate) fn architecture(&self, dropout: f64) -> Result<Option<Architecture>> {
+        let read = |net: &PathBuf| parse(net, &text_of(net)?, &self.net_values, dropout);
         self.net.as_ref().map(read).transpose()
     }
 }

@@ -36,7 +36,7 @@ struct Header {
     config: Settings,
     /// The layers, in the text of a net file: the one that the settings name may have changed.
     net: String,
-    /// The SHA-256 of the four data files.
+    /// The SHA-256 of each data file that was read.
     checksums: BTreeMap<String, String>,
     position: Position,
     epochs: Vec<EpochRecord>,

@@ -167,7 +167,7 @@ impl<'a> Feed<'a> {
         Ok(Next { batches, labels, lrs: ready.lrs.f_index_select(0, &numbers)?.f_unbind(0)?, numbers })
     }
 
-    /// Notes that static steps were made.
+    /// Notes that steps were made.
     pub(super) fn advance(&self, steps: i64) -> Result<()> {
         self.ready.iter().try_for_each(|ready| Ok(ready.numbers.shallow_clone().f_add_scalar_(steps).map(drop)?))
     }

@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
     }
 
     /// How the run ends here, between two epochs, if it does.
-    fn ending(&self) -> Option<Ending> {
+    pub(crate) fn ending(&self) -> Option<Ending> {
         let (epochs, run) = (&self.history.epochs, &self.settings.run);
         let last = epochs.last().filter(|_| self.state.position.step == 0)?;
         if run.target_accuracy > 0.0 && last.measured.accuracy >= run.target_accuracy {

@@ -123,6 +123,7 @@ impl<'a> Stepper<'a> {
         }
         state.losses.f_select(0, number)?.f_copy_(&loss)?;
         count_correct(state, &log_probabilities, &batch.labels)?;
+        self.feed.advance(1)?;
         state.advance(1)?;
         Ok(loss)
     }

@@ -80,6 +80,18 @@ def python_with(folder: Path, *names: str) -> Path:
     return python
 
 
+def test_a_contender_without_a_measure_is_left_out_of_it(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    sizes = ["--rounds", 1, "--steps", 2, "--threads", 1, "--what", "epoch", "steps"]
+    done = bench(*sizes, "--only", "channels-last", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "epoch: left out, none of channels-last has it\n" in done.stderr
+    assert [result["what"] for result in json.loads(out.read_text())["results"]] == ["steps"]
+    refused = bench("--only", "cuda-graph", "--what", "steps")
+    assert refused.returncode == 2
+    assert "--only cuda-graph: on this device there are eager, channels-last" in refused.stderr
+
+
 def test_peers_that_a_python_has_are_measured(tmp_path: Path) -> None:
     # The tests have ONNX Runtime. JAX and OpenVINO are measured by hand: this shows only that they are left out.
     python, out = python_with(tmp_path / "bin", "onnxruntime"), tmp_path / "bench.json"

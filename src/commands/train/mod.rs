@@ -12,7 +12,7 @@ use crate::model::Architecture;
 use crate::observe::{Console, Files, LogFormat, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
 use crate::settings::{Layer, Settings};
-use crate::train::{Checkpoint, Observer, Run};
+use crate::train::{Checkpoint, Ending, Observer, Run};
 use anyhow::Result;
 use finish::{Finish, too_little_memory};
 use std::path::PathBuf;
@@ -105,7 +105,7 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
     let environment = Environment::of(backend.device, backend.kernels, run.is_captured(), &data.checksums)?;
     folder.write_environment(&environment)?;
     if checkpoint.is_some() {
-        say_where(&run, settings.training.epochs);
+        say_where(&run);
         // What the interrupted process wrote after its last checkpoint is written again.
         folder.write_losses(&run.step_records()?)?;
         folder.write_metrics(&run.history().epochs, None)?;
@@ -131,11 +131,13 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
 }
 
 /// Says where a run goes on.
-fn say_where(run: &Run, epochs: i64) {
-    match run.position() {
-        (epoch, _) if epoch == epochs => tracing::info!("resumed: all of its epochs are done already"),
-        (epoch, 0) => tracing::info!("resumed: it goes on with epoch {epoch}"),
-        (epoch, step) => tracing::info!("resumed: it goes on within epoch {epoch}, after {step} steps"),
+fn say_where(run: &Run) {
+    match (run.ending(), run.position()) {
+        (Some(Ending::TargetReached), _) => tracing::info!("resumed: it has reached --target-accuracy already"),
+        (Some(Ending::StoppedEarly), _) => tracing::info!("resumed: it has run out of --patience already"),
+        (Some(_), _) => tracing::info!("resumed: all of its epochs are done already"),
+        (None, (epoch, 0)) => tracing::info!("resumed: it goes on with epoch {epoch}"),
+        (None, (epoch, step)) => tracing::info!("resumed: it goes on within epoch {epoch}, after {step} steps"),
     }
 }
 
