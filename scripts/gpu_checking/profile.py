@@ -25,7 +25,7 @@ LONGEST = 10
 def check(context: Context) -> Iterator[Finding]:
     """Eager, and on a GPU also as a CUDA graph."""
     if not context.on_gpu:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # otherwise an error says that there is no GPU
+        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # without a GPU, the profiler logs an error
     ways = {"a captured step": context.captured, "an eager step": context.eager} if context.on_gpu else {"a step": []}
     for what, flags in ways.items():
         yield finding(what, of_program(context, *flags))

@@ -20,7 +20,7 @@ extern "C" {
 // Records what this thread computes from here on, what the GPU computes if `cuda`, and backward passes.
 char *tm_profiler_start(bool cuda) {
     return guarded([&] {
-        // Otherwise it prints as an error that there is no GPU.
+        // Without a GPU, it logs an error.
         if (!cuda) setenv("KINETO_LOG_LEVEL", "5", 0);
         const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
         std::set<profiler::ActivityType> activities = {profiler::ActivityType::CPU};
