@@ -18,7 +18,7 @@
 //! | `backprop` | backpropagation by hand on a 2-2-2 network |
 //! | `model` | any net as a list of layers, named as in PyTorch |
 //! | `canvas` | drawing: SVG and PNG |
-//! | [`libtorch`] | the libtorch calls that tch lacks; the only `unsafe` and C++ |
+//! | [`libtorch`] | the crate `torch-extra`: the libtorch calls that tch lacks; the only `unsafe` and C++ |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |
 //! | `npy` | NumPy's `.npy` files |
@@ -34,7 +34,6 @@ pub mod digit;
 mod error;
 mod evaluate;
 mod files;
-pub mod libtorch;
 mod model;
 mod npy;
 mod observe;
@@ -45,6 +44,9 @@ mod settings;
 mod shape;
 mod train;
 pub mod weights;
+
+/// The libtorch calls that tch lacks.
+pub use torch_extra as libtorch;
 
 pub use commands::main;
 pub use data::{Data, Dataset, Part, Split};

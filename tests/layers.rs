@@ -15,6 +15,17 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
+/// The crates of `crates/` under the names by which modules use them, and their folders.
+fn crates() -> Vec<(String, PathBuf)> {
+    let aliases = include_str!("../src/lib.rs").lines().filter_map(|line| {
+        let (_, alias) = line.strip_suffix(';')?.split_once("use ")?;
+        alias.split_once(" as ")
+    });
+    let folder = |name: &str| source().with_file_name("crates").join(name.replace('_', "-"));
+    let folders = aliases.map(|(name, alias)| (alias.to_string(), folder(name)));
+    folders.filter(|(_, folder)| folder.exists()).collect()
+}
+
 /// The Rust files below `path`, or `path` itself.
 fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
@@ -45,6 +56,7 @@ fn the_map_names_every_module_and_no_other() {
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_string())
         .filter(|name| !["lib", "main"].contains(&name.as_str()))
+        .chain(crates().into_iter().map(|(name, _)| name))
         .collect();
     named.sort();
     there.sort();
@@ -57,6 +69,9 @@ fn no_module_uses_one_above_it() {
     let place = |module: &str| map.iter().position(|name| name == module);
     let mut uses = 0;
     for (height, module) in map.iter().enumerate() {
+        if crates().iter().any(|(name, _)| name == module) {
+            continue; // cargo sees to it that a crate uses nothing of this one
+        }
         let (folder, file) = (source().join(module), source().join(format!("{module}.rs")));
         for path in files(if folder.exists() { &folder } else { &file }) {
             for (line, other) in used(&fs::read_to_string(&path).unwrap()) {
@@ -68,4 +83,20 @@ fn no_module_uses_one_above_it() {
         }
     }
     assert!(uses > 100, "only {uses} uses were found");
+}
+
+#[test]
+fn unsafe_code_and_cpp_are_in_one_crate() {
+    let root = source().parent().unwrap().to_path_buf();
+    let mut folders: Vec<PathBuf> = ["src", "tests", "examples"].map(|name| root.join(name)).into();
+    for entry in fs::read_dir(root.join("crates")).unwrap() {
+        folders.push(entry.unwrap().path());
+    }
+    let has_unsafe = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        code.flat_map(str::split_whitespace).any(|word| word == concat!("un", "safe"))
+    };
+    folders.retain(|folder| files(folder).iter().any(has_unsafe));
+    assert_eq!(folders, [root.join("crates/torch-extra")]);
 }

@@ -1,6 +1,6 @@
 //! Which layers the fused kernels take, and how they and libtorch's layers pass images on to each other.
 //!
-//! Fused operations read and write images [N, H, W, C] with C padded to a multiple of 16 (`libtorch/fused.rs`). Where a
+//! Fused operations read and write images [N, H, W, C] with C padded to a multiple of 16 (`libtorch::fused`). Where a
 //! net goes from libtorch's layers to fused ones, its images are packed like that; where it goes back, they are
 //! unpacked.
 

@@ -27,7 +27,8 @@ def pytest_sessionstart() -> None:
     """Refuses to test a program that was built before the last change of its source."""
     if PROGRAM != ROOT / "target/release/tch-mnist":
         return
-    source = max((path for path in (ROOT / "src").rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
+    files = (path for folder in ["src", "crates"] for path in (ROOT / folder).rglob("*") if path.is_file())
+    source = max(files, key=lambda path: path.stat().st_mtime)
     if not PROGRAM.exists() or PROGRAM.stat().st_mtime < source.stat().st_mtime:
         pytest.exit(f"{PROGRAM} is missing, or older than {source}: run cargo build --release", returncode=1)
 

@@ -125,7 +125,7 @@ pub fn average_pool_convolution(x: &Tensor, weight: &Tensor, plain: bool) -> Res
 
 /// A fused operation in evaluation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Stage<'a> {
+pub enum Stage<'a> {
     ConvBlock(&'a ConvBlock),
     /// [`convolution_max_pool`] with this weight.
     ConvolutionMaxPool(&'a Tensor),
@@ -158,7 +158,7 @@ impl Stage<'_> {
 
 /// What `stages` make of `images` [N, 1, H, W] in evaluation mode, [N, out]: the first is a block, the last an
 /// average-pool. A few images at a time go through all of them, so that their activations stay in cache.
-pub(crate) fn evaluate_stages(images: &Tensor, stages: &[Stage]) -> Result<Tensor> {
+pub fn evaluate_stages(images: &Tensor, stages: &[Stage]) -> Result<Tensor> {
     let raw: Vec<RawStage> = stages.iter().map(|stage| stage.raw()).collect();
     // SAFETY: the tensors and `raw` outlive the call, which only reads them; it stores a tensor made with `new` when it
     // returns null.
@@ -206,7 +206,7 @@ pub fn use_instruction_set(name: &str) -> bool {
 }
 
 /// Those of [`INSTRUCTION_SETS`] that the processor has.
-pub(crate) fn available_instruction_sets() -> Vec<&'static str> {
+pub fn available_instruction_sets() -> Vec<&'static str> {
     let chosen = instruction_set();
     let available = INSTRUCTION_SETS.into_iter().filter(|name| use_instruction_set(name)).collect();
     use_instruction_set(chosen);

@@ -4,15 +4,15 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 /// A parameter and the `N` tensors that an optimizer keeps for it.
-pub(crate) struct Parameter<const N: usize> {
+pub struct Parameter<const N: usize> {
     /// Its key in the state_dict.
-    pub(crate) name: String,
-    pub(crate) tensor: Tensor,
+    pub name: String,
+    pub tensor: Tensor,
     /// That of its parameter group.
-    pub(crate) weight_decay: f64,
+    pub weight_decay: f64,
     /// In the order of the optimizer's C++ struct, on the parameter's device; a tensor that the settings do not need is
     /// undefined.
-    pub(crate) state: [Tensor; N],
+    pub state: [Tensor; N],
 }
 
 /// `tm_SgdParameter` and those of the other optimizers, with `N` pointers at the end.

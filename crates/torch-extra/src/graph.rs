@@ -57,11 +57,7 @@ impl Graph {
     /// # Errors
     ///
     /// As those of [`Graph::capture`]; this graph can then no longer be replayed either.
-    pub(crate) fn capture_beside(
-        &self,
-        body: impl FnMut() -> Result<()>,
-        rewind: impl Fn() -> Result<()>,
-    ) -> Result<Graph> {
+    pub fn capture_beside(&self, body: impl FnMut() -> Result<()>, rewind: impl Fn() -> Result<()>) -> Result<Graph> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: this graph is alive, and `tm_graph_new_beside` stores one made with `new` when it returns null.
         unsafe { check(tm_graph_new_beside(self.0, &mut raw))? };

@@ -29,24 +29,24 @@ unsafe extern "C" {
 
 /// An operation of libtorch on the CPU, which may contain others, or a kernel on a GPU.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Event {
-    pub(crate) name: String,
-    pub(crate) on_gpu: bool,
+pub struct Event {
+    pub name: String,
+    pub on_gpu: bool,
     /// The thread that ran it, for operations on the CPU.
-    pub(crate) thread: u64,
+    pub thread: u64,
     /// In nanoseconds, since some moment.
-    pub(crate) start: u64,
-    pub(crate) duration: u64,
+    pub start: u64,
+    pub duration: u64,
 }
 
 /// A recording under way, of this thread and of one GPU if there is one.
-pub(crate) struct Recording {
+pub struct Recording {
     is_over: bool,
 }
 
 impl Recording {
     /// Begins to record. A program has one recording at a time.
-    pub(crate) fn start(device: Device) -> Result<Recording> {
+    pub fn start(device: Device) -> Result<Recording> {
         allocator::touch_memory();
         // SAFETY: takes a number, and returns why it failed.
         unsafe { check(tm_profiler_start(device.is_cuda()))? };
@@ -55,7 +55,7 @@ impl Recording {
 
     /// Ends it, and writes it to `trace` as JSON for Perfetto or `chrome://tracing`. The GPU must have done what is to
     /// be recorded.
-    pub(crate) fn stop(mut self, trace: &Path) -> Result<Vec<Event>> {
+    pub fn stop(mut self, trace: &Path) -> Result<Vec<Event>> {
         extern "C" fn push(events: *mut c_void, raw: *const RawEvent) {
             // SAFETY: `tm_profiler_stop` passes on the vector below, which nothing else uses meanwhile, and an event
             // whose name is a NUL-terminated string.

@@ -34,7 +34,7 @@ unsafe extern "C" {
 
 /// A version in CUDA's form: 1000 * major + 10 * minor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CudaVersion(pub i64);
+pub struct CudaVersion(pub i64);
 
 impl CudaVersion {
     fn major(self) -> i64 {
@@ -50,7 +50,7 @@ impl Display for CudaVersion {
 
 /// A GPU that the driver lists.
 #[derive(Clone, Debug)]
-pub(crate) struct CudaDevice {
+pub struct CudaDevice {
     /// The number after `cuda:`.
     pub index: usize,
     /// Such as `NVIDIA H200`.
@@ -63,7 +63,7 @@ pub(crate) struct CudaDevice {
 
 /// The state of CUDA, from libtorch down to the devices.
 #[derive(Clone, Debug)]
-pub(crate) struct Cuda {
+pub struct Cuda {
     /// The CUDA that libtorch_cuda was built for; `None` if libtorch_cuda is not loaded.
     pub runtime: Option<CudaVersion>,
     /// The cuDNN that is loaded, such as `9.19.0`.
@@ -78,7 +78,7 @@ pub(crate) struct Cuda {
 
 /// Why CUDA cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// libtorch has no CUDA half.
     CpuBuild,
     /// libtorch_cuda is beside libtorch, but this program does not load it.
@@ -121,7 +121,7 @@ impl Display for Fault {
 
 impl Fault {
     /// What a person can do about it, in one sentence.
-    pub(crate) fn remedy(&self) -> String {
+    pub fn remedy(&self) -> String {
         match self {
             Fault::CpuBuild => format!(
                 "to use a GPU, unset LIBTORCH and run TCH_MNIST_TORCH=cuda scripts/setup, or set LIBTORCH to a \
@@ -159,7 +159,7 @@ impl Fault {
 }
 
 /// Looks at everything between this program and a GPU. Where there is a driver, it is initialised; no device is.
-pub(crate) fn look() -> Cuda {
+pub fn look() -> Cuda {
     let mut cuda = Cuda { runtime: None, cudnn: None, driver: None, devices: Vec::new(), fault: None };
     cuda.fault = look_into(&mut cuda).unwrap_or_else(|error| Some(Fault::Other(format!("{error:#}"))));
     cuda
@@ -211,17 +211,17 @@ fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
 const CUDA_ERROR_NO_DEVICE: c_int = 100;
 
 /// How many GPUs libtorch can use.
-pub(crate) fn count() -> usize {
+pub fn count() -> usize {
     if tch::Cuda::is_available() { tch::Cuda::device_count() as usize } else { 0 }
 }
 
 /// The devices that the driver lists; empty without a driver.
-pub(crate) fn devices() -> Vec<CudaDevice> {
+pub fn devices() -> Vec<CudaDevice> {
     look().devices
 }
 
 /// `cpu`, or the GPU and its name, such as `cuda:0, NVIDIA H200`.
-pub(crate) fn name(device: Device) -> String {
+pub fn name(device: Device) -> String {
     let Device::Cuda(index) = device else { return "cpu".into() };
     let known = devices().into_iter().find(|device| device.index == index);
     format!("cuda:{index}, {}", known.map(|device| device.name).unwrap_or_default())
@@ -229,13 +229,13 @@ pub(crate) fn name(device: Device) -> String {
 
 /// Makes the GPU `index` the one that this thread uses unless another is named, as `torch.cuda.set_device`. Otherwise
 /// that is `cuda:0`, where libtorch would then take memory too.
-pub(crate) fn use_device(index: usize) -> Result<()> {
+pub fn use_device(index: usize) -> Result<()> {
     // SAFETY: sets a number of this thread, or returns why it cannot.
     unsafe { check(tm_cuda_set_device(index as c_int)) }
 }
 
 /// Why CUDA cannot be used, in one clause without a full stop; `usable` if it can.
-pub(crate) fn why_not() -> String {
+pub fn why_not() -> String {
     look().fault.map_or_else(|| "usable".into(), |fault| fault.to_string())
 }
 

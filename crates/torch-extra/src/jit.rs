@@ -41,7 +41,7 @@ unsafe extern "C" {
 }
 
 /// A module in a tree of modules.
-pub(crate) struct Module {
+pub struct Module {
     /// The index of its parent, which comes before it; `None` for the root, which comes first.
     pub parent: Option<usize>,
     /// Its name in its parent.
@@ -56,7 +56,7 @@ pub(crate) struct Module {
 
 /// Whether a tensor is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TensorKind {
+pub enum TensorKind {
     /// `register_parameter`
     Parameter,
     /// `register_buffer`
@@ -64,7 +64,7 @@ pub(crate) enum TensorKind {
 }
 
 /// The file that `torch.jit.save` writes for this tree in evaluation mode. The bytes depend only on `modules`.
-pub(crate) fn saved(modules: &[Module]) -> Result<Vec<u8>> {
+pub fn saved(modules: &[Module]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let mut module_specs = Vec::new();
     let mut tensor_specs = Vec::new();
@@ -96,7 +96,7 @@ pub(crate) fn saved(modules: &[Module]) -> Result<Vec<u8>> {
 }
 
 /// The file that `torch.save` writes for a plain dict of tensors in this order. The bytes depend only on `dict`.
-pub(crate) fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
+pub fn pickled_dict(dict: &[(String, Tensor)]) -> Result<Vec<u8>> {
     let mut strings = Strings::default();
     let names = dict.iter().map(|(name, _)| strings.pointer(name)).collect::<Result<Vec<_>>>()?;
     let tensors = pointers(dict.iter().map(|(_, tensor)| tensor));

@@ -11,7 +11,7 @@ unsafe extern "C" {
 }
 
 /// Adds 1 to each of the int64 scalars.
-pub(crate) fn increment(counts: &[Tensor]) -> Result<()> {
+pub fn increment(counts: &[Tensor]) -> Result<()> {
     let counts = pointers(counts);
     // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. They change, which tch counts
     // as interior mutability, as it does for an operation in place on a shallow clone.

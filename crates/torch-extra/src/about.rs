@@ -12,7 +12,7 @@ unsafe extern "C" {
 }
 
 /// The version of the loaded libtorch, such as `2.11.0`.
-pub(crate) fn version() -> Result<String> {
+pub fn version() -> Result<String> {
     let mut version = 0;
     // SAFETY: `tm_version` only writes the number.
     unsafe { check(tm_version(&mut version))? };
@@ -21,13 +21,13 @@ pub(crate) fn version() -> Result<String> {
 }
 
 /// The path of the loaded libtorch_cpu.
-pub(crate) fn library() -> Result<PathBuf> {
+pub fn library() -> Result<PathBuf> {
     // SAFETY: `tm_library` stores a string from `strdup` when it returns null.
     unsafe { string(|out| tm_library(out)) }.map(PathBuf::from)
 }
 
 /// The vector instructions that libtorch's CPU kernels use on this machine: `DEFAULT`, `AVX2`, `AVX512`, ...
-pub(crate) fn cpu_capability() -> Result<String> {
+pub fn cpu_capability() -> Result<String> {
     // SAFETY: `tm_cpu_capability` stores a string from `strdup` when it returns null.
     unsafe { string(|out| tm_cpu_capability(out)) }
 }
@@ -52,9 +52,9 @@ unsafe fn string(call: impl FnOnce(*mut *mut c_char) -> *mut c_char) -> Result<S
 mod tests {
     #[test]
     fn the_loaded_libtorch_is_the_one_linked_against() {
-        assert_eq!(super::version().unwrap(), crate::libtorch::LIBTORCH_VERSION);
+        assert_eq!(super::version().unwrap(), crate::LIBTORCH_VERSION);
         let library = super::library().unwrap().canonicalize().unwrap();
-        let linked = std::path::Path::new(crate::libtorch::LIBTORCH_LIB).canonicalize().unwrap();
+        let linked = std::path::Path::new(crate::LIBTORCH_LIB).canonicalize().unwrap();
         assert_eq!(library.parent().unwrap(), linked);
     }
 }

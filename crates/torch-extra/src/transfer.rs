@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 ///
 /// Each transfer from a GPU waits until it has done everything before. So tensors of one type are put together there,
 /// and come as one.
-pub(crate) fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
+pub fn to_host(tensors: &[&Tensor]) -> Result<Vec<Tensor>> {
     if tensors.iter().any(|tensor| tensor.device().is_cuda()) {
         return together(tensors);
     }

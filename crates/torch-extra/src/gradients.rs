@@ -11,7 +11,7 @@ unsafe extern "C" {
 }
 
 /// `optimizer.zero_grad(set_to_none=True)`: afterwards the parameters have no gradients, and their memory is free.
-pub(crate) fn clear<'a>(parameters: impl Iterator<Item = &'a Tensor>) -> Result<()> {
+pub fn clear<'a>(parameters: impl Iterator<Item = &'a Tensor>) -> Result<()> {
     let parameters = pointers(parameters);
     // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which
     // tch counts as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone.

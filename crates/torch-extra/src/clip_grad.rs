@@ -17,11 +17,7 @@ unsafe extern "C" {
 
 /// `clip_grad_norm_(parameters, max_norm)`; a `max_norm` of 0 changes no gradient. Adds the total norm before that to
 /// `sum`, a float64 scalar on the parameters' device.
-pub(crate) fn clip_grad_norm<'a>(
-    parameters: impl Iterator<Item = &'a Tensor>,
-    max_norm: f64,
-    sum: &mut Tensor,
-) -> Result<()> {
+pub fn clip_grad_norm<'a>(parameters: impl Iterator<Item = &'a Tensor>, max_norm: f64, sum: &mut Tensor) -> Result<()> {
     let parameters = pointers(parameters);
     // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which
     // tch counts as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone. `sum` is borrowed

@@ -17,7 +17,7 @@ unsafe extern "C" {
 
 /// `average += weight * (tensor - average)` for each pair of float32 tensors; of others, which are counts, the average
 /// becomes a copy. `weight` is a float32 scalar on their device.
-pub(crate) fn update(averages: &[Tensor], tensors: &[Tensor], weight: &Tensor) -> Result<()> {
+pub fn update(averages: &[Tensor], tensors: &[Tensor], weight: &Tensor) -> Result<()> {
     assert_eq!(averages.len(), tensors.len());
     let (averages, tensors) = (pointers(averages), pointers(tensors));
     // SAFETY: both arrays hold `count` pointers to tensors that are borrowed for the call; `weight` outlives it. C++

@@ -17,7 +17,7 @@ const LARGE_PAGE: usize = 2 << 20;
 ///
 /// Call it after the data are loaded, so that the memory of loading is still returned, and before the first step. It
 /// changes no result. Without glibc it does nothing.
-pub(crate) fn keep_freed_memory() {
+pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt takes the allocator's own lock and only sets two numbers in it; the advice is about a part of a
     // block that was allocated, and changes no content.
@@ -40,7 +40,7 @@ pub(crate) fn keep_freed_memory() {
 
 /// Touches as much memory as will be free afterwards: a page that is used for the first time has to be cleared, which
 /// takes longer than a step.
-pub(crate) fn touch_memory() {
+pub fn touch_memory() {
     let bytes = vec![1u8; HEAP];
     std::hint::black_box(&bytes);
 }

@@ -11,7 +11,7 @@ unsafe extern "C" {
 }
 
 /// `F.leaky_relu(x, negative_slope)`.
-pub(crate) fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
+pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
     // SAFETY: `x` outlives the call; it stores a tensor made with `new` when it returns null.
     unsafe { new_tensor(|out| tm_leaky_relu(x.as_ptr(), negative_slope, out)) }
 }

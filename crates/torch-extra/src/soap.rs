@@ -8,15 +8,15 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 /// What SOAP keeps for a parameter; the last four only for a side of a matrix that is turned.
-pub(crate) const STATE: [&str; 6] = ["exp_avg", "exp_avg_sq", "left", "right", "left_basis", "right_basis"];
+pub const STATE: [&str; 6] = ["exp_avg", "exp_avg_sq", "left", "right", "left_basis", "right_basis"];
 
 /// The arguments that all parameters share, except the learning rate: `tm_SoapOptions` of `soap.cpp`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
-    pub(crate) beta1: f64,
-    pub(crate) beta2: f64,
-    pub(crate) eps: f64,
+pub struct Options {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
 }
 
 unsafe extern "C" {
@@ -32,7 +32,7 @@ unsafe extern "C" {
 
 /// `optimizer.step(); optimizer.zero_grad()` on any device. `step` counts the steps and `lr` is the learning rate, both
 /// float32 scalars in its memory: nothing in the step comes from the host.
-pub(crate) fn step(parameters: &mut [Parameter<6>], step: &mut Tensor, lr: &Tensor, options: &Options) -> Result<()> {
+pub fn step(parameters: &mut [Parameter<6>], step: &mut Tensor, lr: &Tensor, options: &Options) -> Result<()> {
     let parameters = raw(parameters);
     // SAFETY: the array holds `count` structs of pointers to tensors that are borrowed mutably for the call, and `step`
     // and `lr` outlive it; libtorch's operations check that they fit.
@@ -42,7 +42,7 @@ pub(crate) fn step(parameters: &mut [Parameter<6>], step: &mut Tensor, lr: &Tens
 }
 
 /// Lets the eigenbases follow the averages. The `first` time they begin as identities.
-pub(crate) fn refresh(parameters: &mut [Parameter<6>], first: bool) -> Result<()> {
+pub fn refresh(parameters: &mut [Parameter<6>], first: bool) -> Result<()> {
     let parameters = raw(parameters);
     // SAFETY: as in `step`.
     unsafe { check(tm_soap_refresh(parameters.as_ptr(), parameters.len() as i64, first)) }

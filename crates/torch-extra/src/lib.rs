@@ -1,30 +1,30 @@
-//! The libtorch calls that tch lacks: one small C++ file per topic, one safe Rust wrapper each.
-//!
-//! This is the only module with `unsafe`. Every C function takes tensors as tch passes them
-//! (a pointer to an `at::Tensor`), catches every C++ exception, and returns its text, or null on success.
+#![doc = include_str!("../README.md")]
+#![deny(unreachable_pub)]
 
-pub(crate) mod about;
-pub(crate) mod activation;
-pub(crate) mod adam;
-pub(crate) mod allocator;
-pub(crate) mod clip_grad;
-pub(crate) mod counts;
-pub(crate) mod cuda;
-pub(crate) mod ema;
+// Every C function takes tensors as tch passes them (a pointer to an `at::Tensor`), catches every C++ exception, and
+// returns its text, or null on success.
+
+pub mod about;
+pub mod activation;
+pub mod adam;
+pub mod allocator;
+pub mod clip_grad;
+pub mod counts;
+pub mod cuda;
+pub mod ema;
 pub mod fused;
 pub mod generator;
-pub(crate) mod gradients;
+pub mod gradients;
 pub mod graph;
-pub(crate) mod jit;
-pub(crate) mod parameters;
+pub mod jit;
+pub mod parameters;
 pub mod precision;
-pub(crate) mod profiler;
-pub(crate) mod rmsprop;
-pub(crate) mod sgd;
-pub(crate) mod soap;
-pub(crate) mod transfer;
+pub mod profiler;
+pub mod rmsprop;
+pub mod sgd;
+pub mod soap;
+pub mod transfer;
 
-use crate::error::first_line;
 use anyhow::{Result, anyhow};
 use std::ffi::{CStr, c_char};
 use tch::Tensor;
@@ -42,7 +42,8 @@ unsafe fn check(error: *mut c_char) -> Result<()> {
     // SAFETY: not null, so by the contract above a NUL-terminated string that is ours to free.
     let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
     unsafe { libc::free(error.cast()) };
-    Err(anyhow!(first_line(&message).to_string()))
+    // Behind its first line, libtorch lists C++ frames.
+    Err(anyhow!(message.lines().next().unwrap_or_default().to_string()))
 }
 
 /// Calls a C function that returns one new tensor.
@@ -65,14 +66,14 @@ fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<*const C_t
 }
 
 /// The folder of the libtorch that the program was linked against.
-pub const LIBTORCH_LIB: &str = env!("TCH_MNIST_LIBTORCH_LIB");
+pub const LIBTORCH_LIB: &str = env!("TORCH_EXTRA_LIBTORCH_LIB");
 
 /// The version of that libtorch: the only one that tch works with.
-pub(crate) const LIBTORCH_VERSION: &str = env!("TCH_MNIST_LIBTORCH_VERSION");
+pub const LIBTORCH_VERSION: &str = env!("TORCH_EXTRA_LIBTORCH_VERSION");
 
 /// Whether a message of libtorch says that memory ran out: `CUDA out of memory`, what cuDNN and cuBLAS say
 /// (`CUDNN_STATUS_ALLOC_FAILED`), or what is said on a CPU.
-pub(crate) fn is_out_of_memory(message: &str) -> bool {
+pub fn is_out_of_memory(message: &str) -> bool {
     ["out of memory", "STATUS_ALLOC_FAILED", "can't allocate memory"].iter().any(|text| message.contains(text))
 }
 
