@@ -14,23 +14,25 @@
 //! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
 //! | `data` | datasets: files downloaded, imported, checked, put on a device |
-//! | [`digit`] | any picture of a digit as MNIST would have it |
-//! | `backprop` | backpropagation by hand on a 2-2-2 network |
 //! | `model` | any net as a list of layers, named as in PyTorch |
-//! | `canvas` | drawing: SVG and PNG |
-//! | [`libtorch`] | the crate `torch-extra`: the libtorch calls that tch lacks; the only `unsafe` and C++ |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |
 //! | `npy` | NumPy's `.npy` files |
 //! | `files` | files that are never half-written |
+//!
+//! What is useful without the program is a crate in `crates/`, which knows nothing of it:
+//!
+//! | crate | one idea |
+//! |---|---|
+//! | `digit-images` | any picture of a digit as MNIST would have it; here [`digit`] |
+//! | `backprop` | backpropagation by hand on a 2-2-2 network |
+//! | `canvas` | drawing: SVG and PNG |
+//! | `torch-extra` | the libtorch calls that tch lacks, here [`libtorch`]; the only `unsafe` and C++ |
 
 #![deny(unreachable_pub)]
 
-mod backprop;
-mod canvas;
 mod commands;
 mod data;
-pub mod digit;
 mod error;
 mod evaluate;
 mod files;
@@ -45,7 +47,7 @@ mod shape;
 mod train;
 pub mod weights;
 
-/// The libtorch calls that tch lacks.
+pub use digit_images as digit;
 pub use torch_extra as libtorch;
 
 pub use commands::main;

@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use std::path::Path;
 
-const REFERENCE: &str = include_str!("reference/backprop_lr1.csv");
+const REFERENCE: &str = include_str!("../crates/backprop/tests/spreadsheet_lr1.csv");
 const RATES: [f64; 6] = [0.1, 0.2, 0.5, 0.8, 1.0, 2.0];
 
 fn backprop(args: &[&str]) -> assert_cmd::assert::Assert {

@@ -1,29 +1,34 @@
-//! The map in `src/lib.rs` is true, and layers point one way: a module uses only modules below it in the map.
+//! The map in `src/lib.rs` is true, and layers point one way: a module uses only modules below it in the map, and crates,
+//! which are below all modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+const LIB: &str = include_str!("../src/lib.rs");
+
+/// The names in the first column of the map's table with this `heading`, from the top.
+fn table(heading: &str) -> Vec<String> {
+    let rows = LIB.lines().skip_while(|line| !line.starts_with(&format!("//! | {heading} |"))).skip(2);
+    let names = rows.map_while(|line| line.strip_prefix("//! | ")?.split_once(" |"));
+    names.map(|(name, _)| name.trim_matches(['[', ']', '`']).to_string()).collect()
+}
+
 /// The modules of the map, from the top.
 fn map() -> Vec<String> {
-    let lines = include_str!("../src/lib.rs").lines();
-    let rows = lines.filter_map(|line| line.strip_prefix("//! | ")?.split_once(" |"));
-    let names = rows.map(|(name, _)| name.trim_matches(['[', ']', '`']).to_string());
-    names.filter(|name| !["module", "---"].contains(&name.as_str())).collect()
+    table("module")
+}
+
+/// The other names of crates, as in `pub use digit_images as digit;`.
+fn aliases() -> Vec<&'static str> {
+    LIB.lines().filter_map(|line| line.split_once(" as ")?.1.strip_suffix(';')).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// The crates of `crates/` under the names by which modules use them, and their folders.
-fn crates() -> Vec<(String, PathBuf)> {
-    let aliases = include_str!("../src/lib.rs").lines().filter_map(|line| {
-        let (_, alias) = line.strip_suffix(';')?.split_once("use ")?;
-        alias.split_once(" as ")
-    });
-    let folder = |name: &str| source().with_file_name("crates").join(name.replace('_', "-"));
-    let folders = aliases.map(|(name, alias)| (alias.to_string(), folder(name)));
-    folders.filter(|(_, folder)| folder.exists()).collect()
+    root().join("src")
 }
 
 /// The Rust files below `path`, or `path` itself.
@@ -51,30 +56,37 @@ fn used(text: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn the_map_names_every_module_and_no_other() {
-    let mut named = map();
-    let mut there: Vec<String> = fs::read_dir(source())
-        .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_string())
-        .filter(|name| !["lib", "main"].contains(&name.as_str()))
-        .chain(crates().into_iter().map(|(name, _)| name))
-        .collect();
-    named.sort();
-    there.sort();
-    assert_eq!(named, there);
+    let mut there = names_in(&source());
+    there.retain(|name| !["lib", "main"].contains(&name.as_str()));
+    assert_eq!(sorted(map()), there);
+}
+
+#[test]
+fn the_map_names_every_crate_and_no_other() {
+    assert_eq!(sorted(table("crate")), names_in(&root().join("crates")));
+}
+
+/// What is in a folder, sorted, without endings.
+fn names_in(folder: &Path) -> Vec<String> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    sorted(paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_string()).collect())
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
 }
 
 #[test]
 fn no_module_uses_one_above_it() {
-    let map = map();
+    let (map, aliases) = (map(), aliases());
     let place = |module: &str| map.iter().position(|name| name == module);
     let mut uses = 0;
     for (height, module) in map.iter().enumerate() {
-        if crates().iter().any(|(name, _)| name == module) {
-            continue; // cargo sees to it that a crate uses nothing of this one
-        }
         let (folder, file) = (source().join(module), source().join(format!("{module}.rs")));
         for path in files(if folder.exists() { &folder } else { &file }) {
-            for (line, other) in used(&fs::read_to_string(&path).unwrap()) {
+            let used = used(&fs::read_to_string(&path).unwrap());
+            for (line, other) in used.into_iter().filter(|(_, other)| !aliases.contains(&other.as_str())) {
                 let at = format!("{}, line {line}: {module} uses {other}", path.display());
                 let below = place(&other).unwrap_or_else(|| panic!("{at}, which is not in the map"));
                 assert!(below >= height, "{at}, which is above it in the map of src/lib.rs");
@@ -87,7 +99,7 @@ fn no_module_uses_one_above_it() {
 
 #[test]
 fn unsafe_code_and_cpp_are_in_one_crate() {
-    let root = source().parent().unwrap().to_path_buf();
+    let root = root();
     let mut folders: Vec<PathBuf> = ["src", "tests", "examples"].map(|name| root.join(name)).into();
     for entry in fs::read_dir(root.join("crates")).unwrap() {
         folders.push(entry.unwrap().path());

@@ -291,8 +291,8 @@ pub(crate) fn decoded(record: &Record) -> Result<Digit> {
     // A decoder's mistake must not end the program with a panic.
     without_panic(|| match &record.image {
         Image::Pixels(digit) => Ok(**digit),
-        Image::Encoded(bytes) => digit::read_as_it_is(bytes),
-        Image::File(path) => digit::read_as_it_is(&std::fs::read(path)?),
+        Image::Encoded(bytes) => Ok(digit::read_as_it_is(bytes)?),
+        Image::File(path) => Ok(digit::read_as_it_is(&std::fs::read(path)?)?),
     })
 }
 

@@ -1,8 +1,8 @@
 //! A chart: one or more curves over epochs, steps or learning rates.
 
-use crate::canvas::style::{Area, COLOURS, GREY, GRID, INK, drawing, text};
-use crate::canvas::{FONT, svg};
 use anyhow::Result;
+use canvas::style::{Area, COLOURS, GREY, GRID, INK, drawing, text};
+use canvas::{Error, FONT, svg};
 use plotters::coord::ranged1d::{AsRangedCoord, DefaultFormatting, KeyPointHint, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -96,7 +96,7 @@ impl Chart<'_> {
     /// The chart as SVG.
     pub(crate) fn draw(&self) -> Result<String> {
         let (x, y) = self.ranges();
-        svg(SIZE, |area| {
+        Ok(svg(SIZE, |area| {
             area.fill(&WHITE)?;
             text(area, self.title, 56, INK, HPos::Left, (40, 62))?;
             self.legend(area)?;
@@ -110,7 +110,7 @@ impl Chart<'_> {
                 (_, true) => self.fill(&plot, whole(), up()),
                 (_, false) => self.fill(&plot, whole(), y.0..y.1),
             }
-        })
+        })?)
     }
 
     /// The ends of both axes, with room above and below the curves.
@@ -137,7 +137,7 @@ impl Chart<'_> {
         (x, y)
     }
 
-    fn legend(&self, area: &Area) -> Result<()> {
+    fn legend(&self, area: &Area) -> Result<(), Error> {
         let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
         let mut right = SIZE.0 as i32 - 50;
         for curve in named.collect::<Vec<_>>().into_iter().rev() {
@@ -152,7 +152,7 @@ impl Chart<'_> {
     }
 
     /// Draws the axes `x` and `y` and the curves between them.
-    fn fill<X, Y>(&self, plot: &Area, x: X, y: Y) -> Result<()>
+    fn fill<X, Y>(&self, plot: &Area, x: X, y: Y) -> Result<(), Error>
     where
         X: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
         Y: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,

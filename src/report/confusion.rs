@@ -1,10 +1,10 @@
 //! The confusion matrix, with its counts.
 
-use crate::canvas::style::{COLOURS, GREY, GRID, INK, drawing, text};
-use crate::canvas::svg;
 use crate::data::Classes;
 use crate::evaluate::{percent, shown_classes};
 use anyhow::Result;
+use canvas::style::{COLOURS, GREY, GRID, INK, drawing, text};
+use canvas::svg;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
@@ -31,7 +31,7 @@ pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> 
     });
     let most_mistaken = most_mistaken.max().unwrap_or(0).max(1) as f64;
 
-    svg(((right + 200) as u32, (bottom + 30) as u32), |area| {
+    Ok(svg(((right + 200) as u32, (bottom + 30) as u32), |area| {
         area.fill(&WHITE)?;
         text(area, "Confusion matrix", 56, INK, HPos::Left, (40, 62))?;
         text(area, "predicted", 42, GREY, HPos::Center, ((left + right) / 2, 128))?;
@@ -62,7 +62,7 @@ pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> 
             text(area, &share, 40, INK, HPos::Right, (right + 185, y))?;
         }
         Ok(())
-    })
+    })?)
 }
 
 /// `3`, or `3 Dress`

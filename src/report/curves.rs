@@ -2,10 +2,10 @@
 
 use super::chart::{Across, Chart, Curve, Up, columns, raw_and_smoothed};
 use super::smooth::Smoothing;
-use crate::canvas::style::{COLOURS, colour};
 use crate::run_folder::RunFiles;
 use crate::train::{EpochRecord, StepRecord};
 use anyhow::Result;
+use canvas::style::{COLOURS, colour};
 use plotters::style::RGBColor;
 
 /// The share of a run's steps that a smoothed loss is an average over, and how many they are at least.

@@ -1,8 +1,6 @@
 //! Grids of digits with their labels: the first training images, as they are and augmented, and the test images that a
 //! net gets worst.
 
-use crate::canvas::style::{COLOURS, GREY, INK, drawing, text};
-use crate::canvas::svg;
 use crate::data::{Classes, MEAN, STD, Split};
 use crate::evaluate::Mistake;
 use crate::shape::{PIXELS, SIDE};
@@ -10,6 +8,8 @@ use crate::train::{Augmentation, augment};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use canvas::style::{COLOURS, GREY, INK, drawing, text};
+use canvas::svg;
 use image::{GrayImage, ImageFormat};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;

@@ -1,12 +1,12 @@
 //! `report.html`: a run, or several side by side, as one page that opens without a network.
 
 use super::chart::number;
-use crate::canvas::style::colour;
 use crate::evaluate::Findings;
 use crate::run_folder::{RunFiles, Status, best};
 use crate::settings::text_of;
 use crate::train::EpochRecord;
 use anyhow::{Context, Result};
+use canvas::style::colour;
 use minijinja::{Environment, context};
 use serde_json::{Map, Value};
 

@@ -1,7 +1,6 @@
 //! Writes `plots/*.svg`, `plots/*.png` and `report.html`, from a run's own files and the data.
 
 use super::{confusion, curves, grid, html};
-use crate::canvas::svg_to_png;
 use crate::data::{Data, Split};
 use crate::evaluate::Findings;
 use crate::files::{folder_of, remove_temporaries, write_atomically};
@@ -10,6 +9,7 @@ use crate::predict::Familiarity;
 use crate::run_folder::{RunFiles, RunFolder};
 use crate::train::augmentations;
 use anyhow::{Context, Result};
+use canvas::svg_to_png;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! The curve of a range test as a picture.
 
 use super::curve::LossCurve;
-use crate::canvas::style::COLOURS;
 use crate::report::{Across, Chart, Curve, Up, raw_and_smoothed};
 use anyhow::Result;
+use canvas::style::COLOURS;
 
 /// The room above the highest smoothed loss: what is higher still is drawn at the top.
 const ROOM: f64 = 1.1;

@@ -3,7 +3,7 @@
 use crate::data::{decoded, sources};
 use crate::digit::{self, Digit, Found};
 use crate::error::without_panic;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fs::File;
@@ -92,10 +92,18 @@ fn digits_in(path: &Path, how: How) -> Result<Vec<Found>> {
     }
     // A decoder's mistake must not end a batch.
     without_panic(|| match how {
-        How::All => digit::read_all(&bytes),
+        How::All => Ok(digit::read_all(&bytes)?),
         How::One => Ok(vec![digit::read(&bytes)?]),
-        How::Raw => Ok(vec![Found::whole(digit::read_raw(&bytes)?)]),
+        How::Raw => Ok(vec![Found::whole(digit::read_raw(&bytes).map_err(raw)?)]),
     })
+}
+
+/// The sentence on a picture that `--raw` does not take.
+fn raw(error: digit::Error) -> anyhow::Error {
+    match error {
+        digit::Error::NotMnistSize { width, height } => anyhow!("it has {width}x{height} pixels; --raw takes 28x28"),
+        error => error.into(),
+    }
 }
 
 /// The bytes in a `data:` URL (RFC 2397).

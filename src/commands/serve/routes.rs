@@ -78,7 +78,7 @@ impl App {
 
     /// The JSON on a picture.
     fn answer(&self, bytes: &[u8], options: &Options) -> Result<String, Refusal> {
-        let read = || if options.one { Ok(vec![digit::read(bytes)?]) } else { digit::read_all(bytes) };
+        let read = || if options.one { Ok(vec![digit::read(bytes)?]) } else { Ok(digit::read_all(bytes)?) };
         let found = without_panic(read).map_err(|error| {
             Refusal(StatusCode::BAD_REQUEST, format!("the picture cannot be read: {}", sentence(&error)))
         })?;

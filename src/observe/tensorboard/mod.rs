@@ -13,12 +13,12 @@
 mod file;
 mod messages;
 
-use crate::canvas::svg_to_png;
 use crate::data::Part;
 use crate::libtorch::transfer::to_host;
 use crate::settings::Settings;
 use crate::train::{EpochRecord, Event as RunEvent, Observer, StepRecord};
 use anyhow::{Result, ensure};
+use canvas::svg_to_png;
 use file::EventFile;
 use image::ImageReader;
 use messages::{

@@ -22,7 +22,7 @@ fn equation(left: impl Into<String>, formula: impl Into<String>, numbers: String
 }
 
 /// Step `step` of `run` in full, line by line. The step must be in the table.
-pub(crate) fn step(run: &Run, step: usize) -> Vec<String> {
+pub fn step(run: &Run, step: usize) -> Vec<String> {
     let row = &run.rows[step];
     let mut lines = vec![format!("Step {step} at learning rate {}", number(run.lr)), String::new()];
     lines.extend(drawing::network(row));

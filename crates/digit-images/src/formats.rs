@@ -1,6 +1,6 @@
 //! Which files are pictures: the formats that are read, and those that are only recognised, by their first bytes.
 
-use anyhow::{Result, bail};
+use super::{Error, Result};
 use image::ImageFormat;
 
 /// The endings of the files that are read, in lower case.
@@ -33,11 +33,16 @@ pub(super) fn recognise(bytes: &[u8]) -> Result<(ImageFormat, &[u8])> {
         });
     }
     if let Some((name, way_out)) = foreign(bytes) {
-        bail!("it is {name}, which is not read: {way_out}");
+        return Err(Error::Foreign { name, way_out });
     }
+    Err(Error::NotAPicture)
+}
+
+/// `PNG, JPEG and ICO`: the formats that are read.
+pub(super) fn readable() -> String {
     let names = READABLE.map(|(_, name)| name);
     let (last, names) = names.split_last().expect("there are formats");
-    bail!("it is not a picture in a format that can be read: {} and {last}", names.join(", "))
+    format!("{} and {last}", names.join(", "))
 }
 
 /// The name of a picture format that is not read, and how to convert it.

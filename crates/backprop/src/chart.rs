@@ -11,7 +11,7 @@ const COLUMNS: usize = 32;
 const SIDE_BY_SIDE: usize = 3;
 
 /// What the charts of `runs` show, and their axes.
-pub(crate) fn title(runs: &[Run]) -> String {
+pub fn title(runs: &[Run]) -> String {
     let last = runs.iter().map(|run| run.last().step).max().unwrap_or(0);
     format!("E_total from its first to its last value: across, steps 0 to {last}; up, 0 to {}", number(highest(runs)))
 }
@@ -21,7 +21,7 @@ fn highest(runs: &[Run]) -> f64 {
 }
 
 /// The charts of `runs`, three to a row, each under its learning rate and its first and last E_total.
-pub(crate) fn charts(runs: &[Run]) -> Vec<String> {
+pub fn charts(runs: &[Run]) -> Vec<String> {
     let highest = highest(runs);
     let mut lines = Vec::new();
     for row in runs.chunks(SIDE_BY_SIDE) {

@@ -11,13 +11,13 @@ use serde::Serialize;
 
 /// The network's inputs, its targets, and its initial weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Problem {
+pub struct Problem {
     /// i1, i2.
-    pub(crate) inputs: [f64; 2],
+    pub inputs: [f64; 2],
     /// t1, t2; a sigmoid reaches only values between 0 and 1.
-    pub(crate) targets: [f64; 2],
+    pub targets: [f64; 2],
     /// w1 to w8.
-    pub(crate) weights: [f64; 8],
+    pub weights: [f64; 8],
 }
 
 impl Default for Problem {
@@ -31,51 +31,82 @@ impl Default for Problem {
 ///
 /// The fields stand in the order of the spreadsheet's columns, and are written under its names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Row {
+pub struct Row {
     /// The number of updates before this row.
-    pub(crate) step: usize,
-    pub(crate) t1: f64,
-    pub(crate) t2: f64,
-    pub(crate) i1: f64,
-    pub(crate) i2: f64,
-    pub(crate) w1: f64,
-    pub(crate) w2: f64,
-    pub(crate) w3: f64,
-    pub(crate) w4: f64,
-    pub(crate) h1: f64,
-    pub(crate) a_h1: f64,
-    pub(crate) h2: f64,
-    pub(crate) a_h2: f64,
-    pub(crate) w5: f64,
-    pub(crate) w6: f64,
-    pub(crate) w7: f64,
-    pub(crate) w8: f64,
-    pub(crate) o1: f64,
-    pub(crate) a_o1: f64,
-    pub(crate) o2: f64,
-    pub(crate) a_o2: f64,
+    pub step: usize,
+    /// The target of `a_o1`.
+    pub t1: f64,
+    /// The target of `a_o2`.
+    pub t2: f64,
+    /// The first input.
+    pub i1: f64,
+    /// The second input.
+    pub i2: f64,
+    /// The weight from i1 to h1.
+    pub w1: f64,
+    /// The weight from i2 to h1.
+    pub w2: f64,
+    /// The weight from i1 to h2.
+    pub w3: f64,
+    /// The weight from i2 to h2.
+    pub w4: f64,
+    /// The input of the first hidden neuron.
+    pub h1: f64,
+    /// Its output.
+    pub a_h1: f64,
+    /// The input of the second hidden neuron.
+    pub h2: f64,
+    /// Its output.
+    pub a_h2: f64,
+    /// The weight from a_h1 to o1.
+    pub w5: f64,
+    /// The weight from a_h2 to o1.
+    pub w6: f64,
+    /// The weight from a_h1 to o2.
+    pub w7: f64,
+    /// The weight from a_h2 to o2.
+    pub w8: f64,
+    /// The input of the first output neuron.
+    pub o1: f64,
+    /// Its output.
+    pub a_o1: f64,
+    /// The input of the second output neuron.
+    pub o2: f64,
+    /// Its output.
+    pub a_o2: f64,
+    /// The error of the first output.
     #[serde(rename = "E1")]
-    pub(crate) e1: f64,
+    pub e1: f64,
+    /// The error of the second output.
     #[serde(rename = "E2")]
-    pub(crate) e2: f64,
+    pub e2: f64,
+    /// The sum of both.
     #[serde(rename = "E_total")]
-    pub(crate) e_total: f64,
+    pub e_total: f64,
+    /// ∂E_total/∂w1.
     #[serde(rename = "dE_dw1")]
-    pub(crate) de_dw1: f64,
+    pub de_dw1: f64,
+    /// ∂E_total/∂w2.
     #[serde(rename = "dE_dw2")]
-    pub(crate) de_dw2: f64,
+    pub de_dw2: f64,
+    /// ∂E_total/∂w3.
     #[serde(rename = "dE_dw3")]
-    pub(crate) de_dw3: f64,
+    pub de_dw3: f64,
+    /// ∂E_total/∂w4.
     #[serde(rename = "dE_dw4")]
-    pub(crate) de_dw4: f64,
+    pub de_dw4: f64,
+    /// ∂E_total/∂w5.
     #[serde(rename = "dE_dw5")]
-    pub(crate) de_dw5: f64,
+    pub de_dw5: f64,
+    /// ∂E_total/∂w6.
     #[serde(rename = "dE_dw6")]
-    pub(crate) de_dw6: f64,
+    pub de_dw6: f64,
+    /// ∂E_total/∂w7.
     #[serde(rename = "dE_dw7")]
-    pub(crate) de_dw7: f64,
+    pub de_dw7: f64,
+    /// ∂E_total/∂w8.
     #[serde(rename = "dE_dw8")]
-    pub(crate) de_dw8: f64,
+    pub de_dw8: f64,
 }
 
 impl Row {
@@ -113,7 +144,7 @@ impl Row {
     /// > ∂E_total/∂w1 = ∂E_total/∂a_h1 · ∂a_h1/∂h1 · ∂h1/∂w1 = ∂E_total/∂a_h1 · a_h1 (1 - a_h1) · i1
     ///
     /// In w2 the last factor is i2. w3 and w4 come from a_h2 in the same way, along w6 and w8.
-    pub(crate) fn at(step: usize, problem: &Problem) -> Self {
+    pub fn at(step: usize, problem: &Problem) -> Self {
         let [i1, i2] = problem.inputs;
         let [t1, t2] = problem.targets;
         let [w1, w2, w3, w4, w5, w6, w7, w8] = problem.weights;
@@ -156,23 +187,23 @@ impl Row {
     }
 
     /// w1 to w8.
-    pub(crate) fn weights(&self) -> [f64; 8] {
+    pub fn weights(&self) -> [f64; 8] {
         [self.w1, self.w2, self.w3, self.w4, self.w5, self.w6, self.w7, self.w8]
     }
 
     /// dE_dw1 to dE_dw8: the hand-derived gradient.
-    pub(crate) fn gradient(&self) -> [f64; 8] {
+    pub fn gradient(&self) -> [f64; 8] {
         [self.de_dw1, self.de_dw2, self.de_dw3, self.de_dw4, self.de_dw5, self.de_dw6, self.de_dw7, self.de_dw8]
     }
 
     /// w1 to w8 after this step at learning rate `lr`: w - lr · dE_dw, every gradient taken at the old weights.
-    pub(crate) fn updated_weights(&self, lr: f64) -> [f64; 8] {
+    pub fn updated_weights(&self, lr: f64) -> [f64; 8] {
         let (weights, gradient) = (self.weights(), self.gradient());
         std::array::from_fn(|k| weights[k] - lr * gradient[k])
     }
 
     /// Whether every value is a number: neither infinite nor NaN.
-    pub(crate) fn is_finite(&self) -> bool {
+    pub fn is_finite(&self) -> bool {
         let sums = [self.h1, self.h2, self.o1, self.o2, self.e_total];
         sums.iter().chain(&self.weights()).chain(&self.gradient()).all(|value| value.is_finite())
     }

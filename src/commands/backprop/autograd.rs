@@ -1,14 +1,14 @@
 //! The gradient by libtorch's autograd: the forward pass as one would write it in PyTorch, in float64 on the CPU.
 
-use super::Problem;
 use anyhow::{Context, Result};
+use backprop::Problem;
 use tch::{Kind, Tensor};
 
 /// dE_dw1 to dE_dw8 at every set of `weights`, for the inputs and targets of `problem`.
 ///
 /// All sets go through one batched forward and backward pass. They share no weights, so the gradient of the summed
 /// error is each set's own gradient.
-pub(crate) fn gradients(problem: &Problem, weights: &[[f64; 8]]) -> Result<Vec<[f64; 8]>> {
+pub(super) fn gradients(problem: &Problem, weights: &[[f64; 8]]) -> Result<Vec<[f64; 8]>> {
     let gradient = sum_backward(problem, weights).context("libtorch's autograd failed on the 2-2-2 network")?;
     Ok(gradient.as_chunks::<8>().0.to_vec())
 }

@@ -3,8 +3,7 @@
 use super::mask::{Mask, Piece, neighbours};
 use super::picture::Grey;
 use super::shade::{Relief, median, relief};
-use super::{frame, lines};
-use anyhow::{Result, ensure};
+use super::{Error, Result, frame, lines};
 use image::Luma;
 
 /// The least contrast of a digit, in grey levels of 256: a JPEG of blank paper varies by less.
@@ -52,8 +51,12 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let Relief { pixels: relief, noise } = relief(grey);
     let values = relief.as_raw();
     let highest = values.iter().fold(0.0, |a: f32, &b| a.max(b));
-    ensure!(highest >= LEAST_CONTRAST, "it shows nothing: it is all one colour");
-    ensure!(highest >= CONTRAST_TO_NOISE * noise, "it shows nothing: no ink stands out from its noise");
+    if highest < LEAST_CONTRAST {
+        return Err(Error::ShowsNothing("it is all one colour"));
+    }
+    if highest < CONTRAST_TO_NOISE * noise {
+        return Err(Error::ShowsNothing("no ink stands out from its noise"));
+    }
 
     let usual = otsu(values, highest);
     let contrast = median(values.iter().copied().filter(|value| *value >= usual).collect());
@@ -65,7 +68,9 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
     let mask = lines::without_lines(&mask.with(&frame::without_boxes(pieces, &mask)));
     let pieces = frame::without_frames(mask.pieces(), &mask);
     let pieces = frame::without_frames(sharpened(pieces, values, &mask), &mask);
-    ensure!(!pieces.is_empty(), "it shows nothing: no ink stands out from its paper");
+    if pieces.is_empty() {
+        return Err(Error::ShowsNothing("no ink stands out from its paper"));
+    }
     Ok(Ink { relief, pieces })
 }
 

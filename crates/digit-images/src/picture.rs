@@ -1,8 +1,6 @@
 //! Picture files: decoded within limits, and scaled down before anything else is done with them.
 
-use super::{Digit, colour, formats};
-use crate::shape::SIDE;
-use anyhow::{Context, Result, ensure};
+use super::{Digit, Error, Result, SIDE, colour, formats};
 use image::imageops::thumbnail;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageReader, Limits, Luma, RgbImage, RgbaImage};
@@ -35,20 +33,26 @@ pub(super) struct Picture {
 
 /// Decodes a picture file, rotated as its EXIF data say; the first frame of an animation.
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
-    ensure!(!bytes.is_empty(), "it is empty");
+    if bytes.is_empty() {
+        return Err(Error::Empty);
+    }
     let (format, bytes) = formats::recognise(bytes)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_PIXEL_BYTES * MAX_PIXELS);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().context("it cannot be decoded")?;
+    let mut decoder = reader.into_decoder().map_err(Error::Damaged)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    ensure!(pixels > 0, "it has no pixels");
-    ensure!(pixels <= MAX_PIXELS, "it has {width}x{height} pixels, more than {} million", MAX_PIXELS / 1_000_000);
-    let orientation = decoder.orientation().context("it cannot be decoded")?;
-    let image = DynamicImage::from_decoder(decoder).context("it cannot be decoded")?;
+    if pixels == 0 {
+        return Err(Error::NoPixels);
+    }
+    if pixels > MAX_PIXELS {
+        return Err(Error::TooLarge { width, height, most: MAX_PIXELS });
+    }
+    let orientation = decoder.orientation().map_err(Error::Damaged)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(Error::Damaged)?;
     Ok(Picture::new(image, orientation))
 }
 

@@ -1,26 +1,24 @@
 //! Gradient descent: the table of steps, and when a learning rate diverges.
 
-use super::number::number;
-use super::{Problem, Row};
-use anyhow::{Result, bail};
+use super::{Error, Problem, Reason, Row};
 
 /// The table of one learning rate.
 #[derive(Clone, Debug)]
-pub(crate) struct Run {
+pub struct Run {
     /// The learning rate.
-    pub(crate) lr: f64,
+    pub lr: f64,
     /// One row per step; row 0 has the initial weights.
-    pub(crate) rows: Vec<Row>,
+    pub rows: Vec<Row>,
 }
 
 impl Run {
     /// The first row.
-    pub(crate) fn first(&self) -> &Row {
+    pub fn first(&self) -> &Row {
         &self.rows[0]
     }
 
     /// The last row.
-    pub(crate) fn last(&self) -> &Row {
+    pub fn last(&self) -> &Row {
         &self.rows[self.rows.len() - 1]
     }
 }
@@ -33,24 +31,20 @@ impl Run {
 /// If the problem itself is too large for float64, or if `lr` diverges. The sigmoids bound the error, so a learning
 /// rate that is far too large shows in one of two ways: a value overflows, or a step moves the weights so far that the
 /// sigmoids are flat there and learning stops (see [`is_stranded`]).
-pub(crate) fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run> {
+pub fn descend(problem: &Problem, lr: f64, steps: usize) -> Result<Run, Error> {
     let mut problem = *problem;
     let mut rows: Vec<Row> = Vec::with_capacity(steps);
     for step in 0..steps.max(1) {
         let row = Row::at(step, &problem);
         if step == 0 && !row.is_finite() {
-            bail!("the first forward and backward pass overflows: give smaller --weights, --inputs or --targets");
+            return Err(Error::Overflows);
         }
         if !row.is_finite() {
-            bail!("--lr {} diverges: a value overflows at step {step}; give a smaller --lr", number(lr));
+            return Err(Error::Diverges { lr, reason: Reason::Overflow { step } });
         }
         if rows.first().is_some_and(|start| is_stranded(&row, start)) {
-            bail!(
-                "--lr {} diverges: step {} moves the weights so far that the sigmoids are flat and learning stops, with E_total at {}; give a smaller --lr",
-                number(lr),
-                step - 1,
-                number(row.e_total)
-            );
+            let reason = Reason::Stranded { step: step - 1, e_total: row.e_total };
+            return Err(Error::Diverges { lr, reason });
         }
         problem.weights = row.updated_weights(lr);
         rows.push(row);
@@ -81,8 +75,7 @@ mod tests {
     #[test]
     fn a_problem_that_overflows_is_no_fault_of_the_learning_rate() {
         let problem = Problem { inputs: [1e300, 1.0], weights: [1e300; 8], ..Problem::default() };
-        let error = descend(&problem, 1.0, 2).unwrap_err().to_string();
-        assert!(error.contains("smaller --weights"), "{error}");
+        assert!(matches!(descend(&problem, 1.0, 2), Err(Error::Overflows)));
     }
 
     #[test]

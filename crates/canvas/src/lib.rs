@@ -1,47 +1,58 @@
-//! Pictures: an SVG drawn in memory, and the same SVG as a PNG, with a font that is part of the program.
+//! Pictures: an SVG drawn in memory with [plotters], and the same SVG as a PNG, with a font that is part of the crate.
+//!
+//! ```
+//! use canvas::style::{Area, INK, text};
+//! use plotters::style::text_anchor::HPos;
+//!
+//! let svg = canvas::svg((200, 100), |area: &Area| text(area, "E_total", 20, INK, HPos::Left, (10, 50)))?;
+//! let png = canvas::svg_to_png(&svg, 2.0)?;
+//! assert_eq!(&png[..8], b"\x89PNG\r\n\x1a\n");
+//! # Ok::<(), canvas::Error>(())
+//! ```
 
-pub(crate) mod style;
+#![deny(missing_docs, unreachable_pub)]
 
-use anyhow::{Context, Result, ensure};
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, IntoDrawingArea};
+mod error;
+pub mod style;
+
+pub use error::Error;
+use plotters::drawing::IntoDrawingArea;
 use plotters::prelude::SVGBackend;
 use resvg::{tiny_skia, usvg};
+use style::Area;
 
-/// The font of every text in a picture, first the one that comes with the program, then what a viewer may have.
-pub(crate) const FONT: &str = "Ubuntu, Helvetica, Arial, sans-serif";
+/// The font of every text in a picture: the one that is part of the crate, then what a viewer may have.
+pub const FONT: &str = "Ubuntu, Helvetica, Arial, sans-serif";
 
 /// An SVG of `width` by `height` pixels, drawn by `draw` with plotters.
-pub(crate) fn svg(
-    (width, height): (u32, u32),
-    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Result<()>,
-) -> Result<String> {
+pub fn svg((width, height): (u32, u32), draw: impl FnOnce(&Area) -> Result<(), Error>) -> Result<String, Error> {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
         draw(&area)?;
-        area.present().context("the picture cannot be drawn")?;
+        area.present()?;
     }
     Ok(text)
 }
 
 /// The PNG file of `svg`, `scale` pixels to each of its units: 2 is sharp on a slide.
 ///
-/// Text is set in Ubuntu Light, which is part of the program; fonts of the machine are not used.
-pub(crate) fn svg_to_png(svg: &str, scale: f32) -> Result<Vec<u8>> {
+/// Text is set in Ubuntu Light, which is part of the crate; fonts of the machine are not used.
+pub fn svg_to_png(svg: &str, scale: f32) -> Result<Vec<u8>, Error> {
     let mut options = usvg::Options::default();
     options.fontdb_mut().load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
     options.fontdb_mut().set_sans_serif_family("Ubuntu");
     options.font_family = "Ubuntu".to_string();
-    let tree = usvg::Tree::from_str(svg, &options).context("the picture is not a valid SVG")?;
+    let tree = usvg::Tree::from_str(svg, &options).map_err(Error::Svg)?;
 
     let pixels = |length: f32| (length * scale).round() as u32;
     let (width, height) = (pixels(tree.size().width()), pixels(tree.size().height()));
-    ensure!(width > 0 && height > 0, "a picture of {width} by {height} pixels has no pixels: scale it up");
-    let mut pixmap = tiny_skia::Pixmap::new(width, height)
-        .with_context(|| format!("a picture of {width} by {height} pixels does not fit in memory"))?;
+    if width == 0 || height == 0 {
+        return Err(Error::NoPixels { width, height });
+    }
+    let mut pixmap = tiny_skia::Pixmap::new(width, height).ok_or(Error::TooLarge { width, height })?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixmap.as_mut());
-    pixmap.encode_png().context("the picture cannot be encoded as PNG")
+    pixmap.encode_png().map_err(|error| Error::Png(error.to_string()))
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use super::number::number;
 use super::{Row, Run};
-use crate::canvas::style::{Area, GRID, INK, drawing, text};
-use crate::canvas::{FONT, svg};
-use anyhow::Result;
+use canvas::style::{Area, GRID, INK, text};
+use canvas::{Error, FONT, svg};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
@@ -16,7 +15,7 @@ const GREY: RGBColor = RGBColor(134, 142, 150);
 const LAYERS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 130, 96)];
 
 /// E_total over the steps, one curve per learning rate.
-pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
+pub fn e_total(runs: &[Run]) -> Result<String, Error> {
     const LEGEND: i32 = 330;
     let highest = runs.iter().flat_map(|run| &run.rows).map(|row| row.e_total).fold(0.0, f64::max);
     let last_step = runs.iter().map(|run| run.rows.len() - 1).max().unwrap_or(0).max(1);
@@ -31,8 +30,7 @@ pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
             .margin(20)
             .x_label_area_size(130)
             .y_label_area_size(200)
-            .build_cartesian_2d(0..last_step, 0.0..top)
-            .map_err(drawing)?;
+            .build_cartesian_2d(0..last_step, 0.0..top)?;
         chart
             .configure_mesh()
             .bold_line_style(GRID.stroke_width(2))
@@ -45,15 +43,14 @@ pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
             .axis_desc_style(TextStyle::from((FONT, 56)).color(&INK))
             .label_style(TextStyle::from((FONT, 48)).color(&INK))
             .set_all_tick_mark_size(12)
-            .draw()
-            .map_err(drawing)?;
+            .draw()?;
         for (k, run) in runs.iter().enumerate() {
             // Not more points than the picture is wide; dots if there are too few steps for a curve.
             let stride = run.rows.len().div_ceil(2000);
             let points = run.rows.iter().step_by(stride).chain([run.last()]).map(|row| (row.step, row.e_total));
             let dots = if run.rows.len() <= 20 { 10 } else { 0 };
             let line = LineSeries::new(points, colour(k, runs.len()).filled().stroke_width(8)).point_size(dots);
-            chart.draw_series(line).map_err(drawing)?;
+            chart.draw_series(line)?;
         }
 
         // Beside the curves, so that it covers none; closer together when there are many.
@@ -62,7 +59,7 @@ pub(crate) fn e_total(runs: &[Run]) -> Result<String> {
         for (k, run) in runs.iter().enumerate() {
             let y = 120 + spacing * k as i32;
             let line = PathElement::new([(20, y), (100, y)], colour(k, runs.len()).stroke_width(8));
-            legend.draw(&line).map_err(drawing)?;
+            legend.draw(&line)?;
             text(&legend, &number(run.lr), spacing.min(52), INK, HPos::Left, (125, y))?;
         }
         Ok(())
@@ -83,7 +80,7 @@ const RADIUS: i32 = 184;
 const BOX: (i32, i32) = (190, 100);
 
 /// The network at `row`, with the value of every weight, neuron, target and error.
-pub(crate) fn network(row: &Row) -> Result<String> {
+pub fn network(row: &Row) -> Result<String, Error> {
     svg(SIZE, |area| {
         area.fill(&WHITE)?;
         text(area, &format!("The 2-2-2 network at step {}", row.step), 72, INK, HPos::Center, (1200, 80))?;
@@ -114,37 +111,37 @@ pub(crate) fn network(row: &Row) -> Result<String> {
 }
 
 /// The eight lines between the layers, each with its weight written on it.
-fn weights(area: &Area, weights: &[f64; 8]) -> Result<()> {
+fn weights(area: &Area, weights: &[f64; 8]) -> Result<(), Error> {
     // w1 and w5 stay in the upper row, w2 and w6 rise, w3 and w7 fall, w4 and w8 stay in the lower row.
     const ENDS: [(usize, usize); 4] = [(0, 0), (1, 0), (0, 1), (1, 1)];
     for (k, weight) in weights.iter().enumerate() {
         let (layer, (from, to)) = (k / 4, ENDS[k % 4]);
         let (start, end) = ((COLUMNS[layer], ROWS[from]), (COLUMNS[layer + 1], ROWS[to]));
         let line = PathElement::new([start, end], LAYERS[layer + 1].stroke_width(6));
-        area.draw(&line).map_err(drawing)?;
+        area.draw(&line)?;
         // Straight lines carry their weight in the middle, crossing lines before they cross.
         let along = if from == to { 0.5 } else { 0.36 };
         let between = |a: i32, b: i32| a + (f64::from(b - a) * along) as i32;
         let (x, y) = (between(start.0, end.0), between(start.1, end.1));
         let label = format!("w{} = {}", k + 1, number(*weight));
         let half = 11 * label.len() as i32 + 4;
-        area.draw(&Rectangle::new([(x - half, y - 34), (x + half, y + 34)], WHITE.filled())).map_err(drawing)?;
+        area.draw(&Rectangle::new([(x - half, y - 34), (x + half, y + 34)], WHITE.filled()))?;
         text(area, &label, 50, INK, HPos::Center, (x, y))?;
     }
     Ok(())
 }
 
 /// The circle of a neuron, or the box of an error and the line that leads to it.
-fn outline(area: &Area, column: usize, y: i32) -> Result<()> {
+fn outline(area: &Area, column: usize, y: i32) -> Result<(), Error> {
     let x = COLUMNS[column];
     if column < 3 {
         for style in [WHITE.filled(), LAYERS[column].mix(0.12).filled(), LAYERS[column].stroke_width(8)] {
-            area.draw(&Circle::new((x, y), RADIUS, style)).map_err(drawing)?;
+            area.draw(&Circle::new((x, y), RADIUS, style))?;
         }
         return Ok(());
     }
     let corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)].map(|(h, v)| (x + h * BOX.0, y + v * BOX.1));
-    area.draw(&PathElement::new(corners, GREY.stroke_width(6))).map_err(drawing)?;
+    area.draw(&PathElement::new(corners, GREY.stroke_width(6)))?;
     let line = PathElement::new([(COLUMNS[2] + RADIUS + 4, y), (x - BOX.0, y)], GREY.stroke_width(6));
-    area.draw(&line).map_err(drawing)
+    Ok(area.draw(&line)?)
 }

@@ -1,14 +1,16 @@
 //! `tch-mnist backprop`.
 
+mod autograd;
+
 use super::Outcome;
-use crate::backprop::number::{exact, number};
-use crate::backprop::{Differences, Problem, Row, Run, chart, descend, explain, pictures, table};
-use crate::canvas::svg_to_png;
 use crate::error::UsageError;
 use crate::files::write_atomically;
 use crate::observe::{LogFormat, say};
 use crate::settings::within;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use backprop::number::{exact, number};
+use backprop::{Differences, Error, Problem, Row, Run, chart, descend, explain, pictures, table};
+use canvas::svg_to_png;
 use serde::Serialize;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -109,10 +111,10 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         .into());
     }
 
-    let runs: Vec<Run> =
-        args.lr.0.iter().map(|lr| descend(&problem, *lr, args.steps as usize)).collect::<Result<_>>()?;
+    let descend = |lr: &f64| descend(&problem, *lr, args.steps as usize).map_err(with_flags);
+    let runs: Vec<Run> = args.lr.0.iter().map(descend).collect::<Result<_>>()?;
     let shown = runs.iter().find(|run| run.lr == 1.0).unwrap_or(&runs[0]);
-    let differences = Differences::of(&problem, &runs)?;
+    let differences = Differences::of(&problem, &runs, autograd::gradients)?;
     let files = match &args.out {
         Some(folder) => write_files(folder, &runs, shown, args.step as usize)?,
         None => Vec::new(),
@@ -122,6 +124,17 @@ pub(super) fn run(args: Args) -> Result<Outcome> {
         LogFormat::Json => print_json(&runs, &differences, &files)?,
     }
     Ok(Outcome::Done)
+}
+
+/// The sentence on a descent that fails, with the flags that cause it.
+fn with_flags(error: Error) -> anyhow::Error {
+    match error {
+        Error::Overflows => {
+            anyhow!("the first forward and backward pass overflows: give smaller --weights, --inputs or --targets")
+        }
+        Error::Diverges { lr, reason } => anyhow!("--lr {} diverges: {reason}; give a smaller --lr", number(lr)),
+        error => error.into(),
+    }
 }
 
 fn check_learning_rates(rates: &[f64]) -> Result<(), UsageError> {
@@ -194,18 +207,20 @@ fn print_json(runs: &[Run], differences: &Differences, files: &[PathBuf]) -> Res
 fn write_files(folder: &Path, runs: &[Run], shown: &Run, step: usize) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder).with_context(|| format!("--out {} cannot be created", folder.display()))?;
     let mut files = Vec::new();
+    let mut write = |name: String, bytes: &[u8]| -> Result<()> {
+        let path = folder.join(name);
+        write_atomically(&path, |path| Ok(std::fs::write(path, bytes)?))?;
+        files.push(path);
+        Ok(())
+    };
     for run in runs {
-        files.push(folder.join(format!("backprop_lr{}.csv", exact(run.lr))));
-        table::write_csv(run, &files[files.len() - 1])?;
+        write(format!("backprop_lr{}.csv", exact(run.lr)), &table::csv(run)?)?;
     }
-    files.push(folder.join("backprop.csv"));
-    table::write_csv(shown, &files[files.len() - 1])?;
-
+    write("backprop.csv".into(), &table::csv(shown)?)?;
     for (name, svg) in [("e_total", pictures::e_total(runs)?), ("network", pictures::network(&shown.rows[step])?)] {
         let png = svg_to_png(&svg, PNG_SCALE)?;
         for (ending, bytes) in [("svg", svg.as_bytes()), ("png", &png)] {
-            files.push(folder.join(format!("{name}.{ending}")));
-            write_atomically(&files[files.len() - 1], |path| Ok(std::fs::write(path, bytes)?))?;
+            write(format!("{name}.{ending}"), bytes)?;
         }
     }
     Ok(files)

@@ -1,26 +1,22 @@
 //! The table of one learning rate: all of it as CSV, its first and last rows as text.
 
 use super::number::fitting;
-use super::{Row, Run};
-use anyhow::Result;
-use std::path::Path;
+use super::{Error, Row, Run};
 
 /// How many rows are shown at each end of the table.
 const ENDS: usize = 3;
 
-/// Writes `run` to `path`: the columns of the original spreadsheet, every digit that a float64 needs to be read back.
-pub(crate) fn write_csv(run: &Run, path: &Path) -> Result<()> {
-    crate::files::write_atomically(path, |path| {
-        let mut writer = csv::Writer::from_path(path)?;
-        for row in &run.rows {
-            writer.serialize(row)?;
-        }
-        Ok(writer.flush()?)
-    })
+/// `run` as a CSV file: the columns of the original spreadsheet, every digit that a float64 needs to be read back.
+pub fn csv(run: &Run) -> Result<Vec<u8>, Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in &run.rows {
+        writer.serialize(row)?;
+    }
+    writer.into_inner().map_err(|error| Error::Csv(error.into_error().into()))
 }
 
 /// The first and the last rows: the weights, the outputs and the error.
-pub(crate) fn ends(run: &Run) -> Vec<String> {
+pub fn ends(run: &Run) -> Vec<String> {
     let names = ["w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "a_o1", "a_o2", "E_total"];
     let mut lines = vec![format!("{:>6}", "step") + &names.map(|name| format!("{name:>8}")).concat()];
     let rows = &run.rows;

@@ -1,11 +1,31 @@
 //! The digits of a picture, whatever it looks like, as MNIST would have them: white ink on black, 20 pixels at the
 //! longest side, centred by mass in 28x28.
 //!
-//! A file passes through these in turn: [`formats`] recognises it, [`picture`] decodes it, [`colour`] makes one channel
-//! of it, [`shade`] takes the paper out, [`ink`] finds the ink, with [`lines`] and [`frame`] taken out of it, [`group`]
-//! puts pieces of ink together to digits, and [`fit`] fits each into the square.
+//! A file passes through these in turn: `formats` recognises it, `picture` decodes it, `colour` makes one channel of it,
+//! `shade` takes the paper out, `ink` finds the ink, with `lines` and `frame` taken out of it, `group` puts pieces of ink
+//! together to digits, and `fit` fits each into the square.
+
+//!
+//! ```
+//! // A PNG with a dark bar on white: it could be a 1.
+//! use image::{GrayImage, ImageFormat, Luma};
+//!
+//! let bar = |x: u32, y: u32| (40..48).contains(&x) && (20..80).contains(&y);
+//! let picture = GrayImage::from_fn(100, 100, |x, y| Luma([if bar(x, y) { 20 } else { 250 }]));
+//! let mut png = Vec::new();
+//! picture.write_to(&mut std::io::Cursor::new(&mut png), ImageFormat::Png)?;
+//!
+//! let digits = digit_images::read_all(&png)?;
+//! assert_eq!(digits.len(), 1);
+//! assert!(digit_images::has_mnist_form(&digits[0].digit));
+//! println!("{}", digit_images::sketch(&digits[0].digit));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![deny(missing_docs, unreachable_pub)]
 
 mod colour;
+mod error;
 mod filter;
 mod fit;
 mod formats;
@@ -17,12 +37,19 @@ mod mask;
 mod picture;
 mod shade;
 
-use crate::shape::{PIXELS, SIDE};
-use anyhow::{Context, Result};
+pub use error::Error;
 pub use formats::ENDINGS;
 use ink::Ink;
 use mask::Piece;
 use picture::Picture;
+
+/// Height and width of MNIST's images, in pixels.
+pub const SIDE: usize = 28;
+
+/// Pixels of an image of MNIST.
+pub const PIXELS: usize = SIDE * SIDE;
+
+type Result<T> = std::result::Result<T, Error>;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
 pub type Digit = [u8; PIXELS];
@@ -37,8 +64,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// An image that is one digit as it is.
-    pub(crate) fn whole(digit: Digit) -> Found {
+    /// An image of MNIST, which is one digit.
+    pub fn whole(digit: Digit) -> Found {
         let side = SIDE as u32;
         Found { digit, bounds: Bounds { x: 0, y: 0, width: side, height: side } }
     }
@@ -86,7 +113,7 @@ fn one(picture: &Picture) -> Result<Found> {
 }
 
 /// The picture file `bytes` as one digit: unchanged if it is opaque and 28x28, else as [`read`].
-pub(crate) fn read_as_it_is(bytes: &[u8]) -> Result<Digit> {
+pub fn read_as_it_is(bytes: &[u8]) -> Result<Digit> {
     let picture = picture::decode(bytes)?;
     match picture.luma().filter(|_| picture.is_opaque()) {
         Some(digit) => Ok(digit),
@@ -98,7 +125,7 @@ pub(crate) fn read_as_it_is(bytes: &[u8]) -> Result<Digit> {
 pub fn read_raw(bytes: &[u8]) -> Result<Digit> {
     let picture = picture::decode(bytes)?;
     let (width, height) = picture.size;
-    picture.luma().with_context(|| format!("it has {width}x{height} pixels; --raw takes 28x28"))
+    picture.luma().ok_or(Error::NotMnistSize { width, height })
 }
 
 /// The whole picture as a digit if it has MNIST's form.

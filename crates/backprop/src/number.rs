@@ -1,12 +1,12 @@
 //! How a number is written for people: as short as six significant digits allow.
 
 /// `0.15`, `0.506875`, `-1.61925`, `1.50627e-5`: six significant digits, trailing zeros left out.
-pub(crate) fn number(x: f64) -> String {
+pub fn number(x: f64) -> String {
     significant(x, 6)
 }
 
 /// [`number`] with as many of its six digits as fit in `width` characters, and at least one.
-pub(crate) fn fitting(x: f64, width: usize) -> String {
+pub fn fitting(x: f64, width: usize) -> String {
     let shortened = (1..=6).rev().map(|digits| significant(x, digits)).find(|text| text.len() <= width);
     shortened.unwrap_or_else(|| format!("{x:.0e}"))
 }
@@ -26,12 +26,12 @@ fn significant(x: f64, digits: i32) -> String {
 }
 
 /// [`number`], in parentheses when negative, as one writes it after `·` or `-`.
-pub(crate) fn factor(x: f64) -> String {
+pub fn factor(x: f64) -> String {
     if x < 0.0 { format!("({})", number(x)) } else { number(x) }
 }
 
 /// As many digits as identify `x` exactly: `0.1`, `1`, `1e-300`. For file names and for reading back.
-pub(crate) fn exact(x: f64) -> String {
+pub fn exact(x: f64) -> String {
     let text = format!("{x:?}");
     text.strip_suffix(".0").unwrap_or(&text).to_string()
 }

@@ -1,9 +1,7 @@
 //! Fits the ink of a digit into MNIST's square, as the page of MNIST describes (<http://yann.lecun.com/exdb/mnist/>).
 
-use super::Digit;
 use super::picture::Grey;
-use crate::shape::SIDE;
-use anyhow::{Result, ensure};
+use super::{Digit, Error, Result, SIDE};
 use image::Luma;
 use image::imageops::{FilterType, resize};
 
@@ -32,7 +30,9 @@ pub(super) fn fit(ink: &Grey) -> Result<Digit> {
     let small = within(&ink, LONGEST);
     let (width, height) = small.dimensions();
     let brightest = small.pixels().map(|pixel| pixel.0[0]).fold(0.0, f32::max);
-    ensure!(brightest > 0.0, "it shows no digit");
+    if brightest <= 0.0 {
+        return Err(Error::ShowsNothing("its ink is no digit"));
+    }
     let (x, y) = centre_of_mass(small.pixels().map(|pixel| pixel.0[0]), width as usize);
     let offset = |centre: f32, side: u32| ((14.0 - centre).round().max(0.0) as u32).min(SIDE as u32 - side);
     let (left, top) = (offset(x, width), offset(y, height));

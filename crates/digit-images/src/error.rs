@@ -1,0 +1,48 @@
+use super::formats::readable;
+
+/// Why a file has no digit to read. Its text is a sentence about "it", the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file has no bytes.
+    #[error("it is empty")]
+    Empty,
+    /// The file is a picture in a format that is recognised and not read.
+    #[error("it is {name}, which is not read: {way_out}")]
+    Foreign {
+        /// The format, with its article.
+        name: &'static str,
+        /// How to convert it.
+        way_out: &'static str,
+    },
+    /// The file is no picture.
+    #[error("it is not a picture in a format that can be read: {}", readable())]
+    NotAPicture,
+    /// The file is cut off, damaged, or of a kind that its format's decoder does not know.
+    #[error("it cannot be decoded")]
+    Damaged(#[source] image::ImageError),
+    /// A side of the picture is 0 pixels long.
+    #[error("it has no pixels")]
+    NoPixels,
+    /// The picture is a decompression bomb, or larger than any camera makes them.
+    #[error("it has {width}x{height} pixels, more than {} million", most / 1_000_000)]
+    TooLarge {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// The most pixels that are decoded.
+        most: u64,
+    },
+    /// The picture must be 28x28 to be taken unchanged.
+    #[error("it has {width}x{height} pixels, not 28x28")]
+    NotMnistSize {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
+    /// The picture has no ink.
+    #[error("it shows nothing: {0}")]
+    ShowsNothing(&'static str),
+}
