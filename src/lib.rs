@@ -53,7 +53,7 @@ pub use torch_extra as libtorch;
 pub use commands::main;
 pub use data::{Data, Dataset, Part, Split};
 pub use evaluate::{Evaluation, evaluate};
-pub use model::{Architecture, Conv2d, Kernels, Layer, NamedLayer, Net, StateDict};
+pub use model::{Architecture, Kernels, Layer, NamedLayer, Net, StateDict, layers};
 pub use settings::Settings;
 pub use train::{
     Checkpoint, Ending, EpochRecord, Event, History, Measured, Observer, Run, Schedule, Shuffle, State, StepRecord,

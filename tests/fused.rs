@@ -3,8 +3,9 @@
 use std::sync::{Mutex, MutexGuard};
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
+use tch_mnist::layers::{Conv2d, MaxPool2d};
 use tch_mnist::libtorch::fused::{self, ConvBlock};
-use tch_mnist::{Architecture, Conv2d, Kernels, Layer, Net};
+use tch_mnist::{Architecture, Kernels, Layer, Net};
 
 /// The generator's seed and the number of threads belong to the whole process: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -255,14 +256,16 @@ fn reference_net(x: &Tensor, parameters: &[Tensor]) -> Tensor {
     for named in Architecture::original(0.).layers() {
         x = match named.layer {
             Layer::Conv2d(Conv2d { padding, .. }) => x.conv2d::<Tensor>(next(), None, [1, 1], padding, [1, 1], 1),
-            Layer::ReLU => x.relu(),
-            Layer::BatchNorm2d { .. } => {
+            Layer::ReLU(_) => x.relu(),
+            Layer::BatchNorm2d(_) => {
                 let (gamma, beta) = (next(), next());
                 x.batch_norm(Some(gamma), Some(beta), None, None, true, 0.1, 1e-5, false)
             }
-            Layer::Dropout { .. } => x,
-            Layer::MaxPool2d { kernel_size, stride, .. } => x.max_pool2d(kernel_size, stride, [0, 0], [1, 1], false),
-            Layer::AvgPool2d { .. } => x.mean_dim([2i64, 3].as_slice(), true, None),
+            Layer::Dropout(_) => x,
+            Layer::MaxPool2d(MaxPool2d { kernel_size, stride, .. }) => {
+                x.max_pool2d(kernel_size, stride, [0, 0], [1, 1], false)
+            }
+            Layer::AvgPool2d(_) => x.mean_dim([2i64, 3].as_slice(), true, None),
             other => unreachable!("the original has no {other:?}"),
         };
     }

@@ -112,3 +112,16 @@ fn unsafe_code_and_cpp_are_in_one_crate() {
     folders.retain(|folder| files(folder).iter().any(has_unsafe));
     assert_eq!(folders, [root.join("crates/torch-extra")]);
 }
+
+/// Lost once: nobody noticed that the program no longer had them.
+#[test]
+fn the_net_is_a_sequential_of_tch_and_its_loader_reads_the_data() {
+    let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.trim_start().starts_with("use ");
+    let calls = |text: &str, call: &str| {
+        text.split("#[cfg(test)]").next().unwrap().lines().filter(is_code).any(|line| line.contains(call))
+    };
+    for call in ["seq_t()", "load_dir("] {
+        let found = files(&source()).iter().any(|path| calls(&fs::read_to_string(path).unwrap(), call));
+        assert!(found, "nothing in src calls {call}");
+    }
+}

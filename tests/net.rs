@@ -6,7 +6,8 @@ use common::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-use tch_mnist::{Architecture, Kernels, Net};
+use tch_mnist::weights::{self, WeightsFile};
+use tch_mnist::{Architecture, Kernels, Layer, Net};
 
 /// Fused blocks, then a pool that the fused kernels do not take, fused blocks again, and linear layers.
 const MIXED: &str = "
@@ -251,4 +252,22 @@ head: Flatten(), Linear(5408, 10)
     let weight = net.parameters().find(|(name, _)| *name == "head.1.weight").unwrap().1;
     let zeros = weight.grad().eq(0.0).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
     assert!((zeros - 1.0 / 16.0).abs() < 0.02, "{zeros}");
+}
+
+#[test]
+fn every_layer_goes_into_every_weights_format_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for (class, text) in Layer::examples() {
+        let architecture = Architecture::parse(text, &Default::default()).unwrap();
+        let net = Net::new(Device::Cpu, &architecture, Kernels::Torch);
+        for ending in ["pt", "pt2", "pth", "onnx", "safetensors"] {
+            let file = folder.path().join(format!("{class}.{ending}"));
+            weights::write(&file, &net.state_dict(), &architecture, &Default::default()).unwrap();
+            let read = WeightsFile::open(&file).unwrap().read(None, &net.state_dict()).unwrap();
+            for ((key, tensor), (name, expected)) in read.0.iter().zip(&net.state_dict().0) {
+                assert_eq!(key, name);
+                assert!(tensor.equal(expected), "{key} in {}", file.display());
+            }
+        }
+    }
 }

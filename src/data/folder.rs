@@ -1,4 +1,4 @@
-//! The four files of a dataset in a folder: found under their usual names, gzipped or not, checked and read.
+//! The four files of a dataset in a folder: found under their usual names, gzipped or not, and checked.
 
 use super::Dataset;
 use super::datasets::Checksum;
@@ -87,6 +87,10 @@ impl Found {
         let gzipped =
             path.is_file() && File::open(&path).and_then(|mut file| sources::is_gzipped(&mut file)).unwrap_or(false);
         Found { file: *file, path, gzipped }
+    }
+
+    pub(super) fn is_gzipped(&self) -> bool {
+        self.gzipped
     }
 
     /// Checks what is quick to check: see [`idx::open`].
@@ -256,39 +260,5 @@ fn checksum(folder: &Path, dataset: Dataset, file: &IdxFile, digest: &Digest) ->
         Ok(Some(_)) => Checksum::Invalid("is not the file that was imported".into()),
         Ok(None) => dataset.compare(file, digest),
         Err(error) => Checksum::Invalid(error.to_string()),
-    }
-}
-
-/// A file that was read to its end and checked.
-pub(super) struct Sound {
-    pub found: Found,
-    pub digest: Digest,
-    /// Unpacked, with its header.
-    bytes: Vec<u8>,
-}
-
-impl Sound {
-    /// The files that are needed, in the order of [`FILES`]. What is gzipped is also unpacked beside itself, so that
-    /// the next start need not do it again; where that fails, as in a read-only folder, nothing is lost.
-    pub(super) fn read_all(place: &Place, need: Need) -> Result<Vec<Sound>> {
-        place.glance(need)?.into_iter().map(|found| Sound::read(found, place)).collect()
-    }
-
-    fn read(found: Found, place: &Place) -> Result<Sound> {
-        let mut bytes = Vec::new();
-        let digest = found.read(&mut bytes).map_err(|fault| found.refuse(&fault, place))?;
-        let unpacked = place.folder.join(found.file.name);
-        if found.gzipped && std::fs::symlink_metadata(&unpacked).is_err() {
-            match crate::files::write_atomically(&unpacked, |temporary| Ok(std::fs::write(temporary, &bytes)?)) {
-                Ok(()) => tracing::info!("unpacked {}", found.path.display()),
-                Err(error) => tracing::debug!("{} stays gzipped: {error:#}", found.path.display()),
-            }
-        }
-        Ok(Sound { found, digest, bytes })
-    }
-
-    /// One byte per pixel or label.
-    pub(super) fn items(&self) -> &[u8] {
-        &self.bytes[self.found.file.content.header_length()..]
     }
 }

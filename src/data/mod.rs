@@ -1,5 +1,5 @@
 //! Datasets: four IDX files, downloaded ([`fetch`]) or imported from data of other forms ([`import`], [`sources`]),
-//! checked ([`idx`], [`folder`]), read, and put on a device once, as bytes ([`split`]).
+//! checked ([`idx`], [`folder`]), read by tch's loader ([`loader`]), and put on a device once, as bytes ([`split`]).
 
 mod classes;
 mod datasets;
@@ -9,6 +9,7 @@ mod holdout;
 mod idx;
 mod import;
 mod info;
+mod loader;
 pub(crate) mod sources;
 mod split;
 
@@ -26,7 +27,9 @@ pub use split::{Part, Split};
 
 use crate::error::UsageError;
 use anyhow::{Context, Result, ensure};
-use folder::{Found, Sound};
+use folder::Found;
+use idx::Digest;
+use loader::Loaded;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -123,7 +126,7 @@ impl Data {
 /// The files that are needed, and what is known of them.
 struct Files {
     name: String,
-    files: Vec<Sound>,
+    dataset: tch::vision::dataset::Dataset,
     classes: Arc<Classes>,
     checksums: BTreeMap<String, String>,
 }
@@ -131,34 +134,34 @@ struct Files {
 impl Files {
     fn read(folder: &Path, dataset: Dataset, need: Need) -> Result<Files> {
         let place = Place::new(folder, dataset);
-        let files = Sound::read_all(&place, need)?;
+        let Loaded { files, dataset: tensors } = loader::load(&place, place.glance(need)?)?;
         let info = Info::read(&place.folder)?;
         check_origin(&place, &files, info.as_ref())?;
         let checksums =
-            files.iter().map(|file| (file.found.file.name.to_string(), file.digest.sha256.clone())).collect();
+            files.iter().map(|(found, digest)| (found.file.name.to_string(), digest.sha256.clone())).collect();
         let (name, classes) = match info {
             Some(info) => (info.name, info.classes),
             None => (dataset.facts().title.to_string(), Classes::of(dataset)),
         };
-        Ok(Files { name, files, classes: Arc::new(classes), checksums })
+        Ok(Files { name, dataset: tensors, classes: Arc::new(classes), checksums })
     }
 
-    /// The split of one of the files that were read: `part` is the training or the test set.
+    /// The split of the files that were read: `part` is the training or the test set.
     fn split(&self, part: Part, limit: i64, device: Device) -> Result<Split> {
-        let [images, labels] = match part {
-            Part::Test => self.files.last_chunk().expect("images and labels of the test set"),
-            _ => self.files.first_chunk().expect("images and labels of the training set"),
+        let (images, labels) = match part {
+            Part::Test => (&self.dataset.test_images, &self.dataset.test_labels),
+            Part::Train | Part::Validation => (&self.dataset.train_images, &self.dataset.train_labels),
         };
-        Split::new(part, images.items(), labels.items(), limit, self.classes.clone(), device)
+        Split::new(part, images, labels, limit, self.classes.clone(), device)
             .with_context(|| format!("the {part} set does not fit on {device:?}"))
     }
 }
 
 /// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody
 /// published.
-fn check_origin(place: &Place, files: &[Sound], info: Option<&Info>) -> Result<()> {
+fn check_origin(place: &Place, files: &[(Found, Digest)], info: Option<&Info>) -> Result<()> {
     let mut unpublished = Vec::new();
-    for Sound { found: Found { file, path, .. }, digest, .. } in files {
+    for (Found { file, path, .. }, digest) in files {
         if let Some(info) = info {
             info.check(path, file.name, digest)?;
             continue;

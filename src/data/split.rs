@@ -1,7 +1,7 @@
 //! A split: images and their labels on a device, as bytes, and how a batch of them becomes the net's input.
 
 use super::classes::Classes;
-use crate::shape::{PIXELS, SIDE};
+use crate::shape::SIDE;
 use anyhow::Result;
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -60,22 +60,24 @@ pub struct Split {
 }
 
 impl Split {
-    /// Takes 784 bytes per image and one per label. A limit above 0 keeps the first images alone.
+    /// Takes what tch's loader returns: images float32 [N, 784] from 0 to 1, and labels int64 [N]. A limit above 0 keeps the
+    /// first images alone.
     pub(super) fn new(
         part: Part,
-        images: &[u8],
-        labels: &[u8],
+        images: &Tensor,
+        labels: &Tensor,
         limit: i64,
         classes: Arc<Classes>,
         device: Device,
     ) -> Result<Split> {
-        let count = if limit > 0 { labels.len().min(limit as usize) } else { labels.len() };
-        let images = Tensor::f_from_slice(&images[..count * PIXELS])?.f_view([-1, 1, SIDE as i64, SIDE as i64])?;
-        let labels = Tensor::f_from_slice(&labels[..count])?.f_to_kind(Kind::Int64)?;
+        let all = labels.size()[0];
+        let count = if limit > 0 { all.min(limit) } else { all };
+        let images = bytes(&images.f_narrow(0, 0, count)?)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?;
         Ok(Split {
             part,
             images: images.f_to_device(device)?,
-            labels: labels.f_to_device(device)?,
+            // A copy of its own: the rest of the labels can go.
+            labels: labels.f_narrow(0, 0, count)?.f_detach_copy()?.f_to_device(device)?,
             classes,
             pixels: pixel_table().f_to_device(device)?,
         })
@@ -124,6 +126,19 @@ impl Split {
     }
 }
 
+/// The bytes of pixels that were divided by 255, float32 [N, 784]: uint8 of the same shape.
+fn bytes(pixels: &Tensor) -> Result<Tensor> {
+    let bytes = Tensor::f_empty(pixels.size(), (Kind::Uint8, Device::Cpu))?;
+    // So many images at a time that they stay in the cache.
+    for (from, to) in pixels.f_split(AT_ONCE, 0)?.into_iter().zip(bytes.f_split(AT_ONCE, 0)?) {
+        let mut to = to;
+        to.f_copy_(&from.f_mul_scalar(255.0)?.f_round_()?)?;
+    }
+    Ok(bytes)
+}
+
+const AT_ONCE: i64 = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +153,10 @@ mod tests {
     #[test]
     fn a_batch_is_the_chosen_images_normalised() {
         let bytes: Vec<u8> = (0..3 * 784).map(|i| (i % 256) as u8).collect();
-        let split = Split::new(Part::Train, &bytes, &[7, 8, 9], 0, Arc::default(), Device::Cpu).unwrap();
+        // As `load_dir` makes them.
+        let images = Tensor::from_slice(&bytes).view([3, 784]).to_kind(Kind::Float) / 255.0;
+        let labels = Tensor::from_slice(&[7i64, 8, 9]);
+        let split = Split::new(Part::Train, &images, &labels, 0, Arc::default(), Device::Cpu).unwrap();
         assert!(split.images.view([-1]).equal(&Tensor::from_slice(&bytes)));
         let (images, labels) = split.batch(&Tensor::from_slice(&[2i64, 0])).unwrap();
         assert_eq!(Vec::<i64>::try_from(&labels).unwrap(), [9, 7]);

@@ -1,10 +1,11 @@
 //! A net as data: its layers in the order in which they run, under the names that PyTorch gives them.
 
-use super::layers::{Conv2d, Layer};
+use super::layers::{Conv2d, Layer, Linear, Variable};
 use super::names;
 use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
+use tch::nn::{Path, SequentialT};
 
 /// The most layers that a net can have.
 const MOST_LAYERS: usize = 1000;
@@ -54,10 +55,16 @@ impl Architecture {
         self.layers.iter().map(|named| named.layer.parameters()).sum()
     }
 
+    /// The parameters and buffers of all layers with their keys, in the order of PyTorch's `state_dict()`.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (String, Variable)> {
+        let keyed = |named: &NamedLayer, variable: Variable| (format!("{}.{}", named.path, variable.name), variable);
+        self.layers.iter().flat_map(move |named| named.layer.variables().into_iter().map(move |it| keyed(named, it)))
+    }
+
     /// Whether the last layer is a `LogSoftmax`. If not, the net ends in `x.view(-1, 10)` and
     /// `F.log_softmax(x, dim=-1)`.
     pub(crate) fn ends_in_log_softmax(&self) -> bool {
-        self.layers.last().is_some_and(|last| last.layer == Layer::LogSoftmax)
+        self.layers.last().is_some_and(|last| matches!(last.layer, Layer::LogSoftmax(_)))
     }
 }
 
@@ -65,6 +72,16 @@ impl NamedLayer {
     /// The net's member that the layer is part of: `convblock1` of `convblock1.0`.
     pub(crate) fn member(&self) -> &str {
         self.path.split('.').next().unwrap_or(&self.path)
+    }
+
+    /// Adds tch's module for the layer to `net`; its parameters and buffers are made at its path below `root`.
+    pub(super) fn add_to(&self, net: SequentialT, root: &Path) -> SequentialT {
+        self.layer.add_to(net, &self.below(root))
+    }
+
+    /// The layer's path in a store.
+    pub(super) fn below<'a>(&self, root: &Path<'a>) -> Path<'a> {
+        self.path.split('.').fold(root.clone(), |path, name| path / name)
     }
 }
 
@@ -96,7 +113,7 @@ impl Builder {
 
     /// The output of `layer` after the layers so far.
     fn checked(&mut self, layer: Layer) -> Result<Vec<i64>> {
-        if let Some(NamedLayer { path, layer: Layer::LogSoftmax, .. }) = self.layers.last() {
+        if let Some(NamedLayer { path, layer: Layer::LogSoftmax(_), .. }) = self.layers.last() {
             bail!("it comes after {path}, a LogSoftmax: that must be the last layer");
         }
         layer.check()?;
@@ -149,16 +166,14 @@ const TEN: i64 = CLASSES as i64;
 /// What makes ten numbers of the output of `layers`.
 fn ending(layers: &[NamedLayer]) -> String {
     let (before, place) = match layers {
-        [before @ .., NamedLayer { layer: Layer::LogSoftmax, .. }] => (before, "before it"),
+        [before @ .., NamedLayer { layer: Layer::LogSoftmax(_), .. }] => (before, "before it"),
         _ => (layers, "at the end"),
     };
     let Some(NamedLayer { layer, output, .. }) = before.last() else { return format!("put layers {place}") };
     match (*layer, &output[..]) {
-        (Layer::Linear { in_features, bias, .. }, _) => {
-            format!("write {}", Layer::Linear { in_features, out_features: TEN, bias })
-        }
+        (Layer::Linear(linear), _) => format!("write {}", Layer::from(Linear { out_features: TEN, ..linear })),
         (Layer::Conv2d(conv), [_, 1, 1]) if TEN % conv.groups == 0 => {
-            format!("write {}", Layer::Conv2d(Conv2d { out_channels: TEN, ..conv }))
+            format!("write {}", Layer::from(Conv2d { out_channels: TEN, ..conv }))
         }
         (_, [TEN, ..]) => format!("put AdaptiveAvgPool2d(1) {place}"),
         (_, [features]) => format!("put Linear({features}, {TEN}) {place}"),

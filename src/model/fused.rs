@@ -1,45 +1,36 @@
-//! Which layers the fused kernels take, and how they and libtorch's layers pass images on to each other.
+//! Consecutive layers as one tch module on the fused kernels, in the place of the modules of these layers.
 //!
-//! Fused operations read and write images [N, H, W, C] with C padded to a multiple of 16 (`libtorch::fused`). Where a
-//! net goes from libtorch's layers to fused ones, its images are packed like that; where it goes back, they are
-//! unpacked.
+//! Fused operations read and write images [N, H, W, C] with C padded to a multiple of 16 (`libtorch::fused`). Behind
+//! libtorch's layers a module packs its images like that, and before them it unpacks its output.
 
 use super::architecture::NamedLayer;
-use super::layers::{Conv2d, Layer};
-use crate::libtorch::fused;
-use std::ops::Range;
+use super::units::{Operation, Unit};
+use crate::libtorch::fused::{self, ConvBlock, Stage};
 use tch::Tensor;
+use tch::nn::{ModuleT, Path};
 
-/// Consecutive layers that are computed in one go.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Unit {
-    /// Which layers of the net.
-    pub(super) layers: Range<usize>,
-    pub(super) operation: Operation,
+/// A fused operation with the weights of the layers that it computes.
+#[derive(Debug)]
+pub(super) struct Fused {
+    operation: Weights,
+    input: Layout,
+    /// How the output of the operation is laid out, if libtorch's layers follow and it is to be unpacked.
+    unpack: Option<Layout>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Operation {
-    /// One layer, by libtorch.
-    Layer,
-    /// `Conv2d -> ReLU -> BatchNorm2d -> Dropout`; the last one may be missing.
-    ConvBlock { padding: i64, dropout: f64 },
-    /// `Conv2d(kernel_size=1) -> MaxPool2d(2)` behind a fused unit.
-    ConvolutionMaxPool,
-    /// A pool over the whole image `-> Conv2d(kernel_size=1)` behind a fused unit without dropout.
-    AveragePoolConvolution,
+/// The weights of an [`Operation`].
+#[derive(Debug)]
+enum Weights {
+    ConvBlock(ConvBlock),
+    ConvolutionMaxPool(Tensor),
+    AveragePoolConvolution(Tensor),
 }
 
-impl Unit {
-    /// The layer at `index` alone.
-    pub(super) fn layer(index: usize) -> Unit {
-        Unit { layers: index..index + 1, operation: Operation::Layer }
-    }
-}
-
-/// How images are laid out between two units.
+/// How images are laid out between two modules.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Layout {
+    /// As the net gets them: [N, 1, 28, 28].
+    Images,
     /// As in PyTorch: [N, C, H, W], or [N, features].
     Torch,
     /// [N, H, W, C padded] of so many channels.
@@ -48,113 +39,107 @@ pub(super) enum Layout {
     Rows(i64),
 }
 
-/// The channels that the kernels take at most, and what they pad them to a multiple of.
-const MOST_CHANNELS: i64 = 32;
+/// What the kernels pad channels to a multiple of.
 const GROUP: i64 = 16;
 
-/// The layers cut into units, each as long as the fused kernels take it.
-pub(super) fn units(layers: &[NamedLayer]) -> Vec<Unit> {
-    let mut units: Vec<Unit> = Vec::new();
-    let mut at = 0;
-    while at < layers.len() {
-        let (count, operation) = fused_at(layers, at, units.last()).unwrap_or((1, Operation::Layer));
-        units.push(Unit { layers: at..at + count, operation });
-        at += count;
+impl Layout {
+    /// How the output of each unit is laid out: as in PyTorch before libtorch's layers and at the end.
+    pub(super) fn of_outputs(units: &[Unit], layers: &[NamedLayer]) -> Vec<Layout> {
+        let output = |(index, unit): (usize, &Unit)| match (unit.fused, units.get(index + 1)) {
+            (Some(operation), Some(Unit { fused: Some(_), .. })) => Layout::of(operation, &layers[unit.layers.clone()]),
+            _ => Layout::Torch,
+        };
+        units.iter().enumerate().map(output).collect()
     }
-    units
-}
 
-/// The fused operation that begins at the layer `at`, and of how many layers it is; `None` if none does.
-fn fused_at(layers: &[NamedLayer], at: usize, previous: Option<&Unit>) -> Option<(usize, Operation)> {
-    let kinds: Vec<Layer> = layers[at..].iter().take(4).map(|named| named.layer).collect();
-    let input = if at == 0 { &[1, 28, 28][..] } else { &layers[at - 1].output };
-    let behind = previous.map_or(Operation::Layer, |unit| unit.operation);
-    match kinds[..] {
-        [Layer::Conv2d(conv), Layer::ReLU, Layer::BatchNorm2d { eps: 1e-5, momentum: 0.1, .. }, ref rest @ ..]
-            if is_block(conv, &layers[at].output, at == 0) =>
-        {
-            let dropout = match rest {
-                [Layer::Dropout { p }, ..] => Some(*p),
-                _ => None,
-            };
-            let count = 3 + usize::from(dropout.is_some());
-            Some((count, Operation::ConvBlock { padding: conv.padding[0], dropout: dropout.unwrap_or(0.0) }))
+    /// How the output of `operation`, which computes `layers`, is laid out.
+    fn of(operation: Operation, layers: &[NamedLayer]) -> Layout {
+        let channels = layers[layers.len() - 1].output[0];
+        match operation {
+            Operation::ConvBlock { .. } => Layout::Rows(channels),
+            Operation::ConvolutionMaxPool => Layout::Packed(channels),
+            Operation::AveragePoolConvolution => Layout::Torch,
         }
-        [
-            Layer::Conv2d(conv),
-            Layer::MaxPool2d { kernel_size: [2, 2], stride: [2, 2], padding: [0, 0], dilation: [1, 1], .. },
-            ..,
-        ] if behind != Operation::Layer && is_pointwise(conv) && is_even(&layers[at].output) => {
-            Some((2, Operation::ConvolutionMaxPool))
+    }
+
+    /// `x`, which is laid out like this, as libtorch's layers read it.
+    pub(super) fn unpacked(self, x: &Tensor, train: bool) -> Tensor {
+        let channels_first = |x: &Tensor, channels: i64| x.permute([0, 3, 1, 2]).narrow(1, 0, channels);
+        match self {
+            Layout::Images | Layout::Torch => x.shallow_clone(),
+            Layout::Rows(channels) if train => {
+                channels_first(&fused::normalise(x).expect("the output of a fused block"), channels)
+            }
+            Layout::Packed(channels) | Layout::Rows(channels) => channels_first(x, channels),
         }
-        [pool, Layer::Conv2d(conv), ..]
-            if matches!(behind, Operation::ConvBlock { dropout: 0.0, .. })
-                && is_global(pool, input)
-                && is_pointwise(conv) =>
-        {
-            Some((2, Operation::AveragePoolConvolution))
-        }
-        _ => None,
     }
 }
 
-/// Whether the kernels take a convolution with such an output; the `first` one of a net reads the images themselves.
-fn is_block(conv: Conv2d, output: &[i64], first: bool) -> bool {
-    let side = conv.kernel_size[0];
-    let is_square = conv.kernel_size == [side; 2] && conv.padding == [conv.padding[0]; 2];
-    let input_fits = if first {
-        side == 3 && conv.padding[0] == 0 && conv.in_channels == 1
-    } else {
-        conv.in_channels > 1 && conv.in_channels <= MOST_CHANNELS && conv.padding[0] < side
-    };
-    // Winograd's tiles are of 2x2 outputs.
-    is_plain(conv)
-        && is_square
-        && input_fits
-        && (side == 1 || side == 3 && is_even(output))
-        && output[1] * output[2] >= 3
-}
+impl Fused {
+    /// The module that computes `layers` by `operation`, for an input and with an output that are laid out like this. It
+    /// shares the layers' weights, which are in the store of `root`.
+    pub(super) fn new(
+        operation: Operation,
+        layers: &[NamedLayer],
+        root: &Path,
+        input: Layout,
+        output: Layout,
+    ) -> Fused {
+        let variable = |layer: usize, name: &str| layers[layer].below(root).get(name).expect("a variable of the layer");
+        let unpack = Some(Layout::of(operation, layers)).filter(|made| *made != output);
+        let operation = match operation {
+            Operation::ConvBlock { padding, dropout } => Weights::ConvBlock(ConvBlock {
+                weight: variable(0, "weight"),
+                gamma: variable(2, "weight"),
+                beta: variable(2, "bias"),
+                running_mean: variable(2, "running_mean"),
+                running_var: variable(2, "running_var"),
+                num_batches_tracked: variable(2, "num_batches_tracked"),
+                padding,
+                dropout,
+                plain: !matches!(input, Layout::Rows(_)),
+            }),
+            Operation::ConvolutionMaxPool => Weights::ConvolutionMaxPool(variable(0, "weight")),
+            Operation::AveragePoolConvolution => Weights::AveragePoolConvolution(variable(1, "weight")),
+        };
+        Fused { operation, input, unpack }
+    }
 
-/// Whether it is a convolution of 1x1, of more than one channel: the kernels take one channel for the images themselves.
-fn is_pointwise(conv: Conv2d) -> bool {
-    is_plain(conv)
-        && conv.kernel_size == [1, 1]
-        && conv.padding == [0, 0]
-        && (2..=MOST_CHANNELS).contains(&conv.in_channels)
-}
-
-fn is_plain(conv: Conv2d) -> bool {
-    let Conv2d { stride, dilation, groups, bias, out_channels, .. } = conv;
-    (stride, dilation, groups, bias) == ([1, 1], [1, 1], 1, false) && out_channels <= MOST_CHANNELS
-}
-
-fn is_even(output: &[i64]) -> bool {
-    output[1] % 2 == 0 && output[2] % 2 == 0
-}
-
-/// Whether `pool` averages the whole of its input.
-fn is_global(pool: Layer, input: &[i64]) -> bool {
-    match pool {
-        Layer::AvgPool2d { kernel_size, padding: [0, 0], .. } => kernel_size[..] == input[1..],
-        Layer::AdaptiveAvgPool2d { output_size } => output_size == [1, 1] && input[1] * input[2] >= 3,
-        _ => false,
+    /// This module as [`fused::evaluate_stages`] takes it.
+    pub(super) fn stage(&self) -> Stage<'_> {
+        match &self.operation {
+            Weights::ConvBlock(block) => Stage::ConvBlock(block),
+            Weights::ConvolutionMaxPool(weight) => Stage::ConvolutionMaxPool(weight),
+            Weights::AveragePoolConvolution(weight) => Stage::AveragePoolConvolution(weight),
+        }
     }
 }
 
-/// `x` as a fused operation reads it.
-pub(super) fn packed(x: &Tensor, channels: i64) -> Tensor {
+impl ModuleT for Fused {
+    /// Like tch's own modules it panics where libtorch fails, as when memory runs out.
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        let plain = !train || !matches!(self.input, Layout::Rows(_));
+        let output = match &self.operation {
+            Weights::ConvBlock(block) if self.input == Layout::Torch => block.forward_t(&packed(x), train),
+            Weights::ConvBlock(block) => block.forward_t(x, train),
+            Weights::ConvolutionMaxPool(weight) => {
+                fused::convolution_max_pool(x, weight, plain).expect("a fused operation")
+            }
+            Weights::AveragePoolConvolution(weight) => {
+                let output = fused::average_pool_convolution(x, weight, plain).expect("a fused operation");
+                output.unsqueeze(-1).unsqueeze(-1)
+            }
+        };
+        match self.unpack {
+            Some(layout) => layout.unpacked(&output, train),
+            None => output,
+        }
+    }
+}
+
+/// The images [N, C, H, W] as a fused operation reads them.
+fn packed(x: &Tensor) -> Tensor {
+    let channels = x.size()[1];
     let padding = (channels + GROUP - 1) / GROUP * GROUP - channels;
     x.permute([0, 2, 3, 1]).constant_pad_nd([0, padding]).contiguous()
-}
-
-/// `x` as libtorch's layers read it.
-pub(super) fn unpacked(x: &Tensor, layout: Layout, train: bool) -> Tensor {
-    let channels_first = |x: &Tensor, channels: i64| x.permute([0, 3, 1, 2]).narrow(1, 0, channels);
-    match layout {
-        Layout::Torch => x.shallow_clone(),
-        Layout::Rows(channels) if train => {
-            channels_first(&fused::normalise(x).expect("the output of a fused block"), channels)
-        }
-        Layout::Packed(channels) | Layout::Rows(channels) => channels_first(x, channels),
-    }
 }

@@ -2,19 +2,18 @@
 
 mod architecture;
 mod fused;
-mod layers;
-mod modules;
+pub mod layers;
 mod names;
 mod net;
 mod net_file;
 mod nets;
 mod stages;
 mod state_dict;
-mod step;
 mod summary;
+mod units;
 
 pub use architecture::{Architecture, NamedLayer};
-pub use layers::{Conv2d, Layer};
+pub use layers::Layer;
 pub use net::{Kernels, Net};
 pub(crate) use net_file::repr;
 pub use state_dict::StateDict;

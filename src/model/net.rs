@@ -1,15 +1,16 @@
-//! A net: its layers with their weights, ready to run.
+//! A net: tch's `nn::SequentialT` of its layers, and the `nn::VarStore` with their weights.
 
-use super::architecture::Architecture;
-use super::fused::{self, Layout, Unit};
-use super::modules::Module;
-use super::state_dict::{Entry, StateDict};
-use super::step::Step;
+use super::architecture::{Architecture, NamedLayer};
+use super::fused::{Fused, Layout};
+use super::layers::NUM_BATCHES_TRACKED;
+use super::state_dict::StateDict;
+use super::units::{Operation, Unit, units};
 use crate::libtorch::fused::{Stage, evaluate_stages};
 use crate::libtorch::{counts, generator, gradients};
 use crate::shape::CLASSES;
 use anyhow::{Result, ensure};
 use std::fmt::{self, Display};
+use tch::nn::{self, ModuleT, SequentialT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 /// What computes the layers. Names and weights are the same for both.
@@ -51,12 +52,18 @@ impl Display for Kernels {
 /// assert_eq!(net.forward_t(&images, false).size(), [2, 10]);
 /// ```
 pub struct Net {
-    device: Device,
     architecture: Architecture,
     kernels: Kernels,
-    steps: Vec<Step>,
-    /// The tensors of the state_dict, in its order.
-    entries: Vec<Entry>,
+    var_store: VarStore,
+    /// A module per unit.
+    sequential: SequentialT,
+    units: Vec<Unit>,
+    /// How the output of each unit is laid out.
+    layouts: Vec<Layout>,
+    /// The modules for evaluation, if the fused kernels take a few images at a time through the whole net.
+    evaluation: Option<Vec<Fused>>,
+    /// The tensors of the store in PyTorch's order.
+    state: StateDict,
     /// Those that count batches, except for what the fused kernels count.
     batch_counts: Vec<Tensor>,
 }
@@ -66,29 +73,55 @@ impl Net {
     /// them: `tch::manual_seed(seed)` before it gives the weights of `torch.manual_seed(seed); Net()`.
     pub fn new(device: Device, architecture: &Architecture, kernels: Kernels) -> Net {
         let layers = architecture.layers();
-        let modules: Vec<Module> = layers.iter().map(|named| Module::new(named.layer, device)).collect();
-        let mut entries = Vec::new();
-        for (named, module) in layers.iter().zip(&modules) {
-            for (name, tensor) in module.named_tensors() {
-                entries.push(Entry { key: format!("{}.{name}", named.path), tensor: tensor.shallow_clone() });
-            }
-        }
         let units = match kernels.fuse_on(device) {
-            true => fused::units(layers),
+            true => units(layers),
             false => (0..layers.len()).map(Unit::layer).collect(),
         };
-        let mut steps: Vec<Step> = Vec::new();
-        for unit in units {
-            let input = steps.last().map_or(Layout::Torch, Step::output);
-            steps.push(Step::new(&unit, input, layers, &modules[unit.layers.clone()]));
+        let layouts = Layout::of_outputs(&units, layers);
+        // As `Net().to(device)`: weights are drawn on the CPU, and then moved.
+        let mut var_store = VarStore::new(Device::Cpu);
+        let root = var_store.root();
+        let fused = |index: usize, operation| {
+            let input = index.checked_sub(1).map_or(Layout::Images, |before| layouts[before]);
+            Fused::new(operation, &layers[units[index].layers.clone()], &root, input, layouts[index])
+        };
+        let mut sequential = nn::seq_t();
+        for (index, unit) in units.iter().enumerate() {
+            let with_layers = |net| layers[unit.layers.clone()].iter().fold(net, |net, named| named.add_to(net, &root));
+            sequential = match unit.fused {
+                None => with_layers(sequential),
+                Some(operation) => {
+                    // tch's modules make the weights and draw them; the fused module takes their place.
+                    with_layers(nn::seq_t());
+                    sequential.add(fused(index, operation))
+                }
+            };
         }
-        let batch_counts = steps.iter().filter_map(Step::batch_count).map(Tensor::shallow_clone).collect();
-        Net { device, architecture: architecture.clone(), kernels, steps, entries, batch_counts }
+        let evaluation: Option<Vec<Fused>> =
+            (0..units.len()).map(|index| units[index].fused.map(|it| fused(index, it))).collect();
+        let is_whole = matches!(units.last(), Some(Unit { fused: Some(Operation::AveragePoolConvolution), .. }));
+        if device != Device::Cpu {
+            var_store.set_device(device);
+        }
+        // Else a tensor would be neither saved nor trained.
+        let state = StateDict::of(&var_store, architecture).expect("layers list the tensors that their modules make");
+        let batch_counts = batch_counts(&units, layers, &var_store);
+        Net {
+            architecture: architecture.clone(),
+            kernels,
+            var_store,
+            sequential,
+            units,
+            layouts,
+            evaluation: evaluation.filter(|_| is_whole),
+            state,
+            batch_counts,
+        }
     }
 
     /// The device of its tensors.
     pub(crate) fn device(&self) -> Device {
-        self.device
+        self.var_store.device()
     }
 
     /// Its layers.
@@ -96,18 +129,29 @@ impl Net {
         &self.architecture
     }
 
+    /// tch's module for it: a module per layer on libtorch's kernels, and one for several layers in a row where the fused
+    /// kernels take them. It counts no batches, and does not end in `log_softmax`.
+    pub fn sequential(&self) -> &SequentialT {
+        &self.sequential
+    }
+
+    /// The store of its parameters and buffers, each under its key in PyTorch's state_dict.
+    pub fn var_store(&self) -> &VarStore {
+        &self.var_store
+    }
+
     /// The kernels that compute it: [`Kernels::Fused`] if they take a part of it.
     pub(crate) fn kernels(&self) -> Kernels {
-        if self.steps.iter().any(Step::is_fused) { Kernels::Fused } else { Kernels::Torch }
+        if self.units.iter().any(|unit| unit.fused.is_some()) { Kernels::Fused } else { Kernels::Torch }
     }
 
     /// The members that the fused kernels compute, and those that libtorch's do. A member that is computed by both is
     /// in both.
     pub(crate) fn members_by_kernels(&self) -> (Vec<&str>, Vec<&str>) {
         let (mut fused, mut torch) = (Vec::new(), Vec::new());
-        for step in &self.steps {
-            let members = if step.is_fused() { &mut fused } else { &mut torch };
-            for named in &self.architecture.layers()[step.layers()] {
+        for unit in &self.units {
+            let members = if unit.fused.is_some() { &mut fused } else { &mut torch };
+            for named in &self.architecture.layers()[unit.layers.clone()] {
                 if members.last() != Some(&named.member()) {
                     members.push(named.member());
                 }
@@ -119,7 +163,7 @@ impl Net {
     /// Another net with the same weights. It draws no random numbers.
     pub(crate) fn copy(&self) -> Result<Net> {
         let state = generator::state(Device::Cpu)?;
-        let copy = Net::new(self.device, &self.architecture, self.kernels);
+        let copy = Net::new(self.device(), &self.architecture, self.kernels);
         generator::set_state(Device::Cpu, &state)?;
         copy.load_state_dict(&self.state_dict())?;
         Ok(copy)
@@ -134,38 +178,26 @@ impl Net {
         if train {
             counts::increment(&self.batch_counts).expect("counts that can be added to");
         }
-        let output = self.steps.iter().fold(images.shallow_clone(), |x, step| step.forward_t(&x, train));
-        let layout = self.steps.last().map_or(Layout::Torch, Step::output);
-        self.log_softmax(&fused::unpacked(&output, layout, train))
+        self.log_softmax(&self.sequential.forward_t(images, train))
     }
 
     /// The logits in evaluation mode if the fused kernels compute the whole net.
     fn evaluate_fused(&self, images: &Tensor) -> Option<Tensor> {
-        self.stages().map(|stages| evaluate_stages(images, &stages).expect("the fused kernels"))
-    }
-
-    /// The whole net as stages of the fused kernels, if they compute all of it.
-    fn stages(&self) -> Option<Vec<Stage<'_>>> {
-        let stages: Vec<Stage> = self.steps.iter().map(Step::stage).collect::<Option<_>>()?;
-        // The output of other stages is packed.
-        matches!(stages.last(), Some(Stage::AveragePoolConvolution(_))).then_some(stages)
+        let stages: Vec<Stage> = self.evaluation.as_ref()?.iter().map(Fused::stage).collect();
+        Some(evaluate_stages(images, &stages).expect("the fused kernels"))
     }
 
     /// Whether an image's log-probabilities are the same bits in evaluation mode whichever batch it is in.
     pub(crate) fn evaluates_images_alone(&self) -> bool {
-        self.stages().is_some()
+        self.evaluation.is_some()
     }
 
     /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of
     /// layers that it went through. On libtorch's kernels a unit is one layer.
     pub(crate) fn forward_units(&self, images: &Tensor) -> Vec<(usize, Tensor)> {
-        let mut x = images.shallow_clone();
-        let mut outputs = Vec::new();
-        for step in &self.steps {
-            x = step.forward_t(&x, false);
-            outputs.push((step.layers().end, fused::unpacked(&x, step.output(), false)));
-        }
-        outputs
+        let outputs =
+            self.sequential.forward_all_t(images, false, None).into_iter().zip(&self.units).zip(&self.layouts);
+        outputs.map(|((output, unit), layout)| (unit.layers.end, layout.unpacked(&output, false))).collect()
     }
 
     /// The log-probabilities [N, 10] that follow from the outputs of [`Net::forward_units`].
@@ -181,10 +213,7 @@ impl Net {
 
     /// The trainable tensors and their keys, in the order of PyTorch's `parameters()`.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.tensor.requires_grad())
-            .map(|entry| (entry.key.as_str(), &entry.tensor))
+        self.state.0.iter().filter(|(_, tensor)| tensor.requires_grad()).map(|(key, tensor)| (key.as_str(), tensor))
     }
 
     /// A copy of the gradient of each parameter, on its device.
@@ -200,8 +229,7 @@ impl Net {
 
     /// Parameters and buffers as PyTorch's `state_dict()`, in its order. The tensors share this net's memory.
     pub fn state_dict(&self) -> StateDict {
-        let named = |entry: &Entry| (entry.key.clone(), entry.tensor.detach());
-        StateDict(self.entries.iter().map(named).collect())
+        StateDict(self.state.0.iter().map(|(key, tensor)| (key.clone(), tensor.detach())).collect())
     }
 
     /// Copies `weights` into the net, as `load_state_dict(weights, strict=True)`.
@@ -210,22 +238,28 @@ impl Net {
     ///
     /// One sentence with the first key that is missing or unexpected, or whose shape differs.
     pub fn load_state_dict(&self, weights: &StateDict) -> Result<()> {
-        for ((key, _), entry) in weights.0.iter().zip(&self.entries) {
-            ensure!(*key == entry.key, "the weights hold {key} where {} was expected", entry.key);
+        for ((key, _), (own, _)) in weights.0.iter().zip(&self.state.0) {
+            ensure!(key == own, "the weights hold {key} where {own} was expected");
         }
         ensure!(
-            weights.0.len() == self.entries.len(),
+            weights.0.len() == self.state.0.len(),
             "the weights hold {} tensors, not {}",
             weights.0.len(),
-            self.entries.len()
+            self.state.0.len()
         );
         tch::no_grad(|| {
-            for ((key, tensor), entry) in weights.0.iter().zip(&self.entries) {
-                let (have, want) = (tensor.size(), entry.tensor.size());
+            for ((key, tensor), (_, own)) in weights.0.iter().zip(&self.state.0) {
+                let (have, want) = (tensor.size(), own.size());
                 ensure!(have == want, "{key} has the shape {have:?}, not {want:?}");
-                entry.tensor.shallow_clone().f_copy_(tensor)?;
+                own.shallow_clone().f_copy_(tensor)?;
             }
             Ok(())
         })
     }
+}
+
+/// The counts of the BatchNorms that libtorch computes.
+fn batch_counts(units: &[Unit], layers: &[NamedLayer], var_store: &VarStore) -> Vec<Tensor> {
+    let own = units.iter().filter(|unit| unit.fused.is_none()).flat_map(|unit| &layers[unit.layers.clone()]);
+    own.filter_map(|named| named.below(&var_store.root()).get(NUM_BATCHES_TRACKED)).collect()
 }

@@ -2,39 +2,33 @@
 //! normalisation and dropout.
 
 use super::architecture::Architecture;
-use super::fused::{Operation, Unit, units};
-use super::layers::Layer;
+use super::layers::Stage;
+use super::units::{Unit, units};
 
 impl Architecture {
     /// The number of layers up to the end of each stage. A stage ends before a pool, a `Flatten`, and the next weights.
     /// It never ends within several layers that the fused kernels compute at once, whether or not they are used.
     pub(crate) fn stages(&self) -> Vec<usize> {
         let mut ends: Vec<usize> = Vec::new();
-        let mut goes_on = false;
+        let mut is_open = false;
         for unit in units(self.layers()) {
-            if self.has_weights(&unit) {
-                ends.push(unit.layers.end);
-                goes_on = true;
-            } else if goes_on && !self.moves_pixels(&unit) {
-                *ends.last_mut().expect("a stage goes on") = unit.layers.end;
-            } else {
-                goes_on = false;
+            match self.stage(&unit) {
+                Stage::Begins => {
+                    ends.push(unit.layers.end);
+                    is_open = true;
+                }
+                Stage::Continues if is_open => *ends.last_mut().expect("a stage has begun") = unit.layers.end,
+                Stage::Continues => {}
+                Stage::Ends => is_open = false,
             }
         }
         ends
     }
 
-    fn has_weights(&self, unit: &Unit) -> bool {
-        let layers = &self.layers()[unit.layers.clone()];
-        layers.iter().any(|named| matches!(named.layer, Layer::Conv2d(_) | Layer::Linear { .. }))
-    }
-
-    fn moves_pixels(&self, unit: &Unit) -> bool {
-        unit.operation == Operation::Layer
-            && matches!(
-                self.layers()[unit.layers.start].layer,
-                Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } | Layer::AdaptiveAvgPool2d { .. } | Layer::Flatten
-            )
+    /// The place of a unit: that of its weights if it has a layer with weights.
+    fn stage(&self, unit: &Unit) -> Stage {
+        let places: Vec<Stage> = self.layers()[unit.layers.clone()].iter().map(|named| named.layer.stage()).collect();
+        if places.contains(&Stage::Begins) { Stage::Begins } else { places[0] }
     }
 }
 

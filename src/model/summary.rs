@@ -1,7 +1,7 @@
 //! The table of `torchsummary.summary(model, input_size=(1, 28, 28))`, and each block's receptive field.
 
 use super::architecture::Architecture;
-use super::layers::Layer;
+use super::layers::Window;
 use crate::shape::SIDE;
 
 /// Bytes of a float32.
@@ -53,20 +53,23 @@ pub(crate) fn receptive_fields(architecture: &Architecture) -> String {
     // The distance in the image between two neighbours of the output so far, and the size of what one of them sees.
     let (mut jump, mut field) = ([1, 1], [1, 1]);
     for named in architecture.layers() {
-        if let Some((span, step)) = named.layer.window(&input) {
-            for axis in [0, 1] {
-                field[axis] += (span[axis] - 1) * jump[axis];
-                jump[axis] *= step[axis];
+        match named.layer.window(&input) {
+            Window::Point => {}
+            Window::Moving { span, step } => {
+                for axis in [0, 1] {
+                    field[axis] += (span[axis] - 1) * jump[axis];
+                    jump[axis] *= step[axis];
+                }
             }
-        }
-        if matches!(named.layer, Layer::Linear { .. }) {
-            field = [side, side];
+            // With padding it may see more than the image already.
+            Window::Whole => field = field.map(|field| field.max(side)),
         }
         let output = match named.output[..] {
-            [_, height, width] => [height, width],
-            _ => [1, 1],
+            [_, height, width] => size([height, width]),
+            [features] if features > 1 => format!("{features} features"),
+            _ => size([1, 1]),
         };
-        let columns = format!("{:>12} {:>16}", size(output), size(field));
+        let columns = format!("{output:>12} {:>16}", size(field));
         rows.pop_if(|(member, _)| *member == named.member());
         rows.push((named.member(), columns));
         input.clone_from(&named.output);

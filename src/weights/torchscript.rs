@@ -6,7 +6,9 @@ use super::archive::with_extra;
 use super::format::{Contents, Format, Weights, is_parameter};
 use super::torch_save::{PICKLE, TorchSave};
 use crate::libtorch::jit::{Module, TensorKind, saved};
-use crate::model::{Architecture, Layer, NamedLayer, StateDict, repr};
+use crate::model::layers::aten::{Argument, Value};
+use crate::model::layers::{Dropout, Layer, NUM_BATCHES_TRACKED};
+use crate::model::{Architecture, NamedLayer, StateDict, repr};
 use crate::shape::CLASSES;
 use anyhow::Result;
 use tch::Tensor;
@@ -62,13 +64,13 @@ fn module_file(weights: &Weights) -> Result<Vec<u8>> {
 }
 
 /// A layer that the original has too, and never calls.
-const UNUSED: (&str, Layer) = ("dropout", Layer::Dropout { p: 0.1 });
+const UNUSED: (&str, Layer) = ("dropout", Layer::Dropout(Dropout { p: 0.1 }));
 
 /// Whether this is the net of the original, with any dropout.
 fn is_original(architecture: &Architecture) -> bool {
     let original = Architecture::original(0.0);
     let alike = |(one, other): (&NamedLayer, &NamedLayer)| {
-        let is_dropout = |layer| matches!(layer, Layer::Dropout { .. });
+        let is_dropout = |layer| matches!(layer, Layer::Dropout(_));
         one.path == other.path && (one.layer == other.layer || is_dropout(one.layer) && is_dropout(other.layer))
     };
     let (layers, expected) = (architecture.layers(), original.layers());
@@ -118,64 +120,38 @@ fn module(parent: Option<usize>, name: &str, class: &str, source: String) -> Mod
 }
 
 fn layer_module(parent: usize, name: &str, layer: &Layer) -> Module {
-    let count = match layer {
-        Layer::BatchNorm2d { .. } => "    if self.training:\n        self.num_batches_tracked.add_(1)\n",
-        _ => "",
+    let counts = layer.variables().iter().any(|variable| variable.name == NUM_BATCHES_TRACKED);
+    let count = if counts {
+        format!("    if self.training:\n        self.{NUM_BATCHES_TRACKED}.add_(1)\n")
+    } else {
+        String::new()
     };
-    let class = format!("torch.nn.modules.{}.{}", file(layer), layer.class());
+    let class = format!("torch.nn.modules.{}.{}", layer.file(), layer.class());
     module(Some(parent), name, &class, forward(&format!("{count}    return {}\n", call(layer))))
 }
 
-/// The file in `torch/nn/modules` that has the layer's class.
-fn file(layer: &Layer) -> &'static str {
-    match layer {
-        Layer::Conv2d(_) => "conv",
-        Layer::BatchNorm2d { .. } => "batchnorm",
-        Layer::ReLU | Layer::LeakyReLU { .. } | Layer::GELU { .. } | Layer::SiLU | Layer::LogSoftmax => "activation",
-        Layer::Dropout { .. } | Layer::Dropout2d { .. } => "dropout",
-        Layer::MaxPool2d { .. } | Layer::AvgPool2d { .. } | Layer::AdaptiveAvgPool2d { .. } => "pooling",
-        Layer::Flatten => "flatten",
-        Layer::Linear { .. } | Layer::Identity => "linear",
-    }
+/// What the layer computes of `x`, in TorchScript.
+fn call(layer: &Layer) -> String {
+    let Some(call) = layer.aten() else { return "x".to_string() };
+    let arguments = call.arguments.iter().map(|argument| match argument {
+        Argument { name, value, is_keyword: true, .. } => format!(", {name}={}", text(*value)),
+        Argument { value, .. } => format!(", {}", text(*value)),
+    });
+    format!("torch.{}(x{})", call.function(), arguments.collect::<String>())
 }
 
-/// What the layer computes of `x`, in TorchScript. Rust's `{:?}` writes lists and floats as TorchScript reads them.
-fn call(layer: &Layer) -> String {
-    let truth = |value| if value { "True" } else { "False" };
-    let own_bias = |bias| if bias { "self.bias" } else { "None" };
-    match *layer {
-        Layer::Conv2d(conv) => format!(
-            "torch.conv2d(x, self.weight, {}, {:?}, {:?}, {:?}, {})",
-            own_bias(conv.bias),
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups
-        ),
-        Layer::BatchNorm2d { eps, momentum, .. } => format!(
-            "torch.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, self.training, \
-             {momentum:?}, {}, True)",
-            repr(eps)
-        ),
-        Layer::ReLU => "torch.relu(x)".into(),
-        Layer::LeakyReLU { negative_slope } => format!("torch.leaky_relu(x, {negative_slope:?})"),
-        Layer::GELU { tanh } => format!("torch.gelu(x, approximate=\"{}\")", if tanh { "tanh" } else { "none" }),
-        Layer::SiLU => "torch.silu(x)".into(),
-        Layer::Dropout { p } => format!("torch.dropout(x, {p:?}, self.training)"),
-        Layer::Dropout2d { p } => format!("torch.feature_dropout(x, {p:?}, self.training)"),
-        Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
-            format!("torch.max_pool2d(x, {kernel_size:?}, {stride:?}, {padding:?}, {dilation:?}, {})", truth(ceil_mode))
-        }
-        Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => format!(
-            "torch.avg_pool2d(x, {kernel_size:?}, {stride:?}, {padding:?}, {}, {}, None)",
-            truth(ceil_mode),
-            truth(count_include_pad)
-        ),
-        Layer::AdaptiveAvgPool2d { output_size } => format!("torch.adaptive_avg_pool2d(x, {output_size:?})"),
-        Layer::Flatten => "torch.flatten(x, 1, -1)".into(),
-        Layer::Linear { bias, .. } => format!("torch.linear(x, self.weight, {})", own_bias(bias)),
-        Layer::Identity => "x".into(),
-        Layer::LogSoftmax => "torch.log_softmax(x, 1)".into(),
+/// A value in TorchScript.
+fn text(value: Value) -> String {
+    match value {
+        Value::None => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Int(number) => number.to_string(),
+        Value::Pair(pair) => format!("{pair:?}"),
+        Value::Float(number) => repr(number),
+        Value::Text(text) => format!("\"{text}\""),
+        Value::Variable(name) => format!("self.{name}"),
+        Value::Training => "self.training".into(),
     }
 }
 

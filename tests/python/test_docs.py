@@ -27,7 +27,7 @@ esac
 # Stands for cargo: `cargo run --release -- ...` runs the program, the example is built already, the rest is for CI.
 CARGO = f"""#!/usr/bin/env bash
 case "$*" in
-    "run --release --example minimal -- "*) exec {PROGRAM.parent}/examples/minimal "${{@:6}}" ;;
+    "run --release --example era_s6 -- "*) exec {PROGRAM.parent}/examples/era_s6 "${{@:6}}" ;;
     "run --release -- "*) exec target/release/tch-mnist "${{@:4}}" ;;
     "test --release"* | "fmt"* | "clippy"* | "doc"*) echo "cargo $*: not run here" ;;
     *) echo "unexpected: cargo $*" >&2; exit 9 ;;

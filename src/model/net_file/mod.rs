@@ -21,6 +21,7 @@ use super::architecture::{Architecture, Builder};
 use anyhow::{Result, anyhow};
 use parser::{Item, Module};
 use std::collections::BTreeMap;
+pub(super) use value::Value;
 pub(crate) use value::repr;
 
 impl Architecture {

@@ -1,7 +1,7 @@
 //! What must hold for the text of a net.
 
 use super::*;
-use crate::model::layers::{Conv2d, Layer};
+use crate::model::layers::*;
 use proptest::prelude::*;
 
 const MISTAKES: &str = include_str!("../../../tests/reference/net_mistakes.txt");
@@ -52,6 +52,18 @@ fn a_printed_net_can_be_pasted() {
         if let [_, inside @ .., ")"] = &lines[..] {
             assert_eq!(parsed(&inside.join("\n")), net, "the inside of\n{printed}");
         }
+    }
+}
+
+#[test]
+fn every_layer_has_an_example_that_prints_as_it_is_read() {
+    for (class, text) in Layer::examples() {
+        let net = parsed(text);
+        assert!(net.layers().iter().any(|named| named.layer.class() == class), "{text}");
+        assert_eq!(parsed(&net.to_string()), net);
+        let built = crate::model::Net::new(tch::Device::Cpu, &net, crate::model::Kernels::Torch);
+        let parameters: usize = built.parameters().map(|(_, tensor)| tensor.numel()).sum();
+        assert_eq!(parameters as i64, net.parameters(), "{text}");
     }
 }
 
@@ -239,16 +251,16 @@ type Dice = [u8; 8];
 fn layer(dice: Dice, input: &[i64]) -> Layer {
     let [kind, a, b, c, d, e, f, g] = dice.map(i64::from);
     let fraction = f64::from(dice[1]) / 300.;
-    let anywhere = [
-        Layer::ReLU,
-        Layer::SiLU,
-        Layer::Identity,
-        Layer::GELU { tanh: a % 2 == 0 },
-        Layer::LeakyReLU { negative_slope: (fraction - 0.4) * 10f64.powi(d as i32 % 40 - 20) },
-        Layer::Dropout { p: fraction },
+    let anywhere: [Layer; 6] = [
+        ReLU.into(),
+        SiLU.into(),
+        Identity.into(),
+        GELU { approximate: if a % 2 == 0 { Approximate::Tanh } else { Approximate::None } }.into(),
+        LeakyReLU { negative_slope: (fraction - 0.4) * 10f64.powi(d as i32 % 40 - 20) }.into(),
+        Dropout { p: fraction }.into(),
     ];
     let [channels, height, width] = *input else {
-        let linear = Layer::Linear { in_features: input[0], out_features: a + 1, bias: b % 2 == 0 };
+        let linear: Layer = Linear { in_features: input[0], out_features: a + 1, bias: b % 2 == 0 }.into();
         return if kind % 2 == 0 { linear } else { anywhere[a as usize % anywhere.len()] };
     };
     let within = |size: i64, choice: i64| 1 + choice % size.min(5);
@@ -270,12 +282,12 @@ fn layer(dice: Dice, input: &[i64]) -> Layer {
                 bias: flags[0],
             })
         }
-        3 => Layer::BatchNorm2d { num_features: channels, eps: (fraction + 0.1) * 1e-5, momentum: fraction },
-        4 => Layer::MaxPool2d { kernel_size, stride, padding: pads, dilation: [1, 1], ceil_mode: flags[0] },
-        5 => Layer::AvgPool2d { kernel_size, stride, padding: pads, ceil_mode: flags[0], count_include_pad: flags[1] },
-        6 => Layer::Dropout2d { p: fraction },
-        7 => Layer::AdaptiveAvgPool2d { output_size: [1 + a % 9, 1 + b % 9] },
-        8 if g % 4 == 0 => Layer::Flatten,
+        3 => BatchNorm2d { num_features: channels, eps: (fraction + 0.1) * 1e-5, momentum: fraction }.into(),
+        4 => MaxPool2d { kernel_size, stride, padding: pads, dilation: [1, 1], ceil_mode: flags[0] }.into(),
+        5 => AvgPool2d { kernel_size, stride, padding: pads, ceil_mode: flags[0], count_include_pad: flags[1] }.into(),
+        6 => Dropout2d { p: fraction }.into(),
+        7 => AdaptiveAvgPool2d { output_size: [1 + a % 9, 1 + b % 9] }.into(),
+        8 if g % 4 == 0 => Flatten.into(),
         _ => anywhere[a as usize % anywhere.len()],
     }
 }
@@ -307,9 +319,9 @@ fn architecture(dice: &[(u8, Dice)]) -> Architecture {
         path = next_path(&path, choice, number);
         builder.push(path.clone(), layer(dice, &builder.shape())).unwrap();
     }
-    builder.push("flat".to_string(), Layer::Flatten).unwrap();
+    builder.push("flat".to_string(), Flatten.into()).unwrap();
     let in_features = builder.shape()[0];
-    builder.push("linear".to_string(), Layer::Linear { in_features, out_features: 10, bias: true }).unwrap();
+    builder.push("linear".to_string(), Linear { in_features, out_features: 10, bias: true }.into()).unwrap();
     builder.finish().unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 /// A literal of Python.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::model) enum Value {
     None,
     Bool(bool),
     Int(i64),

@@ -5,13 +5,14 @@ mod proto;
 
 use super::format::{Contents, Dict, Entry, Format, Weights};
 use crate::data::{MEAN, STD};
-use crate::model::{Layer, NamedLayer};
+use crate::model::NamedLayer;
+use crate::model::layers::onnx::{self, Input};
 use crate::shape::{CLASSES, SIDE};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use prost::Message;
 use proto::{Attribute, Constant, Graph, Model, Node, OperatorSet, Property, Value};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// The version of the file format, and of the operators: ONNX 1.17, which ONNX Runtime reads since version 1.20.
 const IR_VERSION: i64 = 10;
@@ -106,103 +107,32 @@ fn graph(weights: &Weights) -> Result<Graph> {
 
 /// The nodes of a layer for `input`, a batch of this shape. The last one has the layer's path as its name and its
 /// output's. What does nothing in evaluation has none.
-fn layer_nodes(layer: &NamedLayer, input: &str, shape: &[i64]) -> Result<Vec<Node>> {
-    let path = &layer.path;
+fn layer_nodes(NamedLayer { path, layer, .. }: &NamedLayer, input: &str, shape: &[i64]) -> Result<Vec<Node>> {
     // The graph has names of its own. No layer and no weight is called `path.output` where `path` is a layer.
     let name = if OWN.contains(&path.as_str()) { format!("{path}.output") } else { path.clone() };
-    let node = |operator, attributes| vec![Node::new(&name, operator, &[input], attributes)];
-    let with_own = |operator, parameters: &[&str], attributes| {
-        let mut node = Node::new(&name, operator, &[input], attributes);
-        node.input.extend(parameters.iter().map(|parameter| format!("{path}.{parameter}")));
-        vec![node]
+    let node = |node: onnx::Node| {
+        let inputs = node.inputs.iter().map(|source| match source {
+            Input::Layer => input.to_string(),
+            Input::Variable(name) | Input::Node(name) => format!("{path}.{name}"),
+        });
+        let name = node.name.map_or_else(|| name.clone(), |part| format!("{path}.{part}"));
+        let attributes = node.attributes.iter().map(|(name, value)| attribute(name, value)).collect::<Result<_>>()?;
+        Ok(Node { input: inputs.collect(), ..Node::new(&name, node.operator, &[], attributes) })
     };
-    let weight_and_bias = |bias| if bias { &["weight", "bias"][..] } else { &["weight"] };
-    Ok(match layer.layer {
-        Layer::Conv2d(conv) => {
-            let mut attributes =
-                vec![Attribute::ints("kernel_shape", &conv.kernel_size), Attribute::ints("pads", &both(conv.padding))];
-            attributes.extend(Attribute::unless_default("strides", conv.stride));
-            attributes.extend(Attribute::unless_default("dilations", conv.dilation));
-            attributes.extend((conv.groups > 1).then(|| Attribute::int("group", conv.groups)));
-            with_own("Conv", weight_and_bias(conv.bias), attributes)
+    layer.onnx(shape)?.into_iter().map(node).collect()
+}
+
+fn attribute(name: &str, value: &onnx::Attribute) -> Result<Attribute> {
+    Ok(match value {
+        onnx::Attribute::Int(number) => Attribute::int(name, *number),
+        onnx::Attribute::Ints(numbers) => Attribute::ints(name, numbers),
+        onnx::Attribute::Float(number) => Attribute::float(name, *number),
+        onnx::Attribute::Text(text) => Attribute::string(name, text),
+        onnx::Attribute::Matrix(rows) => {
+            let matrix = Tensor::from_slice(&rows.concat()).f_view([rows.len() as i64, -1])?;
+            Attribute::tensor(name, Constant::of("", &matrix)?)
         }
-        Layer::Linear { bias, .. } => with_own("Gemm", weight_and_bias(bias), vec![Attribute::int("transB", 1)]),
-        Layer::BatchNorm2d { eps, .. } => with_own(
-            "BatchNormalization",
-            &["weight", "bias", "running_mean", "running_var"],
-            vec![Attribute::float("epsilon", eps as f32)],
-        ),
-        Layer::ReLU => node("Relu", vec![]),
-        Layer::LeakyReLU { negative_slope } => {
-            node("LeakyRelu", vec![Attribute::float("alpha", negative_slope as f32)])
-        }
-        Layer::GELU { tanh } => {
-            node("Gelu", vec![Attribute::string("approximate", if tanh { "tanh" } else { "none" })])
-        }
-        Layer::SiLU => {
-            let sigmoid = format!("{path}.sigmoid");
-            vec![Node::new(&sigmoid, "Sigmoid", &[input], vec![]), Node::new(&name, "Mul", &[input, &sigmoid], vec![])]
-        }
-        Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
-            let mut attributes = window(kernel_size, stride, padding, ceil_mode);
-            attributes.extend(Attribute::unless_default("dilations", dilation));
-            node("MaxPool", attributes)
-        }
-        Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => {
-            let mut attributes = window(kernel_size, stride, padding, ceil_mode);
-            let counts = count_include_pad && padding != [0, 0];
-            attributes.extend(counts.then(|| Attribute::int("count_include_pad", 1)));
-            node("AveragePool", attributes)
-        }
-        Layer::AdaptiveAvgPool2d { output_size } => adaptive_pool(&name, input, shape, output_size)?,
-        Layer::Flatten => node("Flatten", vec![Attribute::int("axis", 1)]),
-        Layer::LogSoftmax => node("LogSoftmax", vec![Attribute::int("axis", 1)]),
-        Layer::Dropout { .. } | Layer::Dropout2d { .. } | Layer::Identity => vec![],
     })
-}
-
-/// The attributes that the pools share.
-fn window(kernel_size: [i64; 2], stride: [i64; 2], padding: [i64; 2], ceil_mode: bool) -> Vec<Attribute> {
-    let mut attributes = vec![Attribute::ints("kernel_shape", &kernel_size), Attribute::ints("strides", &stride)];
-    attributes.extend((padding != [0, 0]).then(|| Attribute::ints("pads", &both(padding))));
-    attributes.extend(ceil_mode.then(|| Attribute::int("ceil_mode", 1)));
-    attributes
-}
-
-/// The padding at the beginning of each axis, then at the end.
-fn both([height, width]: [i64; 2]) -> [i64; 4] {
-    [height, width, height, width]
-}
-
-/// `nn.AdaptiveAvgPool2d`, which ONNX does not have: an average pool where the sizes divide, else a product with a
-/// matrix of averages on each side.
-fn adaptive_pool(name: &str, input: &str, shape: &[i64], output: [i64; 2]) -> Result<Vec<Node>> {
-    let [_, height, width] = *shape else { bail!("{name} takes images") };
-    if output == [1, 1] {
-        return Ok(vec![Node::new(name, "GlobalAveragePool", &[input], vec![])]);
-    }
-    if height % output[0] == 0 && width % output[1] == 0 {
-        let size = [height / output[0], width / output[1]];
-        return Ok(vec![Node::new(name, "AveragePool", &[input], window(size, size, [0, 0], false))]);
-    }
-    let [rows, columns, narrow] = ["rows", "columns", "narrow"].map(|part| format!("{name}.{part}"));
-    Ok(vec![
-        Node::constant(&rows, &averages(height, output[0]))?,
-        Node::constant(&columns, &averages(width, output[1]).tr())?,
-        Node::new(&narrow, "MatMul", &[input, &columns], vec![]),
-        Node::new(name, "MatMul", &[&rows, &narrow], vec![]),
-    ])
-}
-
-/// The matrix [outputs, inputs] that averages `inputs` numbers in PyTorch's `outputs` windows, which may overlap.
-fn averages(inputs: i64, outputs: i64) -> Tensor {
-    let matrix = Tensor::zeros([outputs, inputs], (Kind::Float, Device::Cpu));
-    for window in 0..outputs {
-        let start = window * inputs / outputs;
-        let end = ((window + 1) * inputs + outputs - 1) / outputs;
-        let _ = matrix.get(window).narrow(0, start, end - start).fill_(1.0 / (end - start) as f64);
-    }
-    matrix
 }
 
 #[cfg(test)]

@@ -70,13 +70,6 @@ impl Node {
         let input = input.iter().map(|name| name.to_string()).collect();
         Node { input, output: vec![name.into()], name: name.into(), op_type: op_type.into(), attribute }
     }
-
-    /// A constant that is not one of the net's weights: a reader of initializers does not see it.
-    pub(super) fn constant(name: &str, tensor: &Tensor) -> Result<Node> {
-        let value =
-            Attribute { name: "value".into(), t: Some(Constant::of("", tensor)?), r#type: 4, ..Attribute::default() };
-        Ok(Node::new(name, "Constant", &[], vec![value]))
-    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -111,9 +104,8 @@ impl Attribute {
         Attribute { name: name.into(), s: s.into(), r#type: 3, ..Attribute::default() }
     }
 
-    /// An attribute that is 1 per axis where it is not given.
-    pub(super) fn unless_default(name: &str, ints: [i64; 2]) -> Option<Attribute> {
-        (ints != [1, 1]).then(|| Attribute::ints(name, &ints))
+    pub(super) fn tensor(name: &str, t: Constant) -> Attribute {
+        Attribute { name: name.into(), t: Some(t), r#type: 4, ..Attribute::default() }
     }
 
     pub(super) fn ints(name: &str, ints: &[i64]) -> Attribute {

@@ -4,7 +4,8 @@
 use super::super::format::{Weights, is_parameter};
 use super::{TYPES, contiguous};
 use crate::libtorch::LIBTORCH_VERSION;
-use crate::model::{Layer, NamedLayer, StateDict};
+use crate::model::layers::aten::{self, Argument};
+use crate::model::{NamedLayer, StateDict};
 use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -32,9 +33,9 @@ pub(super) fn program(weights: &Weights) -> Result<Value> {
         program.layer(layer)?;
     }
     let classes = CLASSES as i64;
-    program.add("view.default", VIEW, "self", vec![("size", ints([-1, classes]))], &[classes])?;
+    program.add("view.default", VIEW, "self", vec![input("size", ints([-1, classes]), false)], &[classes])?;
     if !weights.architecture.ends_in_log_softmax() {
-        program.add("log_softmax.int", LOG_SOFTMAX, "self", vec![("dim", int(-1))], &[classes])?;
+        program.add("log_softmax.int", LOG_SOFTMAX, "self", vec![input("dim", int(-1), false)], &[classes])?;
     }
 
     let spec = |key: &String| match is_parameter(key) {
@@ -140,19 +141,12 @@ struct Program<'a> {
     last: String,
 }
 
-/// The name of an argument, and its value.
-type Argument = (&'static str, Value);
-
 impl Program<'_> {
     /// Adds a node that maps the last result, its argument `first`, to a batch of `shape`.
-    fn add(&mut self, operator: &str, name: &str, first: &str, rest: Vec<Argument>, shape: &[i64]) -> Result<()> {
-        // 1: a positional argument, 2: one by keyword.
-        let kind = |name: &str| if name == "approximate" { 2 } else { 1 };
-        let input = |name: &str, argument: Value| json!({"name": name, "arg": argument, "kind": kind(name)});
-        let rest = rest.into_iter().map(|(name, argument)| input(name, argument));
+    fn add(&mut self, operator: &str, name: &str, first: &str, rest: Vec<Value>, shape: &[i64]) -> Result<()> {
         self.nodes.push(json!({
             "target": format!("torch.ops.aten.{operator}"),
-            "inputs": std::iter::once(input(first, named(&self.last))).chain(rest).collect::<Vec<_>>(),
+            "inputs": std::iter::once(input(first, named(&self.last), false)).chain(rest).collect::<Vec<_>>(),
             "outputs": [named(name)],
             "metadata": {},
             "is_hop_single_tensor_return": null,
@@ -163,100 +157,37 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// Adds the layer's node.
+    /// Adds the layer's node, if it does anything.
     fn layer(&mut self, NamedLayer { path, layer, output }: &NamedLayer) -> Result<()> {
-        let Some((operator, first, arguments)) = self.call(path, layer) else { return Ok(()) };
-        self.add(operator, &self.names[path], first, arguments, output)
+        let Some(call) = layer.aten() else { return Ok(()) };
+        let rest = call.given().iter().map(|argument| self.argument(path, argument)).collect();
+        self.add(call.operator, &self.names[path], call.input, rest, output)
     }
 
-    /// The ATen operator of a layer, the name of its first argument, and the others. `None` for a layer that does
-    /// nothing.
-    fn call(&self, path: &str, layer: &Layer) -> Option<(&'static str, &'static str, Vec<Argument>)> {
-        let own = |parameter: &str| named(&self.names[&format!("{path}.{parameter}")]);
-        let bias = |exists: bool| if exists { own("bias") } else { none() };
-        Some(match *layer {
-            Layer::Conv2d(conv) => {
-                let optional = vec![
-                    ("bias", bias(conv.bias), none()),
-                    ("stride", ints(conv.stride), ints([1, 1])),
-                    ("padding", ints(conv.padding), ints([0, 0])),
-                    ("dilation", ints(conv.dilation), ints([1, 1])),
-                    ("groups", int(conv.groups), int(1)),
-                ];
-                ("conv2d.default", "input", with_optional(vec![("weight", own("weight"))], optional))
-            }
-            Layer::Linear { bias: has_bias, .. } => {
-                let optional = vec![("bias", bias(has_bias), none())];
-                ("linear.default", "input", with_optional(vec![("weight", own("weight"))], optional))
-            }
-            Layer::BatchNorm2d { eps, momentum, .. } => {
-                let mut arguments = ["weight", "bias", "running_mean", "running_var"].map(|it| (it, own(it))).to_vec();
-                arguments.extend([
-                    ("training", truth(false)),
-                    ("momentum", float(momentum)),
-                    ("eps", float(eps)),
-                    ("cudnn_enabled", truth(true)),
-                ]);
-                ("batch_norm.default", "input", arguments)
-            }
-            Layer::ReLU => ("relu.default", "self", vec![]),
-            Layer::LeakyReLU { negative_slope } => {
-                let optional = vec![("negative_slope", float(negative_slope), float(0.01))];
-                ("leaky_relu.default", "self", with_optional(vec![], optional))
-            }
-            Layer::GELU { tanh } => {
-                let arguments = if tanh { vec![("approximate", json!({"as_string": "tanh"}))] } else { vec![] };
-                ("gelu.default", "self", arguments)
-            }
-            Layer::SiLU => ("silu.default", "self", vec![]),
-            Layer::Dropout { p } => ("dropout.default", "input", vec![("p", float(p)), ("train", truth(false))]),
-            Layer::Dropout2d { p } => {
-                ("feature_dropout.default", "input", vec![("p", float(p)), ("train", truth(false))])
-            }
-            Layer::MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode } => {
-                let optional = vec![
-                    ("padding", ints(padding), ints([0, 0])),
-                    ("dilation", ints(dilation), ints([1, 1])),
-                    ("ceil_mode", truth(ceil_mode), truth(false)),
-                ];
-                ("max_pool2d.default", "self", with_optional(window(kernel_size, stride), optional))
-            }
-            Layer::AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad } => {
-                let optional = vec![
-                    ("padding", ints(padding), ints([0, 0])),
-                    ("ceil_mode", truth(ceil_mode), truth(false)),
-                    ("count_include_pad", truth(count_include_pad), truth(true)),
-                ];
-                ("avg_pool2d.default", "self", with_optional(window(kernel_size, stride), optional))
-            }
-            Layer::AdaptiveAvgPool2d { output_size } => {
-                ("adaptive_avg_pool2d.default", "self", vec![("output_size", ints(output_size))])
-            }
-            Layer::Flatten => ("flatten.using_ints", "self", vec![("start_dim", int(1))]),
-            Layer::LogSoftmax => ("log_softmax.int", "self", vec![("dim", int(1))]),
-            Layer::Identity => return None,
-        })
+    /// An argument of the call of the layer at `path`, in evaluation mode.
+    fn argument(&self, path: &str, Argument { name, value, is_keyword, .. }: &Argument) -> Value {
+        let value = match *value {
+            aten::Value::None => json!({"as_none": true}),
+            aten::Value::Bool(value) => truth(value),
+            aten::Value::Training => truth(false),
+            aten::Value::Int(value) => int(value),
+            aten::Value::Pair(values) => ints(values),
+            aten::Value::Float(value) => json!({"as_float": value}),
+            aten::Value::Text(text) => json!({"as_string": text}),
+            aten::Value::Variable(variable) => named(&self.names[&format!("{path}.{variable}")]),
+        };
+        input(name, value, *is_keyword)
     }
 }
 
-fn window(kernel_size: [i64; 2], stride: [i64; 2]) -> Vec<Argument> {
-    vec![("kernel_size", ints(kernel_size)), ("stride", ints(stride))]
-}
-
-/// `arguments`, and the `optional` ones, each with its default, up to the last that differs from it, as `torch.export`
-/// writes them.
-fn with_optional(mut arguments: Vec<Argument>, optional: Vec<(&'static str, Value, Value)>) -> Vec<Argument> {
-    let given = optional.iter().rposition(|(_, value, default)| value != default).map_or(0, |last| last + 1);
-    arguments.extend(optional.into_iter().take(given).map(|(name, value, _)| (name, value)));
-    arguments
+/// An argument of a node.
+fn input(name: &str, value: Value, is_keyword: bool) -> Value {
+    // 1: a positional argument, 2: one by keyword.
+    json!({"name": name, "arg": value, "kind": if is_keyword { 2 } else { 1 }})
 }
 
 fn named(name: &str) -> Value {
     json!({"as_tensor": {"name": name}})
-}
-
-fn none() -> Value {
-    json!({"as_none": true})
 }
 
 fn truth(value: bool) -> Value {
@@ -269,10 +200,6 @@ fn int(value: i64) -> Value {
 
 fn ints(values: [i64; 2]) -> Value {
     json!({"as_ints": values})
-}
-
-fn float(value: f64) -> Value {
-    json!({"as_float": value})
 }
 
 /// How the arguments of a call, one tensor, and its result are laid out: a pytree as JSON within JSON.

@@ -1,0 +1,83 @@
+//! `nn.BatchNorm2d`, affine and with running statistics.
+
+use super::aten::{Call, Value};
+use super::onnx::Node;
+use super::windows::image;
+use super::*;
+use crate::model::net_file::Value as Python;
+use tch::{Kind, Tensor};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BatchNorm2d {
+    pub num_features: i64,
+    pub eps: f64,
+    pub momentum: f64,
+}
+
+/// What evaluation uses.
+const STATISTICS: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+
+impl LayerKind for BatchNorm2d {
+    const FILE: &'static str = "batchnorm";
+    const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), BatchNorm2d(10, eps=0.001, momentum=0.2), AdaptiveAvgPool2d(1)";
+
+    fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
+        call.required("num_features", &mut self.num_features)?;
+        call.optional("eps", 1e-5, &mut self.eps)?;
+        call.optional("momentum", 0.1, &mut self.momentum)?;
+        call.only("affine", Python::Bool(true))?;
+        call.only("track_running_stats", Python::Bool(true))?;
+        call.factory()
+    }
+
+    fn check(&self) -> Result<()> {
+        let BatchNorm2d { num_features, eps, momentum } = *self;
+        sizes("num_features", &[num_features], 1)?;
+        ensure!(eps > 0. && eps.is_finite(), "eps is {eps}: it must be above 0, such as 1e-05");
+        ensure!((0. ..=1.).contains(&momentum), "momentum is {momentum}: it must be from 0 to 1, such as 0.1");
+        Ok(())
+    }
+
+    fn output(&self, input: &[i64]) -> Result<Vec<i64>> {
+        let [channels, ..] = image(input)?;
+        ensure!(
+            channels == self.num_features,
+            "it takes {} channels and gets {channels}{}",
+            self.num_features,
+            instead(BatchNorm2d { num_features: channels, ..*self })
+        );
+        Ok(input.to_vec())
+    }
+
+    fn variables(&self) -> Vec<Variable> {
+        let floats = STATISTICS.iter().map(|&name| Variable {
+            name,
+            shape: vec![self.num_features],
+            is_parameter: ["weight", "bias"].contains(&name),
+        });
+        floats.chain([Variable { name: NUM_BATCHES_TRACKED, shape: vec![], is_parameter: false }]).collect()
+    }
+
+    /// The net counts the batches of all its BatchNorms at once: the module does not.
+    fn add_to(&self, net: SequentialT, path: &Path) -> SequentialT {
+        let config = nn::BatchNormConfig {
+            eps: self.eps,
+            momentum: self.momentum,
+            // tch's default is Uniform(0, 1).
+            ws_init: nn::Init::Const(1.0),
+            ..Default::default()
+        };
+        let norm = nn::batch_norm2d(path, self.num_features, config);
+        let _ = path.add(NUM_BATCHES_TRACKED, Tensor::zeros([0i64; 0], (Kind::Int64, path.device())), false);
+        net.add(norm)
+    }
+
+    fn aten(&self) -> Option<Call> {
+        let call = Call::new("batch_norm.default", "input").variables(&STATISTICS).with("training", Value::Training);
+        Some(call.with("momentum", self.momentum).with("eps", self.eps).with("cudnn_enabled", true))
+    }
+
+    fn onnx(&self, _: &[i64]) -> Result<Vec<Node>> {
+        Ok(vec![Node::new("BatchNormalization").variables(&STATISTICS).with("epsilon", self.eps)])
+    }
+}

@@ -1,0 +1,170 @@
+//! `nn.Conv2d`, with zeros around the input.
+
+use super::aten::Call;
+use super::onnx::{Node, both};
+use super::windows::{Windows, image};
+use super::*;
+use crate::model::net_file::Value;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Conv2d {
+    pub in_channels: i64,
+    pub out_channels: i64,
+    pub kernel_size: [i64; 2],
+    pub stride: [i64; 2],
+    /// Rows and columns of zeros on each side.
+    pub padding: [i64; 2],
+    pub dilation: [i64; 2],
+    pub groups: i64,
+    pub bias: bool,
+}
+
+impl LayerKind for Conv2d {
+    const FILE: &'static str = "conv";
+    const EXAMPLE: &'static str = "conv: Conv2d(1, 10, (3, 5), stride=(2, 1), padding=1, dilation=(1, 2), bias=False), AdaptiveAvgPool2d(1)";
+
+    fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
+        call.required("in_channels", &mut self.in_channels)?;
+        call.required("out_channels", &mut self.out_channels)?;
+        call.required("kernel_size", &mut self.kernel_size)?;
+        call.optional("stride", [1, 1], &mut self.stride)?;
+        let mut padding = Padding::Zeros(self.padding);
+        call.optional("padding", Padding::Zeros([0, 0]), &mut padding)?;
+        call.optional("dilation", [1, 1], &mut self.dilation)?;
+        call.optional("groups", 1, &mut self.groups)?;
+        call.optional("bias", true, &mut self.bias)?;
+        call.only("padding_mode", Value::Text("zeros".to_string()))?;
+        call.factory()?;
+        self.padding = padding.resolve(self)?;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        sizes("in_channels", &[self.in_channels], 1)?;
+        sizes("out_channels", &[self.out_channels], 1)?;
+        sizes("kernel_size", &self.kernel_size, 1)?;
+        sizes("stride", &self.stride, 1)?;
+        sizes("padding", &self.padding, 0)?;
+        sizes("dilation", &self.dilation, 1)?;
+        sizes("groups", &[self.groups], 1)?;
+        for (name, channels) in [("in_channels", self.in_channels), ("out_channels", self.out_channels)] {
+            ensure!(channels % self.groups == 0, "groups is {}: it must divide {name}, {channels}", self.groups);
+        }
+        Ok(())
+    }
+
+    fn output(&self, input: &[i64]) -> Result<Vec<i64>> {
+        let [channels, size @ ..] = image(input)?;
+        ensure!(
+            channels == self.in_channels,
+            "it takes {} channels and gets {channels}{}",
+            self.in_channels,
+            instead(self.for_channels(channels))
+        );
+        let [height, width] = self.windows().count(size)?;
+        Ok(vec![self.out_channels, height, width])
+    }
+
+    fn variables(&self) -> Vec<Variable> {
+        let [height, width] = self.kernel_size;
+        weight_and_bias(&[self.out_channels, self.in_channels / self.groups, height, width], self.bias)
+    }
+
+    fn window(&self, _: &[i64]) -> Window {
+        self.windows().moving()
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Begins
+    }
+
+    fn add_to(&self, net: SequentialT, path: &Path) -> SequentialT {
+        let config = nn::ConvConfigND::<[i64; 2]> {
+            stride: self.stride,
+            padding: self.padding,
+            dilation: self.dilation,
+            groups: self.groups,
+            bias: self.bias,
+            ws_init: parameters::UNDRAWN,
+            bs_init: parameters::UNDRAWN,
+            ..Default::default()
+        };
+        let mut conv = nn::conv(path, self.in_channels, self.out_channels, self.kernel_size, config);
+        parameters::reset(&mut conv.ws, conv.bs.as_mut());
+        net.add(conv)
+    }
+
+    fn aten(&self) -> Option<Call> {
+        let call = Call::new("conv2d.default", "input").variables(&["weight"]).bias(self.bias);
+        let call = call.optional("stride", self.stride, [1, 1]).optional("padding", self.padding, [0, 0]);
+        Some(call.optional("dilation", self.dilation, [1, 1]).optional("groups", self.groups, 1))
+    }
+
+    fn onnx(&self, _: &[i64]) -> Result<Vec<Node>> {
+        let conv = Node::new("Conv").weight_and_bias(self.bias);
+        let conv = conv.with("kernel_shape", self.kernel_size).with("pads", both(self.padding));
+        let conv = conv.unless([1, 1], "strides", self.stride).unless([1, 1], "dilations", self.dilation);
+        Ok(vec![conv.unless(1, "group", self.groups)])
+    }
+}
+
+impl Conv2d {
+    fn windows(self) -> Windows {
+        let Conv2d { kernel_size, stride, padding, dilation, .. } = self;
+        Windows { kernel_size, stride, padding, dilation, ceil_mode: false }
+    }
+
+    /// The same convolution for an input of so many channels. A depthwise one has a group for each.
+    fn for_channels(self, channels: i64) -> Conv2d {
+        let is_depthwise = self.groups > 1 && self.groups == self.in_channels;
+        if is_depthwise {
+            let out_channels = (self.out_channels / self.in_channels).saturating_mul(channels);
+            Conv2d { in_channels: channels, out_channels, groups: channels, ..self }
+        } else {
+            Conv2d { in_channels: channels, ..self }
+        }
+    }
+}
+
+/// The argument `padding`.
+#[derive(Clone, PartialEq)]
+enum Padding {
+    Zeros([i64; 2]),
+    /// padding='same': the output has the size of the input.
+    Same,
+}
+
+impl Padding {
+    /// The rows and columns on each side of the input of `conv`.
+    fn resolve(self, conv: &Conv2d) -> Result<[i64; 2]> {
+        let Padding::Zeros(zeros) = self else {
+            ensure!(conv.stride == [1, 1], "padding='same' needs stride=1, as in PyTorch");
+            let spans = [0, 1].map(|axis| conv.dilation[axis].saturating_mul(conv.kernel_size[axis].saturating_sub(1)));
+            let is_even = spans.iter().all(|span| span % 2 == 0);
+            ensure!(is_even, "padding='same' needs an odd kernel_size: PyTorch pads an even one more on one side");
+            return Ok(spans.map(|span| span / 2));
+        };
+        Ok(zeros)
+    }
+}
+
+impl Argument for Padding {
+    fn expected() -> String {
+        format!("{}, or 'same' or 'valid'", <[i64; 2]>::expected())
+    }
+
+    fn read(value: &Value) -> Option<Padding> {
+        match value {
+            Value::Text(text) if text == "same" => Some(Padding::Same),
+            Value::Text(text) if text == "valid" => Some(Padding::Zeros([0, 0])),
+            _ => Argument::read(value).map(Padding::Zeros),
+        }
+    }
+
+    fn value(&self) -> Value {
+        match self {
+            Padding::Zeros(zeros) => zeros.value(),
+            Padding::Same => Value::Text("same".to_string()),
+        }
+    }
+}
