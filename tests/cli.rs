@@ -241,7 +241,8 @@ fn mistakes_get_one_sentence_and_exit_code_2() {
         (&["--schedule", "zigzag"], "--schedule takes step, "),
         (&["--target-accuracy", "101"], "--target-accuracy takes a percentage"),
         (&["--validation", "-1"], "--validation takes a whole number of images from 0 up, not -1"),
-        (&["--threads", "-1"], "--threads takes a whole number from 0 up, not -1"),
+        (&["--threads", "-1"], "--threads takes a whole number from 0 to 512, not -1"),
+        (&["--threads", "1000"], "--threads takes a whole number from 0 to 512, not 1000"),
         (&["--seed", "9223372036854775808"], "--seed takes a whole number from 0 to 9223372036854775807, not "),
     ] {
         let (_folder, out) = out();

@@ -91,6 +91,25 @@ fn a_run_is_looked_at_and_can_be_again() {
 }
 
 #[test]
+fn a_half_written_last_line_is_passed_over_and_a_damaged_one_named() {
+    let (_folder, out) = out();
+    train(&out, &["-q"]).assert().success();
+    for name in ["metrics.jsonl", "losses.csv"] {
+        let path = out.join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        tch_mnist(&["report"]).arg(&out).assert().success();
+        fs::write(&path, whole).unwrap();
+    }
+    let path = out.join("metrics.jsonl");
+    let damaged = fs::read_to_string(&path).unwrap().replace("\"epoch\":1,", "\"epoch\":1");
+    fs::write(&path, damaged).unwrap();
+    let (sentence, code) = failure(tch_mnist(&["report"]).arg(&out));
+    assert!(sentence.starts_with(&format!("error: {} is damaged: line 2: ", path.display())), "{sentence}");
+    assert_eq!(code, 1);
+}
+
+#[test]
 fn the_confusion_matrix_has_the_counts_of_evaluate() {
     let (_folder, out) = out();
     train(&out, &["-q"]).assert().success();

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -148,6 +149,138 @@ fn a_checkpoint_alone_in_another_folder_is_enough() {
     let file = alone.path().join("checkpoint.safetensors");
     assert!(start(&["--resume", file.to_str().unwrap()]).wait().unwrap().success());
     assert_same_run(&one, alone.path());
+}
+
+/// Every file of a folder by its name, with its bytes.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    names(folder).into_iter().map(|name| (name.clone(), std::fs::read(folder.join(&name)).unwrap())).collect()
+}
+
+#[test]
+fn a_checkpoint_beside_the_files_of_another_run_needs_a_folder_and_overwrites_nothing() {
+    let ((_a, one), (_b, other), (_c, third)) = (out(), out(), out());
+    train(&one, &["-q"]).assert().success();
+    train(&third, &["-q", "--epochs", "1"]).assert().success();
+    train(&other, &["-q", "--epochs", "1"]).assert().success();
+    let checkpoint = |run: &Path| run.join("checkpoint.safetensors");
+    // The same settings, another run.
+    std::fs::copy(checkpoint(&third), checkpoint(&other)).unwrap();
+    std::fs::copy(checkpoint(&third), other.join("copy.safetensors")).unwrap();
+    // A folder with no more than the weights and the settings of somebody else.
+    let model = tempfile::tempdir().unwrap();
+    for name in ["model.pt", "config.toml", "checkpoint.safetensors"] {
+        std::fs::copy(third.join(name), model.path().join(name)).unwrap();
+    }
+    for (folder, named, reason) in [
+        (other.as_path(), other.clone(), "is of another run than the files beside it"),
+        (&other, checkpoint(&other), "is of another run than the files beside it"),
+        (&other, other.join("copy.safetensors"), "is not named checkpoint.safetensors"),
+        (model.path(), model.path().to_path_buf(), "is of another run than the files beside it"),
+    ] {
+        let before = contents(folder);
+        let (sentence, code) = failure(tch_mnist(&["train", "--epochs", "2", "--resume"]).arg(&named));
+        assert!(sentence.contains(reason) && sentence.contains("give --out DIR"), "{sentence}");
+        assert!(code == 2 && contents(folder) == before, "{}", named.display());
+    }
+    // With a folder of its own it goes on, and is refused one that is taken.
+    let before = contents(&other);
+    let (_d, new) = out();
+    let mut command = tch_mnist(&["train", "-q", "--epochs", "2", "--resume"]);
+    command.arg(other.join("copy.safetensors")).arg("--out");
+    let (sentence, code) = failure(tch_mnist(&["train", "--resume"]).arg(&third).arg("--out").arg(&one));
+    assert!(sentence.contains("already holds a run") && code == 2, "{sentence}");
+    command.arg(&new).assert().success();
+    assert!(contents(&other) == before);
+    assert_same_run(&one, &new);
+}
+
+#[test]
+fn the_same_command_line_begins_a_run_and_goes_on_with_it() {
+    let ((_folder, one), (_other_folder, other)) = (out(), out());
+    let config = one.with_file_name("settings.toml");
+    std::fs::write(&config, "lr = 0.02\nrecipe = \"original\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    uninterrupted(&one, &[SGD, &["--config", config, "--optimizer", "sgd"]].concat());
+    let command_line = |own: &[&'static str]| {
+        let mut args = settings(SGD);
+        args.extend(["--config", config, "--optimizer", "sgd", "--device", "cpu", "--resume", "auto"]);
+        args.extend(own);
+        start(&[&args[..], &["--out", other.to_str().unwrap()]].concat())
+    };
+    // A process that was killed before its first checkpoint has left no more than this.
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("log.txt"), "").unwrap();
+    for _ in 0..2 {
+        let mut child = command_line(&[]);
+        wait_for_checkpoint(&mut child, &other);
+        sleep(Duration::from_millis(300));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(command_line(&[]).wait().unwrap().success());
+    assert_same_run(&one, &other);
+    // Once more: the run is done.
+    assert!(command_line(&[]).wait().unwrap().success());
+    assert_same_run(&one, &other);
+    // Another setting is refused as with any resume.
+    assert_eq!(command_line(&["--seed", "2"]).wait().unwrap().code(), Some(2));
+
+    let (sentence, code) = failure(&mut tch_mnist(&["train", "--resume", "auto"]));
+    let expected = "error: --resume auto needs --out DIR, the folder that the run begins or goes on in";
+    assert_eq!((sentence.as_str(), code), (expected, 2));
+    // Without its checkpoint, a run would begin again over its own files.
+    std::fs::remove_file(other.join("checkpoint.safetensors")).unwrap();
+    let (sentence, code) = failure(tch_mnist(&["train", "--resume", "auto", "--out"]).arg(&other));
+    assert!(sentence.contains("holds a run without its checkpoint.safetensors") && code == 2, "{sentence}");
+}
+
+#[test]
+fn a_run_that_another_process_is_writing_is_not_even_read() {
+    let (_folder, out) = out();
+    train(&out, &["-q", "--epochs", "1"]).assert().success();
+    // Were it read, it would be said to be damaged.
+    std::fs::write(out.join("checkpoint.safetensors"), "half").unwrap();
+    let log = std::fs::File::options().append(true).open(out.join("log.txt")).unwrap();
+    log.lock().unwrap();
+    for args in [&["--resume"][..], &["--resume", "auto", "--out"], &["--out"]] {
+        let (sentence, code) = failure(tch_mnist(&["train"]).args(args).arg(&out));
+        assert_eq!((sentence, code), (format!("error: another process is training in {}", out.display()), 1));
+    }
+}
+
+#[test]
+fn an_epoch_whose_metrics_cannot_be_written_is_not_lost() {
+    let (_folder, out) = out();
+    let args = ["train", "--data", DATA, "--device", "cpu", "--log-format", "json", "--epochs", "1000"];
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args(args)
+        .args(["--limit-train", "1280", "--limit-test", "128", "--report=false", "--tensorboard=false", "--out"])
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    lines.read_line(&mut String::new()).unwrap();
+    // The run may write the file anew before the folder is there.
+    let metrics = out.join("metrics.jsonl");
+    while std::fs::create_dir(&metrics).is_err() {
+        let _ = std::fs::remove_file(&metrics);
+    }
+    let others = lines.lines().map(Result::unwrap).filter(|line| line.contains("\"event\":\"epoch\"")).count();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let error = stderr.lines().last().unwrap();
+    assert!(error.contains("metrics.jsonl cannot be written") && error.contains("--resume"), "{error}");
+    assert_eq!(output.status.code(), Some(1));
+
+    // The epoch that could not be announced is in the checkpoint.
+    std::fs::remove_dir(&metrics).unwrap();
+    let done = (others + 2).to_string();
+    let output = tch_mnist(&["train", "--epochs", &done, "--resume"]).arg(&out).assert().success().get_output().clone();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("all of its epochs are done already"), "{done}: {stderr}");
+    assert_eq!(self::metrics(&out).len(), others + 3);
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Early stopping, and the weights of the best epoch: both go by images held out, and a resume changes neither.
+//! How a run ends: by signals, by early stopping, with the weights of the best epoch.
 
 mod common;
 
 use common::*;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 use tch::Tensor;
@@ -209,4 +209,91 @@ fn what_is_kept_cannot_change_in_a_resume() {
         let expected = format!("{name} cannot change when a run is resumed: it was {was}");
         assert_eq!((sentence.contains(&expected), code), (true, 2), "{sentence}");
     }
+}
+
+/// A run of one epoch in the background, whose steps take long. `signals` is a flag of `env` about signals that whoever
+/// started the tests may have turned off.
+fn slow_steps(out: &Path, signals: &str) -> Child {
+    Command::new("env")
+        .arg(signals)
+        .arg(assert_cmd::cargo::cargo_bin!("tch-mnist"))
+        .args("train --device cpu --kernels torch --threads 1 --limit-train 8192 --batch-size 4096".split(' '))
+        .args(["--limit-test", "100", "--epochs", "1", "-q", "--log-format", "json", "--data", DATA, "--out"])
+        .arg(out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the run in `out` has logged `text`.
+fn wait_for_log(child: &mut Child, out: &Path, text: &str) {
+    while !std::fs::read_to_string(out.join("log.txt")).is_ok_and(|log| log.contains(text)) {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it logged {text:?}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    // A process that has ended meanwhile gets none.
+    Command::new("kill").args(["-s", name, &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+}
+
+/// The exit code of a run, and the status in its last line.
+fn ending(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
+    (output.status.code(), lines.last().unwrap()["status"].as_str().unwrap().into())
+}
+
+#[test]
+fn the_first_signal_says_how_a_run_ends() {
+    for (first, second, code, status) in [
+        ("INT", "USR1", 130, "interrupted"),
+        ("TERM", "USR1", 143, "interrupted"),
+        ("USR1", "TERM", 0, "pruned"),
+        ("HUP", "TERM", 129, "interrupted"),
+        ("USR2", "USR1", 140, "interrupted"),
+        ("XCPU", "USR1", 152, "interrupted"),
+    ] {
+        let (_folder, out) = out();
+        let mut child = slow_steps(&out, "--default-signal=HUP");
+        wait_for_log(&mut child, &out, "images, run folder");
+        // Both come within one step.
+        signal(&child, first);
+        sleep(Duration::from_millis(100));
+        signal(&child, second);
+        assert_eq!(ending(child), (Some(code), status.into()), "{first}, then {second}");
+        assert!(out.join("checkpoint.safetensors").exists() && !out.join("model.pt").exists());
+    }
+}
+
+#[test]
+fn signals_that_come_at_once_never_end_as_pruned() {
+    let (_folder, out) = out();
+    let mut child = slow_steps(&out, "--default-signal=HUP");
+    wait_for_log(&mut child, &out, "images, run folder");
+    for name in ["STOP", "USR1", "TERM", "CONT"] {
+        signal(&child, name);
+    }
+    assert_eq!(ending(child), (Some(143), "interrupted".into()));
+}
+
+#[test]
+fn sigusr1_before_training_begins_prunes_too() {
+    let (_folder, out) = out();
+    let mut child = slow_steps(&out, "--default-signal=HUP");
+    wait_for_log(&mut child, &out, "");
+    signal(&child, "USR1");
+    assert_eq!(ending(child), (Some(0), "pruned".into()));
+    assert!(!out.join("model.pt").exists());
+}
+
+#[test]
+fn nohup_keeps_a_run_going() {
+    let (_folder, out) = out();
+    let mut child = slow_steps(&out, "--ignore-signal=HUP");
+    wait_for_log(&mut child, &out, "images, run folder");
+    signal(&child, "HUP");
+    assert_eq!(ending(child), (Some(0), "done".into()));
 }

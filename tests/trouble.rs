@@ -54,6 +54,39 @@ fn a_folder_that_becomes_read_only_ends_a_run_with_one_sentence() {
     }
 }
 
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_of_the_file() {
+    let (_folder, out) = out();
+    let program = assert_cmd::cargo::cargo_bin!("tch-mnist").display().to_string();
+    let run = |args: &str| {
+        let output = Command::new("sh").args(["-c", &format!("ulimit -f 16; exec {program} {args}")]).output().unwrap();
+        (String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    let (stderr, code) = run(&format!(
+        "train -q --device cpu --limit-train 640 --limit-test 100 --data {DATA} --epochs 1 --out {}",
+        out.display()
+    ));
+    let expected = format!("error: {} cannot be written: ", out.join("checkpoint.safetensors").display());
+    assert!(stderr.starts_with(&expected) && stderr.lines().count() == 1, "{stderr}");
+    assert_eq!(code, Some(1));
+    assert!(names(&out).iter().all(|name| !name.ends_with(".tmp")), "{:?}", names(&out));
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder_of_runs() {
+    let here = tempfile::tempdir().unwrap();
+    let mut command = tch_mnist(&["train", "--data", DATA, "--init", "nowhere.pt"]);
+    let (sentence, code) = failure(command.current_dir(here.path()));
+    assert!(sentence.contains("nowhere.pt") && code == 1, "{sentence}");
+    assert_eq!(names(here.path()), Vec::<String>::new());
+    // What was there stays.
+    std::fs::create_dir(here.path().join("runs")).unwrap();
+    let mut command = tch_mnist(&["train", "--data", DATA, "--init", "nowhere.pt", "--out", "runs/a/b"]);
+    failure(command.current_dir(here.path()));
+    assert_eq!(names(here.path()), ["runs"]);
+    assert_eq!(names(&here.path().join("runs")), Vec::<String>::new());
+}
+
 /// A run of many short epochs whose JSON lines are read as they come.
 fn many_epochs(out: &Path, epochs: &str) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tch-mnist"))

@@ -1,7 +1,7 @@
 //! The commands, one file each, and the list of them.
 //!
-//! Exit codes: 0 done, or pruned by SIGUSR1; 1 failed; 2 the command line is wrong; 130 and 143 interrupted by Ctrl-C
-//! or SIGTERM with the checkpoint saved; 141 the reader of stdout has seen enough.
+//! Exit codes: 0 done, or pruned by SIGUSR1; 1 failed; 2 the command line is wrong; 130, 143 or another 128 + N
+//! interrupted by Ctrl-C, SIGTERM or the signal N with the checkpoint saved; 141 the reader of stdout has seen enough.
 
 mod backprop;
 mod bench;
@@ -132,20 +132,22 @@ pub fn main() -> ExitCode {
     let verbosity = cli.verbosity;
     let command = cli.command.unwrap_or_else(|| Command::Train(Box::new(cli.train)));
     let trains = matches!(command, Command::Train(_));
-    let result = without_panic(|| match command {
-        Command::Train(args) => train::run(*args, verbosity),
-        Command::LrFind(args) => lr_find::run(*args, verbosity),
-        Command::Evaluate(args) => evaluate::run(args, verbosity),
-        Command::Summary(args) => summary::run(args),
-        Command::Export(args) => export::run(args, verbosity),
-        Command::Predict(args) => predict::run(args, verbosity),
-        Command::Serve(args) => serve::run(args, verbosity),
-        Command::Report(args) => report::run(args, verbosity),
-        Command::Backprop(args) => backprop::run(args),
-        Command::Bench(args) => bench::run(*args, verbosity),
-        Command::Download(args) => download::run(args, verbosity),
-        Command::Import(args) => import::run(args, verbosity),
-        Command::Doctor(args) => doctor::run(args),
+    let result = signals::survive_file_size_limit().and_then(|()| {
+        without_panic(|| match command {
+            Command::Train(args) => train::run(*args, verbosity),
+            Command::LrFind(args) => lr_find::run(*args, verbosity),
+            Command::Evaluate(args) => evaluate::run(args, verbosity),
+            Command::Summary(args) => summary::run(args),
+            Command::Export(args) => export::run(args, verbosity),
+            Command::Predict(args) => predict::run(args, verbosity),
+            Command::Serve(args) => serve::run(args, verbosity),
+            Command::Report(args) => report::run(args, verbosity),
+            Command::Backprop(args) => backprop::run(args),
+            Command::Bench(args) => bench::run(*args, verbosity),
+            Command::Download(args) => download::run(args, verbosity),
+            Command::Import(args) => import::run(args, verbosity),
+            Command::Doctor(args) => doctor::run(args),
+        })
     });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

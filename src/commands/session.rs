@@ -6,8 +6,8 @@ use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Architecture, Kernels, Net};
 use crate::predict::{Familiarity, Knowledge, Predictor};
 use crate::settings::{
-    Compute, CudaGraph, CudaSettings, DataSettings, DeviceChoice, KernelsChoice, NetOfWeights, Precision, Settings,
-    Source, TrainingSettings, name_of,
+    Compute, CudaGraph, CudaSettings, DataSettings, DeviceChoice, KernelsChoice, MOST_THREADS, NetOfWeights, Precision,
+    Settings, Source, TrainingSettings, name_of,
 };
 use crate::weights::{self, Misfit, WeightsFile};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -162,6 +162,10 @@ impl Backend {
             cuda::use_device(index)?;
         }
         if compute.threads > 0 {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            if compute.threads as usize > cores {
+                tracing::warn!("--threads {} on {cores} cores is slower than --threads {cores}", compute.threads);
+            }
             tch::set_num_threads(compute.threads);
         }
         precision::deterministic_cudnn()?;
@@ -174,7 +178,7 @@ impl Backend {
     /// may depend on it, and it is set even if libtorch chose it: MKL treats a number that was set in another way.
     pub(super) fn of_run(settings: &mut Settings) -> Result<Backend> {
         if settings.compute.threads == 0 {
-            settings.compute.threads = tch::get_num_threads();
+            settings.compute.threads = tch::get_num_threads().min(MOST_THREADS);
         }
         let backend = Backend::of(&settings.compute)?;
         let CudaSettings { precision, cuda_graph, .. } = settings.cuda;

@@ -39,6 +39,13 @@ pub(crate) fn set_bar(bar: Option<ProgressBar>) {
     *BAR.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = bar;
 }
 
+/// Ends the line that the bar is on, if nobody is drawing it: the program is about to end.
+pub(crate) fn leave_bar() {
+    if let Some(bar) = BAR.try_lock().ok().and_then(|mut bar| bar.take()) {
+        bar.abandon();
+    }
+}
+
 /// stderr, with the bar out of the way.
 struct Stderr;
 

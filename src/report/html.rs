@@ -2,6 +2,7 @@
 
 use super::chart::number;
 use crate::evaluate::Findings;
+use crate::observe::duration;
 use crate::run_folder::{RunFiles, Status, best};
 use crate::settings::text_of;
 use crate::train::EpochRecord;
@@ -171,14 +172,4 @@ fn environment(run: &RunFiles) -> Result<Vec<(String, String)>> {
         }
     }
     Ok(rows)
-}
-
-/// `12.3 s`, `2 min 3 s`, `1 h 2 min`
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
-    }
 }

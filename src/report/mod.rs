@@ -10,6 +10,5 @@ mod write;
 
 pub(crate) use chart::{Across, Chart, Curve, Up, raw_and_smoothed};
 pub(crate) use grid::{SHEET_COLUMNS, sheet};
-pub(crate) use html::duration;
 pub(crate) use smooth::Smoothing;
 pub(crate) use write::{comparison, pictures_of, write_plots, write_run};

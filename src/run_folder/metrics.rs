@@ -3,7 +3,7 @@
 use crate::data::Part;
 use crate::settings::Monitor;
 use crate::train::{self, EpochRecord, Measured};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -19,25 +19,30 @@ pub(crate) fn line(event: &str, fields: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string(&Line { event, fields })?)
 }
 
-/// The text of `metrics.jsonl`.
-pub(super) fn write(epochs: &[EpochRecord], done: Option<&Done>) -> Result<String> {
-    let mut lines = epochs.iter().map(|epoch| line(EPOCH, epoch)).collect::<Result<Vec<_>>>()?;
-    lines.extend(done.map(|done| line(DONE, done)).transpose()?);
-    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
-}
-
-/// Reads what [`write`] wrote.
+/// Reads the lines of `metrics.jsonl`. A last line that is half-written, as a process that was killed may leave it, is
+/// passed over.
 pub(super) fn read(text: &str) -> Result<(Vec<EpochRecord>, Option<Done>)> {
     let (mut epochs, mut done) = (Vec::new(), None);
-    for line in text.lines() {
-        let fields: Value = serde_json::from_str(line)?;
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        let fields: Value = match serde_json::from_str(line) {
+            Err(_) if !line.ends_with('\n') => break,
+            fields => fields.map_err(|error| anyhow!("line {number}: {}", reason(&error)))?,
+        };
+        let epoch = || serde_json::from_value(fields.clone()).map_err(|error| anyhow!("line {number}: {error}"));
         match fields.get("event").and_then(Value::as_str) {
-            Some(EPOCH) => epochs.push(serde_json::from_value(fields)?),
-            Some(DONE) => done = Some(serde_json::from_value(fields)?),
-            _ => bail!("a line has no event that a run writes"),
+            Some(EPOCH) => epochs.push(epoch()?),
+            Some(DONE) => done = Some(serde_json::from_value(fields).with_context(|| format!("line {number}"))?),
+            _ => bail!("line {number} has no event that a run writes"),
         }
     }
     Ok((epochs, done))
+}
+
+/// What serde_json says without the line, which it counts within its own text.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or_default();
+    format!("{reason} at column {}", error.column())
 }
 
 pub(crate) const EPOCH: &str = "epoch";
@@ -197,10 +202,22 @@ mod tests {
             let failed =
                 Done { status: Status::Failed, saved: None, best: None, error: Some("why".into()), ..done.clone() };
             for done in [done, failed] {
-                let text = write(std::slice::from_ref(&epoch), Some(&done)).unwrap();
+                let text = format!("{}\n{}\n", self::line(EPOCH, &epoch).unwrap(), self::line(DONE, &done).unwrap());
                 assert_eq!(read(&text).unwrap(), (vec![epoch.clone()], Some(done)));
             }
         }
-        assert!(read("{\"event\":\"x\"}").is_err());
+    }
+
+    #[test]
+    fn a_damaged_line_is_named_and_a_half_written_last_one_passed_over() {
+        let done = r#"{"event":"done","status":"done","epochs":0,"seconds":1,"out":"runs/a"}"#;
+        let error = |text: &str| read(text).unwrap_err().to_string();
+        assert_eq!(error(&format!("{done}\n{{\"event\":\"x\"}}\n")), "line 2 has no event that a run writes");
+        assert!(error(&format!("{done}\n{}\n", &done[..20])).starts_with("line 2: EOF while parsing"));
+        assert!(error("{\"event\":\"epoch\"}\n").starts_with("line 1: missing field"));
+        for end in 0..done.len() {
+            let (epochs, read) = read(&format!("{done}\n{}", &done[..end])).unwrap();
+            assert!(epochs.is_empty() && read.is_some(), "{}", &done[..end]);
+        }
     }
 }

@@ -13,9 +13,11 @@
 
 mod environment;
 mod metrics;
+mod records;
 
 pub(crate) use environment::Environment;
 pub(crate) use metrics::{DONE, Done, EPOCH, Status, best, line};
+pub(crate) use records::Records;
 
 use crate::data::Part;
 use crate::error::UsageError;
@@ -42,44 +44,117 @@ pub(crate) struct RunFolder {
     path: PathBuf,
     /// Whether a user named it.
     is_named: bool,
-    /// Whether this process made it.
-    is_new: bool,
+    /// What this process made, the last first: its log, the folder, those above it.
+    made: Vec<PathBuf>,
 }
 
 impl RunFolder {
-    /// The folder of a new run: `out`, or one below `runs` named after the date and the seed. One that holds a run is
-    /// refused.
-    pub(crate) fn new(out: Option<&Path>, seed: i64) -> Result<RunFolder> {
-        let Some(out) = out else {
-            let date = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
-            return Ok(RunFolder { is_named: false, ..RunFolder::at(Path::new(&format!("runs/{date}-{seed}"))) });
-        };
-        let folder = RunFolder::at(out);
-        let run = [folder.metrics(), folder.checkpoint(), folder.weights(WEIGHTS[0])];
-        if let Some(file) = run.iter().find(|file| file.exists()) {
+    /// The folder at `path`, which need not exist.
+    pub(crate) fn at(path: &Path) -> RunFolder {
+        RunFolder { path: path.to_path_buf(), is_named: true, made: Vec::new() }
+    }
+
+    /// The folder of a new run that nobody named: below `runs`, after the date and the seed.
+    pub(crate) fn named_by_date(seed: i64) -> RunFolder {
+        let date = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
+        RunFolder { is_named: false, ..RunFolder::at(Path::new(&format!("runs/{date}-{seed}"))) }
+    }
+
+    /// The folder whose own checkpoint `run` is: a folder, or the file in it.
+    pub(crate) fn resumed(run: &Path) -> Result<RunFolder> {
+        let file = RunFolder::checkpoint_of(run)?;
+        let folder = RunFolder::at(folder_of(&file));
+        if file.file_name() != folder.checkpoint().file_name() {
             bail!(UsageError(format!(
-                "--out {0} already holds a run ({1}): choose another folder, or resume it with --resume {0}",
-                out.display(),
-                file.file_name().unwrap_or_default().display()
+                "--resume {} is not named {}, so it is a copy: give --out DIR for the run that goes on from it",
+                run.display(),
+                folder.checkpoint().file_name().unwrap_or_default().display()
             )));
         }
         Ok(folder)
     }
 
-    fn at(path: &Path) -> RunFolder {
-        RunFolder { path: path.to_path_buf(), is_named: true, is_new: false }
-    }
-
-    /// The folder and the checkpoint of the run at `path`, a folder or a checkpoint file.
-    pub(crate) fn resume(path: &Path) -> Result<(RunFolder, Checkpoint)> {
-        let file = if path.is_dir() { RunFolder::at(path).checkpoint() } else { path.to_path_buf() };
+    /// The checkpoint file of the run at `run`, a folder or the file itself.
+    pub(crate) fn checkpoint_of(run: &Path) -> Result<PathBuf> {
+        let file = if run.is_dir() { RunFolder::at(run).checkpoint() } else { run.to_path_buf() };
         ensure!(
             file.exists(),
             "--resume {}: there is no {}; give the folder of a run that has finished an epoch or was interrupted",
-            path.display(),
+            run.display(),
             file.display()
         );
-        Ok((RunFolder::at(folder_of(&file)), Checkpoint::read(&file)?))
+        Ok(file)
+    }
+
+    /// Refuses a folder that holds a run.
+    pub(crate) fn check_unused(&self) -> Result<()> {
+        let run = [self.metrics(), self.checkpoint(), self.weights(WEIGHTS[0])];
+        if let Some(file) = run.iter().find(|file| file.exists()) {
+            bail!(UsageError(format!(
+                "--out {0} already holds a run ({1}): choose another folder, or resume it with --resume {0}",
+                self.path.display(),
+                file.file_name().unwrap_or_default().display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder whose run has got further than to its start, but has no checkpoint to go on from.
+    pub(crate) fn check_not_begun(&self) -> Result<()> {
+        if self.has_weights() || self.epochs().is_none_or(|epochs| !epochs.is_empty()) {
+            bail!(UsageError(format!(
+                "--out {} holds a run without its {}: choose another folder",
+                self.path.display(),
+                self.checkpoint().file_name().unwrap_or_default().display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses to write the run of `checkpoint`, read from `file`, over another one.
+    pub(crate) fn check_goes_on(&self, file: &Path, checkpoint: &Checkpoint) -> Result<()> {
+        let is_same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| Some(a) == b.canonicalize().ok());
+        if !is_same(file, &self.checkpoint()) {
+            return self.check_unused();
+        }
+        if !self.is_of(checkpoint) {
+            bail!(UsageError(format!(
+                "--resume: {} is of another run than the files beside it, which would be overwritten: give --out DIR for the \
+                 run that goes on",
+                file.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the files in the folder are of the run that made `checkpoint`.
+    fn is_of(&self, checkpoint: &Checkpoint) -> bool {
+        let (ours, theirs) = (self.epochs().unwrap_or_default(), checkpoint.epochs());
+        match ours.is_empty() {
+            // How long an epoch took tells two runs of the same settings apart.
+            false => ours.iter().zip(theirs).all(|(one, other)| one == other),
+            // The process ended before it listed its first epoch, or the checkpoint is alone.
+            true if self.config().exists() => {
+                let has_its_settings = Layer::read(&self.config()).and_then(|it| checkpoint.settings().resumed(&[it]));
+                theirs.len() < 2 && !self.has_weights() && has_its_settings.is_ok()
+            }
+            true => {
+                let others = [self.environment(), self.metrics(), self.losses(), self.report()];
+                !self.has_weights() && !others.iter().any(|file| file.exists())
+            }
+        }
+    }
+
+    fn has_weights(&self) -> bool {
+        WEIGHTS.iter().any(|ending| self.weights(ending).exists())
+    }
+
+    /// The epochs in `metrics.jsonl`; `None` if it is damaged.
+    fn epochs(&self) -> Option<Vec<EpochRecord>> {
+        match fs::read_to_string(self.metrics()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+            text => text.ok().and_then(|text| metrics::read(&text).ok()).map(|(epochs, _)| epochs),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -141,22 +216,27 @@ impl RunFolder {
         }
         self.claim().with_context(|| format!("--out {out} cannot be made"))?;
         let out = self.path.display();
+        let is_new = !self.log().exists();
         let file = File::options().append(true).create(true).open(self.log());
         let file = file.with_context(|| format!("--out {out} cannot be written to"));
-        let file = file.inspect_err(|_| self.remove_unless_begun())?;
+        let file = file.inspect_err(|_| self.leave_nothing())?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => bail!("another process is training in {out}"),
             // On a file system without locks, train without one.
-            Err(TryLockError::Error(_)) | Ok(()) => Ok(file),
+            Err(TryLockError::Error(_)) | Ok(()) => {}
         }
+        if is_new {
+            self.made.insert(0, self.log());
+        }
+        Ok(file)
     }
 
     /// Makes the folder. If nobody named it and another run has its name, it gets a number.
     fn claim(&mut self) -> io::Result<()> {
         let first = self.path.display().to_string();
         for n in 2.. {
-            self.is_new = make(&self.path)?;
-            if self.is_new || self.is_named {
+            self.made = make(&self.path)?;
+            if !self.made.is_empty() || self.is_named {
                 break;
             }
             self.path = PathBuf::from(format!("{first}-{n}"));
@@ -164,12 +244,17 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes the folder of a run that failed before it began, if this process made it and only its log is in it.
+    /// Removes what this process made for a run that has failed before it began.
     pub(crate) fn remove_unless_begun(&self) {
-        if self.is_new && !self.config().exists() {
-            let _ = fs::remove_file(self.log());
-            // This does nothing if anything else is in the folder.
-            let _ = fs::remove_dir(&self.path);
+        if !self.config().exists() {
+            self.leave_nothing();
+        }
+    }
+
+    /// Removes the log, and the folders if nothing else is in them, as far as this process made them.
+    pub(crate) fn leave_nothing(&self) {
+        for path in &self.made {
+            let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
         }
     }
 
@@ -181,19 +266,9 @@ impl RunFolder {
         write_text(&self.environment(), &(serde_json::to_string_pretty(environment)? + "\n"))
     }
 
-    /// Writes the epochs and, if the run has ended, how.
-    pub(crate) fn write_metrics(&self, epochs: &[EpochRecord], done: Option<&Done>) -> Result<()> {
-        write_text(&self.metrics(), &metrics::write(epochs, done)?)
-    }
-
-    pub(crate) fn write_losses(&self, steps: &[StepRecord]) -> Result<()> {
-        write_atomically(&self.losses(), |path| {
-            let mut writer = csv::Writer::from_path(path)?;
-            for step in steps {
-                writer.serialize(step)?;
-            }
-            Ok(writer.flush()?)
-        })
+    /// The files that grow with the run.
+    pub(crate) fn records(&self) -> Records {
+        Records::new(self.metrics(), self.losses())
     }
 
     /// Writes the weights of `net` after `epoch` in each of [`WEIGHTS`], with how they came about in the metadata.
@@ -240,9 +315,11 @@ impl RunFolder {
         let settings = Settings::resolve(Some(&folder.config()), &Layer::default())
             .with_context(|| format!("{place} is not the folder of a run"))?;
         let losses = folder.losses();
-        let steps = csv::Reader::from_path(&losses)
-            .and_then(|mut reader| reader.deserialize().collect())
-            .with_context(|| format!("{} cannot be read", losses.display()))?;
+        let cannot = || format!("{} cannot be read", losses.display());
+        let mut text = fs::read(&losses).with_context(cannot)?;
+        // A last line without its end is half-written: the process was killed, or is just writing it.
+        text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        let steps = csv::Reader::from_reader(&text[..]).deserialize().collect::<Result<_, _>>().with_context(cannot)?;
         let environment = folder.read_environment()?;
         Ok(RunFiles { folder, settings, environment, epochs, done, steps })
     }
@@ -309,14 +386,16 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomically(path, |path| Ok(fs::write(path, text)?))
 }
 
-/// Makes a folder and those above it. Returns whether it is new.
-fn make(path: &Path) -> io::Result<bool> {
+/// Makes a folder and those above it. Returns those that are new, from the inside out.
+fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing = path.ancestors().filter(is_missing).map(Path::to_path_buf).collect();
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
     match fs::create_dir(path) {
         // Some file systems have another error than AlreadyExists.
-        Err(_) if path.is_dir() => Ok(false),
-        made => made.map(|()| true),
+        Err(_) if path.is_dir() => Ok(Vec::new()),
+        made => made.map(|()| missing),
     }
 }

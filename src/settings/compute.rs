@@ -9,6 +9,9 @@ use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
 use tch::Device;
 
+/// The most threads: more than any processor has cores, and few enough to be started at once.
+pub(crate) const MOST_THREADS: i32 = 512;
+
 /// Where to compute, for every command that does.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct Compute {
@@ -16,7 +19,7 @@ pub struct Compute {
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceChoice::read, add = Role::Incidental)]
     pub device: DeviceChoice,
     /// CPU threads; 0: one per core
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i32..), add = Role::Incidental)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i32..=MOST_THREADS), add = Role::Incidental)]
     pub threads: i32,
     /// Which kernels to use
     #[arg(long, value_enum, value_name = "KERNELS", default_value_t = KernelsChoice::Auto, add = Role::MayChange)]

@@ -22,12 +22,12 @@ mod schedule;
 mod training;
 
 pub(crate) use augmentation::AugmentationSettings;
-pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, Precision};
+pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, MOST_THREADS, Precision};
 pub(crate) use data::{DATA, DataSettings, Source, TestImages};
 pub(crate) use distillation::DistillationSettings;
 pub(crate) use net::{NetOfWeights, NetSettings};
 pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
-pub(crate) use ranges::{above, any, within};
+pub(crate) use ranges::{above, within};
 pub(crate) use recipe::{Form, Recipe};
 pub(crate) use run::{Keep, Monitor, RunSettings};
 pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
@@ -122,20 +122,18 @@ impl Settings {
     ///
     /// A mistake in the file is an error that names its line, one in the flags a [`UsageError`].
     pub(crate) fn resolve(path: Option<&Path>, flags: &Layer) -> Result<Settings> {
-        match path {
-            Some(path) => Settings::merge(&[Layer::read(path)?, flags.clone()]),
-            None => Settings::merge(std::slice::from_ref(flags)),
-        }
+        Settings::merge(&Layer::all(path, flags)?)
     }
 
-    /// These settings with those of `flags` that a resumed run may change; the others may only repeat what they were.
-    pub(crate) fn resumed(&self, flags: &Layer) -> Result<Settings> {
-        let mut flags = flags.clone();
+    /// These settings with those of `layers` that a resumed run may change; the others may only repeat what they were.
+    pub(crate) fn resumed(&self, layers: &[Layer]) -> Result<Settings> {
+        let mut all = vec![self.layer()];
+        all.extend_from_slice(layers);
         // The run has what its recipe set. On another device the recipe may set something else.
-        if flags.choice("recipe") == Some(self.recipe) {
-            flags.0.retain(|given| given.key != "recipe");
+        for layer in all[1..].iter_mut().filter(|layer| layer.choice("recipe") == Some(self.recipe)) {
+            layer.0.retain(|given| given.key != "recipe");
         }
-        let resumed = Settings::merge(&[self.layer(), flags])?;
+        let resumed = Settings::merge(&all)?;
         let (old, new) = (self.table(), resumed.table());
         let mut fixed = Settings::roles().into_iter().filter(|(_, role)| role.is_none()).map(|(key, _)| key);
         if let Some(key) = fixed.find(|key| old.get(key) != new.get(key)) {
@@ -279,8 +277,13 @@ impl Layer {
         }
     }
 
+    /// The settings of the file at `path`, then `flags`.
+    pub(crate) fn all(path: Option<&Path>, flags: &Layer) -> Result<Vec<Layer>> {
+        path.map(Layer::read).into_iter().chain([Ok(flags.clone())]).collect()
+    }
+
     /// The settings of a TOML file, each checked on its own so that an error names its line.
-    fn read(path: &Path) -> Result<Layer> {
+    pub(crate) fn read(path: &Path) -> Result<Layer> {
         let text = text_in(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
         let place =
             |offset: usize| format!("--config {}, line {}", path.display(), 1 + text[..offset].matches('\n').count());
@@ -425,7 +428,7 @@ mod tests {
         assert_eq!([&alone, &taught].map(optimizer), [OptimizerKind::Sgd, OptimizerKind::Soap]);
         assert_eq!(with("teacher = 'a.pth'\nlr = 0.5").optimizer.lr, 0.5);
         assert_eq!(optimizer(&with("teacher = 'a.pth'\ndevice = 'cuda'")), OptimizerKind::Sgd);
-        assert_eq!(taught.resumed(&layer("recipe = 'best'")).unwrap(), taught);
+        assert_eq!(taught.resumed(&[layer("recipe = 'best'")]).unwrap(), taught);
         assert_eq!(merged(&taught.to_toml(), ""), taught);
     }
 
@@ -444,7 +447,7 @@ mod tests {
             for (run, other) in [(&cpu, "cuda"), (&gpu, "cpu")] {
                 let moved = layer(&format!("{recipe}\ndevice = '{other}'"));
                 assert_eq!(values(&merged(&run.to_toml(), &format!("device = '{other}'"))), values(run));
-                assert_eq!(values(&run.resumed(&moved).unwrap()), values(run));
+                assert_eq!(values(&run.resumed(&[moved]).unwrap()), values(run));
             }
         }
         assert_eq!(merged("recipe = 'original'", "device = 'cuda'"), merged("", "device = 'cuda'"));
@@ -469,8 +472,8 @@ mod tests {
         assert_eq!(merged("optimizer = 'rmsprop'\nalpha = 0.5", "optimizer = 'sgd'"), Settings::default());
         let adamw = merged("recipe = 'best'", "optimizer = 'adamw'\nlr = 0.02\nbetas = '0.5,0.25'");
         assert_eq!(merged(&adamw.to_toml(), ""), adamw);
-        assert_eq!(adamw.resumed(&adamw.layer()).unwrap(), adamw);
-        let error = adamw.resumed(&layer("optimizer = 'sgd'")).unwrap_err().to_string();
+        assert_eq!(adamw.resumed(&[adamw.layer()]).unwrap(), adamw);
+        let error = adamw.resumed(&[layer("optimizer = 'sgd'")]).unwrap_err().to_string();
         assert!(error.starts_with("--optimizer cannot change when a run is resumed: it was \"adamw\""), "{error}");
     }
 
@@ -514,11 +517,11 @@ mod tests {
     #[test]
     fn a_resumed_run_may_repeat_every_setting_and_change_only_some() {
         let settings = merged("recipe = 'best'\ndevice = 'cpu'", "");
-        assert_eq!(settings.resumed(&settings.layer()).unwrap(), settings);
-        assert_eq!(settings.resumed(&layer("epochs = 20")).unwrap().training.epochs, 20);
-        let error = settings.resumed(&layer("lr = 0.5")).unwrap_err().to_string();
+        assert_eq!(settings.resumed(&[settings.layer()]).unwrap(), settings);
+        assert_eq!(settings.resumed(&[layer("epochs = 20")]).unwrap().training.epochs, 20);
+        let error = settings.resumed(&[layer("lr = 0.5")]).unwrap_err().to_string();
         assert_eq!(error, "--lr cannot change when a run is resumed: it was 0.15; start a new run to change it");
-        assert!(settings.resumed(&layer("init = 'a.pt'")).unwrap_err().to_string().contains("--init"));
+        assert!(settings.resumed(&[layer("init = 'a.pt'")]).unwrap_err().to_string().contains("--init"));
     }
 
     #[test]

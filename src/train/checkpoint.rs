@@ -107,6 +107,11 @@ impl Checkpoint {
         &self.header.config
     }
 
+    /// The epochs that are done.
+    pub(crate) fn epochs(&self) -> &[EpochRecord] {
+        &self.header.epochs
+    }
+
     /// The net of the run.
     pub(crate) fn architecture(&self) -> Result<Architecture> {
         Architecture::parse(&self.header.net, &BTreeMap::new()).context("the checkpoint's net is damaged")

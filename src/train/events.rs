@@ -9,7 +9,7 @@ use tch::Tensor;
 
 /// Somebody who watches a run: the progress bar, the lines on stdout, the files of the run's folder.
 pub trait Observer {
-    /// Takes note of `event`. An error ends the run.
+    /// Takes note of `event`. An error ends the run, with the checkpoint written.
     fn event(&mut self, event: &Event) -> Result<()>;
 }
 
@@ -27,21 +27,18 @@ pub enum Event<'a> {
     /// So many steps of the epoch are `done`: one more, or as many more as a CUDA graph makes. `loss` is that of the
     /// last; `None` if reading it would wait for the device.
     Steps { done: i64, loss: Option<f64> },
-    /// An epoch and its test are done.
-    EpochEnded {
+    /// An epoch and its test are done; its checkpoint is not written yet.
+    EpochEnded,
+    /// The checkpoint after an epoch is written: the epoch can be noted and announced.
+    EpochSaved {
         /// The history of the run so far.
         history: &'a History,
+        /// The test of the epoch.
+        test: &'a Evaluation,
         /// The net that was measured.
         net: &'a Net,
         /// The gradient of each parameter in the epoch's last step; empty if another process made that step.
         gradients: &'a [(String, Tensor)],
-    },
-    /// The checkpoint after an epoch is written: the epoch can be announced.
-    EpochSaved {
-        /// The epoch.
-        record: &'a EpochRecord,
-        /// Its test.
-        test: &'a Evaluation,
     },
 }
 
@@ -55,6 +52,11 @@ pub struct History {
 }
 
 impl History {
+    /// The epoch that was done last; there is one.
+    pub(crate) fn last(&self) -> &EpochRecord {
+        self.epochs.last().expect("an epoch is done")
+    }
+
     /// The loss that was measured after each epoch.
     pub(crate) fn losses(&self) -> Vec<f64> {
         self.epochs.iter().map(|epoch| epoch.measured.loss).collect()

@@ -168,10 +168,11 @@ impl<'a> Run<'a> {
                 let most = self.settings.run.until_checkpoint(self.state.position.step);
                 let loss = self.stepper.steps(&mut self.state, most)?;
                 let loss = self.read(&loss)?;
-                observer.event(&Event::Steps { done: self.state.position.step, loss })?;
-                if self.is_checkpoint_due() {
+                let told = observer.event(&Event::Steps { done: self.state.position.step, loss });
+                if told.is_err() || self.is_checkpoint_due() {
                     self.save(checkpoint)?;
                 }
+                told?;
             }
             let trained = began.elapsed();
 
@@ -185,19 +186,20 @@ impl<'a> Run<'a> {
                 bail!(self.diverged(self.last_step(), true, test.loss));
             }
 
-            // Log, checkpoint, announce.
+            // Checkpoint, then log and announce.
             let images = (self.data.train.len() - done * self.batch_size()).max(0) as f64;
             self.end_epoch(&test, began.elapsed(), images / trained.as_secs_f64())?;
-            observer.event(&Event::EpochEnded {
-                history: &self.history,
-                net: self.state.measured_net(),
-                gradients: self.stepper.last_gradients(),
-            })?;
+            let told = observer.event(&Event::EpochEnded);
             let saving = self.save(checkpoint)?.as_secs_f64();
             let share = 100.0 * saving / began.elapsed().as_secs_f64();
             tracing::debug!("checkpoint: {:.1} ms, {share:.2} % of the epoch", 1e3 * saving);
-            let record = &self.history.epochs[self.history.epochs.len() - 1];
-            observer.event(&Event::EpochSaved { record, test: &test })?;
+            told?;
+            observer.event(&Event::EpochSaved {
+                history: &self.history,
+                test: &test,
+                net: self.state.measured_net(),
+                gradients: self.stepper.last_gradients(),
+            })?;
         }
     }
 

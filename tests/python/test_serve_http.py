@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -17,13 +18,27 @@ from common import PROGRAM
 from conftest import tch_mnist
 
 
-@pytest.fixture
-def server(trained: Path) -> Iterator[tuple[subprocess.Popen, int]]:
-    command = [PROGRAM, "serve", "--weights", trained / "model.pt", "--port", "0"]
+@contextlib.contextmanager
+def serving(weights: Path, *flags: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    command = [PROGRAM, "serve", "--weights", weights, "--port", "0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         port = int(server.stdout.readline().split("/ ")[0].rsplit(":", 1)[1])
         yield server, port
         server.kill()
+
+
+@pytest.fixture
+def server(trained: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+    with serving(trained / "model.pt") as server:
+        yield server
+
+
+def endpoints() -> list[tuple[str, str]]:
+    """The method and the path of every endpoint, as the program lists them."""
+    found = re.findall(r"^ +(GET|POST|PUT|DELETE) (/\S*)", tch_mnist("serve", "--help"), re.MULTILINE)
+    assert ("GET", "/") in found
+    assert ("POST", "/predict") in found
+    return found
 
 
 def ask(port: int, body: bytes, path: str = "/predict") -> tuple[int, dict]:
@@ -43,8 +58,8 @@ def status(port: int, request: bytes) -> bytes:
         return connection.recv(4096).split(b"\r\n")[0]
 
 
-def post(body: bytes, path: str = "/predict", method: str = "POST") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+def post(body: bytes, path: str = "/predict", method: str = "POST", host: str = "localhost") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def test_eight_connections_get_what_predict_says(
@@ -72,9 +87,9 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
         *(post(b"", path) for path in ["/", "/health", "/nothing", "/predict?details=perhaps", "/../etc/passwd"]),
         *(post(b"", "/predict", method) for method in ["GET", "PUT", "DELETE", "BREW"]),
         b"GARBAGE\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: -5\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 99999999999\r\n\r\nabc",
-        b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\nabc",
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
         b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 3000 + b"\r\n",
     ]
     draw = random.Random(1)
@@ -87,7 +102,7 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
         assert status(port, request).startswith(b"HTTP/1.1 4"), request[:80]
     code, answer = ask(port, bytes(33 << 20))
     assert (code, answer) == (413, {"error": "the picture has more than 32 MiB"})
-    foreign = b"POST /predict HTTP/1.1\r\nHost: here\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n"
+    foreign = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n"
     assert status(port, foreign).startswith(b"HTTP/1.1 403")
     code, answer = ask(port, good, "/predict?oen=true")
     assert (code, answer) == (400, {"error": "only details and one can be given, each true or false"})
@@ -97,6 +112,43 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
     assert ask(port, good)[0] == 200
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
+
+
+def test_every_endpoint_answers_its_method_alone(server: tuple[subprocess.Popen, int]) -> None:
+    _, port = server
+    for method, path in endpoints():
+        answered = status(port, post(b"", path, method))
+        assert not answered.startswith((b"HTTP/1.1 404", b"HTTP/1.1 405", b"HTTP/1.1 5")), (method, path, answered)
+        assert status(port, post(b"", path, "PATCH")).startswith(b"HTTP/1.1 405"), path
+    code, answer = ask(port, b"", "/health")
+    assert code == 405
+    assert all(f"{method} {path}" in answer["error"] for method, path in endpoints())
+
+
+def test_a_name_that_is_not_this_machines_is_not_answered(trained: Path) -> None:
+    with serving(trained / "model.pt", "--host", "localhost", "--allow-host", "mybox") as (_, port):
+        for method, path in [*endpoints(), ("GET", "/nothing")]:
+            for host in ["evil.example", f"evil.example:{port}", "localhost.evil.example", "mybox.evil.example", ""]:
+                answered = status(port, post(b"", path, method, host))
+                assert answered.startswith(b"HTTP/1.1 403"), (method, path, host, answered)
+        for host in ["localhost", f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", f"MyBox:{port}"]:
+            assert status(port, post(b"", "/health", "GET", host)).startswith(b"HTTP/1.1 200"), host
+        twice = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+        assert status(port, twice).startswith(b"HTTP/1.1 4")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("GET", "/health", headers={"Host": "evil.example"})
+        sentence = json.loads(connection.getresponse().read())["error"]
+        assert sentence == "the host evil.example is not answered for: start the server with --allow-host evil.example"
+
+
+def test_a_host_that_is_none_is_one_sentence(trained: Path) -> None:
+    for host, sentence, code in [
+        ("300.1.1.1", "--host takes an IP address or a name of this machine, such as 127.0.0.1 or localhost, not", 2),
+        ("no-such-host.invalid", "cannot listen on no-such-host.invalid:8000", 1),
+    ]:
+        command = [PROGRAM, "serve", "--weights", trained / "model.pt", "--host", host]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
 
 
 def test_a_port_that_is_taken_is_one_sentence(trained: Path, server: tuple[subprocess.Popen, int]) -> None:

@@ -377,7 +377,7 @@ impl Observer for Held<'_, '_> {
                 }
                 self.begin(0)
             }
-            (What::Epoch, Event::EpochEnded { .. }) => self.end(None),
+            (What::Epoch, Event::EpochEnded) => self.end(None),
             (What::Steps, Event::Steps { done, .. }) => self.steps_done(*done),
             _ => Ok(()),
         }

@@ -112,11 +112,12 @@ fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Resul
     let mut state = State::new(net, settings, steps_per_epoch(settings, &images))?;
     state.learn_from(&teachers, &images, settings)?;
     let stop = StopSignals::listen()?;
+    stop.listen_to_all()?;
     let Range { min, max, steps } = curve.range();
     tracing::info!("{} training images, {steps} steps at learning rates from {min} to {max}", images.len());
     let bar = Bar::start(steps, 0, show_bar);
     let watch = |rate, loss| {
-        bar.set_message(format!("loss={loss} lr={}", two_digits(rate)));
+        bar.set_message(format!("loss={loss:.4} lr={}", two_digits(rate)));
         bar.step();
     };
     let mut settings = settings.clone();

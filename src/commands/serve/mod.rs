@@ -1,35 +1,56 @@
 //! `tch-mnist serve`: a page to draw digits on, and an HTTP interface to the net.
 
+mod hosts;
 mod http;
 mod routes;
 
 use super::session::Prediction;
 use super::{Outcome, Verbosity};
+use crate::error::Expected;
 use crate::observe::{log, say};
-use crate::settings::{KernelsChoice, any, within};
+use crate::settings::{KernelsChoice, within};
 use anyhow::{Context, Result};
-use routes::App;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use hosts::Hosts;
+use routes::{App, ENDPOINTS};
+use std::net::IpAddr;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The flags of `serve`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "The page is at /. POST /predict takes the bytes of a picture and returns the JSON of `predict`; with \
-    ?details=true also what the net sees and the outputs of its blocks, with ?one=true the whole picture as one digit. \
-    GET /health says whether it is up. Here --kernels auto means torch, because the page \
-    shows the output of each block, and --threads 0 means one thread. docs/digits.md has examples."
-)]
+#[command(after_help = endpoints())]
 pub(super) struct Args {
     #[command(flatten)]
     prediction: Prediction,
-    /// The address to listen on; 0.0.0.0 lets other machines in, and nothing asks them for a password
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = any::<IpAddr>("an IP address, such as 127.0.0.1"))]
-    host: IpAddr,
+    /// The address to listen on, or a name of this machine; 0.0.0.0 lets other machines in, and nothing asks them for a
+    /// password
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = host)]
+    host: String,
+    /// Also answer requests for this name, such as http://NAME:8000/, besides IP addresses and localhost
+    #[arg(long, value_name = "NAME", value_parser = host)]
+    allow_host: Vec<String>,
     /// The port; 0: any that is free
     #[arg(long, value_name = "N", default_value_t = 8000, value_parser = within("a port", 0..=u16::MAX))]
     port: u16,
+}
+
+/// The end of `serve --help`.
+fn endpoints() -> String {
+    let lines: String = ENDPOINTS.iter().map(|it| format!("  {:<14} {}\n", it.name, it.help)).collect();
+    format!(
+        "Endpoints:\n{lines}\nHere --kernels auto means torch, because the page shows the output of each block, and \
+         --threads 0 means one thread. docs/digits.md has examples."
+    )
+}
+
+/// An IP address, or a name: letters, digits, dots and hyphens.
+fn host(text: &str) -> Result<String, Expected> {
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    match text.parse::<IpAddr>().is_ok() || is_name {
+        true => Ok(text.into()),
+        false => Err(Expected("an IP address or a name of this machine, such as 127.0.0.1 or localhost".into())),
+    }
 }
 
 /// Runs the command.
@@ -50,16 +71,16 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
         .enable_all()
         .build()
         .context("the server cannot start")?;
-    let served = runtime.block_on(serve(SocketAddr::new(args.host, args.port), app));
+    let served = runtime.block_on(serve(args.host, args.port, args.allow_host, app));
     runtime.shutdown_background();
     served.map(|()| Outcome::Done)
 }
 
 /// Serves until Ctrl-C or SIGTERM.
-async fn serve(address: SocketAddr, app: App) -> Result<()> {
-    let listener = TcpListener::bind(address)
+async fn serve(host: String, port: u16, mut names: Vec<String>, app: App) -> Result<()> {
+    let listener = TcpListener::bind((&*host, port))
         .await
-        .with_context(|| format!("cannot listen on {address}: choose another --port, or 0 for any free one"))?;
+        .with_context(|| format!("cannot listen on {host}:{port}: choose another --port, or 0 for any free one"))?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         tracing::warn!("other machines can reach {address}, and nothing asks them for a password");
@@ -72,6 +93,7 @@ async fn serve(address: SocketAddr, app: App) -> Result<()> {
             _ = terminate.recv() => {}
         }
     };
-    http::serve(listener, app.routes(), stopped).await;
+    names.push(host);
+    http::serve(listener, app.routes(Hosts(names)), stopped).await;
     Ok(())
 }

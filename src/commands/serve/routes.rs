@@ -1,7 +1,8 @@
-//! The page, and the HTTP interface: what each address answers.
+//! The page, and the HTTP interface: the list of endpoints, and what each answers.
 
+use super::hosts::{Hosts, host_of};
 use crate::digit::{self, Found};
-use crate::error::{sentence, without_panic};
+use crate::error::{either, sentence, without_panic};
 use crate::predict::{Predictor, Reading};
 use crate::run_folder;
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,33 @@ pub(super) struct App {
     requests: Arc<Semaphore>,
 }
 
+/// An address that is answered.
+pub(super) struct Endpoint {
+    /// `GET /health`
+    pub(super) name: &'static str,
+    /// For `serve --help`.
+    pub(super) help: &'static str,
+    answer: fn() -> MethodRouter<App>,
+}
+
+/// Every endpoint. A new one is a function below and a line here.
+pub(super) const ENDPOINTS: [Endpoint; 3] = [
+    Endpoint { name: "GET /", help: "the page", answer: || get(page) },
+    Endpoint { name: "GET /health", help: "whether the server is up, as JSON", answer: || get(health) },
+    Endpoint {
+        name: "POST /predict",
+        help: "the bytes of a picture in, the JSON of `predict` out; ?details=true adds what the net sees and the outputs \
+               of its blocks, ?one=true takes the whole picture as one digit",
+        answer: || post(predict),
+    },
+];
+
+impl Endpoint {
+    fn path(&self) -> &'static str {
+        self.name.split_once(' ').expect("a method and a path").1
+    }
+}
+
 /// `?details=true&one=true`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -61,18 +89,21 @@ impl App {
         App { predictor: Arc::new(Mutex::new(predictor)), requests: Arc::new(Semaphore::new(REQUESTS)) }
     }
 
-    pub(super) fn routes(self) -> Router {
+    /// The endpoints, for requests that ask for one of `hosts`.
+    pub(super) fn routes(self, hosts: Hosts) -> Router {
         let nothing_here = || async { Refusal(StatusCode::NOT_FOUND, "there is nothing at this address".into()) };
         let other_method = || async {
-            Refusal(StatusCode::METHOD_NOT_ALLOWED, "GET /, GET /health and POST /predict are answered".into())
+            let names = either(&ENDPOINTS.map(|endpoint| endpoint.name.into()), "and");
+            Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("{names} are answered"))
         };
-        Router::new()
-            .route("/", get(|| async { Html(include_str!("page.html")) }))
-            .route("/health", get(health))
-            .route("/predict", post(predict))
+        let add = |router: Router<App>, endpoint: &Endpoint| router.route(endpoint.path(), (endpoint.answer)());
+        ENDPOINTS
+            .iter()
+            .fold(Router::new(), add)
             .fallback(nothing_here)
             .method_not_allowed_fallback(other_method)
             .layer(middleware::from_fn(same_site))
+            .layer(middleware::from_fn_with_state(Arc::new(hosts), known_host))
             .with_state(self)
     }
 
@@ -109,6 +140,24 @@ async fn same_site(request: Request, next: Next) -> Response {
         }
         _ => next.run(request).await,
     }
+}
+
+/// Refuses requests for other hosts: a page of another site may let its own name point to this machine (DNS rebinding),
+/// and would then count as the same site.
+async fn known_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let given = request.headers().get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
+    let unknown = given.into_iter().find(|host| !hosts.knows(host)).map(|host| host_of(&host).to_string());
+    match unknown {
+        Some(host) => {
+            let text = format!("the host {host} is not answered for: start the server with --allow-host {host}");
+            Refusal(StatusCode::FORBIDDEN, text).into_response()
+        }
+        None => next.run(request).await,
+    }
+}
+
+async fn page() -> Html<&'static str> {
+    Html(include_str!("page.html"))
 }
 
 async fn health(State(app): State<App>) -> Response {

@@ -5,10 +5,10 @@ use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
 use crate::libtorch::is_out_of_memory;
-use crate::observe::{LogFormat, TensorBoard, say};
+use crate::observe::{LogFormat, TensorBoard, duration, say};
 use crate::predict::{Familiarity, Knowledge};
-use crate::report::{self, duration};
-use crate::run_folder::{DONE, Done, RunFolder, Status, WEIGHTS, best, line};
+use crate::report;
+use crate::run_folder::{DONE, Done, Records, RunFolder, Status, WEIGHTS, best, line};
 use crate::settings::{Keep, Settings};
 use crate::train::{Diverged, Ending, EpochRecord, Run, kept};
 use anyhow::{Result, anyhow};
@@ -19,6 +19,7 @@ use std::time::Instant;
 pub(super) struct Finish<'a> {
     pub(super) settings: &'a Settings,
     pub(super) folder: &'a RunFolder,
+    pub(super) records: Records,
     pub(super) data: &'a Data,
     pub(super) run: &'a Run<'a>,
     /// What stdout gets.
@@ -45,7 +46,7 @@ impl Finish<'_> {
         let tta = if status.is_finished() && self.settings.run.tta { self.test_tta() } else { None };
         let ended = ended.map_err(|error| self.explained(error));
         let done = self.done(status, tta.as_ref(), ended.as_ref().err().map(sentence));
-        let written = self.folder.write_metrics(epochs, Some(&done));
+        let written = self.records.end(epochs, &done);
         let said = self.say(&done);
         if let (Err(_), Some(tensorboard)) = (&ended, &mut self.tensorboard) {
             // If this fails too, the first error is the one to report.
@@ -78,6 +79,7 @@ impl Finish<'_> {
         if !self.settings.run.report {
             return None;
         }
+        tracing::info!("measuring on the training images what digits look like to the net");
         let measured = without_panic(|| Familiarity::measure(self.run.saved_net(), &self.data.train));
         measured.unwrap_or_else(|error| {
             tracing::warn!("what digits look like to the net was not measured: {}", sentence(&error));
@@ -120,6 +122,7 @@ impl Finish<'_> {
     /// The test of the saved weights once more, with test-time augmentation. The run is done by then: an error here is
     /// a warning.
     fn test_tta(&self) -> Option<Evaluation> {
+        tracing::info!("measuring with test-time augmentation");
         let tested = without_panic(|| self.run.test_tta());
         tested.inspect_err(|error| tracing::warn!("--tta was not measured: {}", sentence(error))).ok()
     }
@@ -130,6 +133,9 @@ impl Finish<'_> {
         let (wants_report, measured) = (self.settings.run.report, self.data.measured());
         if !wants_report && self.tensorboard.is_none() {
             return;
+        }
+        if wants_report {
+            tracing::info!("writing the report");
         }
         let found = without_panic(|| Findings::of(self.run.saved_net(), measured));
         if let (Ok(findings), Some(tensorboard)) = (&found, &mut self.tensorboard) {

@@ -6,16 +6,16 @@ use super::session::{self, Backend};
 use super::signals::StopSignals;
 use super::{Outcome, Verbosity};
 use crate::data::Data;
-use crate::error::{sentence, without_panic};
+use crate::error::{UsageError, sentence, without_panic};
 use crate::files::remove_temporaries;
 use crate::model::Architecture;
-use crate::observe::{Console, Files, LogFormat, TensorBoard, log, say};
+use crate::observe::{Console, LogFormat, Progress, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, Ending, Observer, Run};
 use anyhow::Result;
 use finish::{Finish, too_little_memory};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The flags of `train`. A setting that is not given comes from `--recipe`, else from `--config`, else from the
@@ -31,8 +31,9 @@ pub(super) struct Args {
     /// The folder that the run writes [default: runs/<date>-<seed>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder, or with this checkpoint file
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out"])]
+    /// Go on with the run in this folder, or from this checkpoint file, with --out in another folder; auto: go on with the
+    /// run in --out if it has a checkpoint, else begin it
+    #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// What stdout gets: the original's lines, or one JSON object per epoch
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -44,71 +45,118 @@ pub(super) struct Args {
 
 /// The end of `train --help`: what a script has to know.
 pub(super) const HELP: &str = "The exit code and the `status` of the last JSON line say how the run ended: 0 for done, \
-    target_reached, stopped_early and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130 or 143 for \
-    interrupted. SIGUSR1 prunes a run: it stops after the current step and writes no weights. Ctrl-C and SIGTERM \
-    interrupt it: the checkpoint is written, and --resume goes on from there.";
+    target_reached, stopped_early and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130, 143 or \
+    another 128 + N for interrupted by a signal. SIGUSR1 prunes a run: it stops after the current step and writes no weights. \
+    Ctrl-C, SIGTERM, SIGHUP, SIGUSR2 and SIGXCPU interrupt it: the checkpoint is written, and --resume goes on from there. The \
+    first signal counts. A job that may be queued again with the same command line takes --resume auto --out DIR.";
 
 /// Runs the command.
 pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
-    let mut plan = Plan::of(&args)?;
+    let stop = StopSignals::listen()?;
+    let mut folder = args.folder()?;
     if args.print_config {
-        say(plan.settings.to_toml().trim_end())?;
+        say(args.plan(&folder)?.settings.to_toml().trim_end())?;
         return Ok(Outcome::Done);
     }
-    log::to_file(plan.folder.open()?);
-    let folder = plan.folder.clone();
-    train(plan, args.log_format, verbosity.is_quiet()).inspect_err(|error| {
+    // The folder is locked before anything in it is read: another process may be writing it.
+    let log_file = folder.open()?;
+    let plan = args.plan(&folder).inspect_err(|_| folder.leave_nothing())?;
+    log::to_file(log_file);
+    train(plan, &folder, &stop, args.log_format, verbosity.is_quiet()).inspect_err(|error| {
         tracing::debug!("error: {}", sentence(error));
         folder.remove_unless_begun();
     })
 }
 
-/// Which run: a new one, or one that goes on.
+/// What `--resume` asks for.
+enum Origin<'a> {
+    New,
+    /// Whatever is in `--out`.
+    Auto,
+    /// The run in this folder, or this checkpoint.
+    Run(&'a Path),
+}
+
+/// What to train: a new run, or one that goes on.
 struct Plan {
     settings: Settings,
     architecture: Architecture,
-    folder: RunFolder,
     checkpoint: Option<Checkpoint>,
 }
 
-impl Plan {
-    fn of(args: &Args) -> Result<Plan> {
-        if let Some(run) = &args.resume {
-            let (folder, checkpoint) = RunFolder::resume(run)?;
-            let settings = checkpoint.settings().resumed(&args.settings)?;
-            let architecture = checkpoint.architecture()?;
-            return Ok(Plan { settings, architecture, folder, checkpoint: Some(checkpoint) });
+impl Args {
+    fn origin(&self) -> Origin<'_> {
+        match &self.resume {
+            None => Origin::New,
+            Some(run) if run == Path::new("auto") => Origin::Auto,
+            Some(run) => Origin::Run(run),
         }
-        let settings = Settings::resolve(args.config.as_deref(), &args.settings)?;
+    }
+
+    /// The folder that the run writes.
+    fn folder(&self) -> Result<RunFolder> {
+        match (&self.out, self.origin()) {
+            (Some(out), _) => Ok(RunFolder::at(out)),
+            (None, Origin::Run(run)) => RunFolder::resumed(run),
+            (None, Origin::New) => Ok(RunFolder::named_by_date(self.new_settings()?.training.seed)),
+            (None, Origin::Auto) => {
+                let sentence = "--resume auto needs --out DIR, the folder that the run begins or goes on in";
+                Err(UsageError(sentence.into()).into())
+            }
+        }
+    }
+
+    /// The settings of a run that begins.
+    fn new_settings(&self) -> Result<Settings> {
+        Settings::resolve(self.config.as_deref(), &self.settings)
+    }
+
+    /// What to train in `folder`.
+    fn plan(&self, folder: &RunFolder) -> Result<Plan> {
+        let file = match self.origin() {
+            Origin::Run(run) => Some(RunFolder::checkpoint_of(run)?),
+            Origin::Auto => Some(folder.checkpoint()).filter(|file| file.exists()),
+            Origin::New => None,
+        };
+        if let Some(file) = file {
+            let checkpoint = Checkpoint::read(&file)?;
+            folder.check_goes_on(&file, &checkpoint)?;
+            let settings = checkpoint.settings().resumed(&Layer::all(self.config.as_deref(), &self.settings)?)?;
+            return Ok(Plan { settings, architecture: checkpoint.architecture()?, checkpoint: Some(checkpoint) });
+        }
+        match self.resume {
+            None => folder.check_unused()?,
+            Some(_) => folder.check_not_begun()?,
+        }
+        let settings = self.new_settings()?;
         let architecture = settings.training.net.architecture()?;
-        let folder = RunFolder::new(args.out.as_deref(), settings.training.seed)?;
-        Ok(Plan { settings, architecture, folder, checkpoint: None })
+        Ok(Plan { settings, architecture, checkpoint: None })
     }
 }
 
-fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
+fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, quiet: bool) -> Result<Outcome> {
     let began = Instant::now();
-    let Plan { mut settings, architecture, folder, checkpoint } = plan;
+    let Plan { mut settings, architecture, checkpoint } = plan;
     remove_temporaries(folder.path())?;
 
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_run_data(&settings, backend.device, !quiet)?;
     let ready = without_panic(|| start(&settings, &architecture, &data, &backend, checkpoint.as_ref()));
     let mut run = ready.map_err(|error| too_little_memory(error, &settings))?;
-    // From here on a signal asks the run to stop. Before, there is nothing to save, and it ends the program.
-    let stop = StopSignals::listen()?;
+    // From here on any signal asks the run to stop.
+    stop.listen_to_all()?;
     let preparation = without_panic(|| run.prepare()).map_err(|error| too_little_memory(error, &settings))?;
     let backend = backend.used_by(run.saved_net());
     backend.announce(settings.compute.device, Some(run.is_captured()));
     folder.write_settings(&settings)?;
     let environment = Environment::of(backend.device, backend.kernels, run.is_captured(), &data.checksums)?;
     folder.write_environment(&environment)?;
+    let mut records = folder.records();
     if checkpoint.is_some() {
         say_where(&run);
-        // What the interrupted process wrote after its last checkpoint is written again.
-        folder.write_losses(&run.step_records()?)?;
-        folder.write_metrics(&run.history().epochs, None)?;
+        // The files may lack the last epoch, or have the end of an earlier process.
+        records.write(&run.history().epochs, &run.step_records()?)?;
     }
     let (images, measured) = (data.train.len(), data.measured());
     let (tested, part) = (measured.len(), measured.part);
@@ -120,13 +168,14 @@ fn train(plan: Plan, format: LogFormat, quiet: bool) -> Result<Outcome> {
 
     let mut tensorboard = settings.run.tensorboard.then(|| TensorBoard::new(folder.path(), &settings));
     let ended = {
-        let (mut files, mut console) = (Files(folder.clone()), Console::new(format, quiet));
-        let mut observers: Vec<&mut dyn Observer> = vec![&mut files, &mut console];
+        let (mut console, mut progress) = (Console(format), Progress::new(settings.training.epochs, quiet));
+        // The bar is drawn below the lines of the console.
+        let mut observers: Vec<&mut dyn Observer> = vec![&mut records, &mut console, &mut progress];
         observers.extend(tensorboard.as_mut().map(|tensorboard| tensorboard as &mut dyn Observer));
         without_panic(|| run.train(&folder.checkpoint(), &mut observers, &|| stop.asked()))
     };
     let seconds = began.elapsed().as_secs_f64();
-    Finish { settings: &settings, folder: &folder, data: &data, run: &run, format, seconds, tensorboard }
+    Finish { settings: &settings, folder, records, data: &data, run: &run, format, seconds, tensorboard }
         .end(ended, stop.signal())
 }
 

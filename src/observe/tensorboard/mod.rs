@@ -117,8 +117,8 @@ impl Observer for TensorBoard {
                     self.begin(*epoch, *steps)?;
                 }
             }
-            RunEvent::Steps { .. } | RunEvent::EpochSaved { .. } => {}
-            RunEvent::EpochEnded { history, net, gradients } => {
+            RunEvent::Steps { .. } | RunEvent::EpochEnded => {}
+            RunEvent::EpochSaved { history, net, gradients, .. } => {
                 let epoch = history.epochs.len() as i64 - 1;
                 let weights = net.parameters().map(|(name, weight)| (format!("weights/{name}"), weight));
                 let gradients = gradients.iter().map(|(name, it)| (format!("gradients/{name}"), it));
