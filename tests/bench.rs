@@ -62,6 +62,9 @@ fn rounds_that_fit_into_no_epoch_are_refused() {
             format!("error: --steps takes at most 13, not {steps}: an epoch has 25 steps, and the first 12 warm up");
         assert_eq!((sentence, code), (expected, 2));
     }
+    let (sentence, code) = failure(tch_mnist(&SLICE).args(["--limit-train", "160", "--steps", "3"]));
+    let expected = "error: --limit-train 160 is too small: 12 warm-up and 3 measured steps need 240 images";
+    assert_eq!((sentence.as_str(), code), (expected, 2));
     assert_eq!(failure(tch_mnist(&SLICE).args(["--rounds", "0"])).1, 2);
 }
 

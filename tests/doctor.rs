@@ -106,7 +106,8 @@ fn data_is_found_and_compared_with_what_was_published() {
     let text = stdout(&mut tch_mnist(&["doctor", "--data", nowhere.to_str().unwrap()]));
     for dataset in ["mnist", "fashion-mnist", "kmnist"] {
         let folder = nowhere.join(dataset);
-        let line = format!("not in {} (tch-mnist download --dataset {dataset})\n", folder.display());
+        let to_do = format!("tch-mnist download --dataset {dataset} --data {}", nowhere.display());
+        let line = format!("not in {} ({to_do})\n", folder.display());
         assert!(text.contains(&line), "{text}");
     }
 }

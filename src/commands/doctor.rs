@@ -48,6 +48,8 @@ struct Findings {
     /// What libtorch starts, unless `--threads` says otherwise.
     threads: i32,
     cuda: Cuda,
+    /// The folder that `--data` names, and what is in it.
+    root: PathBuf,
     data: Vec<(Dataset, PathBuf, Vec<FileReport>)>,
 }
 
@@ -61,6 +63,7 @@ impl Findings {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: tch::get_num_threads(),
             cuda: cuda::look(),
+            root: data.to_path_buf(),
             data: datasets(data).into_iter().map(|it| (it, locate(data, it), inspect(data, it))).collect(),
         })
     }
@@ -76,7 +79,7 @@ impl Findings {
         lines.extend(cuda_text(&self.cuda));
         for (dataset, folder, files) in &self.data {
             lines.push(String::new());
-            lines.extend(data_text(*dataset, folder, files));
+            lines.extend(data_text(&self.root, *dataset, folder, files));
         }
         lines
     }
@@ -168,11 +171,12 @@ fn cuda_json(cuda: &Cuda) -> Value {
     })
 }
 
-fn data_text(dataset: Dataset, folder: &Path, files: &[FileReport]) -> Vec<String> {
+fn data_text(root: &Path, dataset: Dataset, folder: &Path, files: &[FileReport]) -> Vec<String> {
     let imported = Info::read(folder).ok().flatten().map(|info| info.name);
     let name = imported.unwrap_or_else(|| dataset.to_string());
     if files.iter().all(|file| file.path.is_none()) {
-        let to_do = format!("tch-mnist download --dataset {dataset}");
+        let elsewhere = if root == Path::new(DATA) { String::new() } else { format!(" --data {}", root.display()) };
+        let to_do = format!("tch-mnist download --dataset {dataset}{elsewhere}");
         return vec![field(&name, format_args!("not in {} ({to_do})", folder.display()))];
     }
     let mut lines = vec![field(&name, format_args!("in {}", folder.display()))];

@@ -18,6 +18,7 @@ PAGES = {
 # Stands for target/release/tch-mnist, and trains on a slice.
 SLICED = f"""#!/usr/bin/env bash
 case " $* " in
+    *" --resume auto "*) exec {PROGRAM} "$@" --limit-train 640 --limit-test 256 ;;
     *" --resume "* | *" --limit-train "*) exec {PROGRAM} "$@" ;;
     " train "*) exec {PROGRAM} "${{@/#5000/128}}" --limit-train 640 --limit-test 256 ;;
     *) exec {PROGRAM} "$@" ;;

@@ -252,7 +252,7 @@ impl Rounds<'_> {
         let folder = tempfile::tempdir()?;
         let checkpoint = folder.path().join("checkpoint");
         if !self.backend.device.is_cuda() {
-            self.check_steps(epoch, WARM_UP)?; // before teachers are asked, which takes long
+            self.check_steps(settings, epoch, WARM_UP)?; // before teachers are asked, which takes long
         }
         let mut run = Run::new(settings, data, net)?;
         run.learn_from(teachers)?;
@@ -260,7 +260,7 @@ impl Rounds<'_> {
         self.captured = run.is_captured();
         // What graphs launch ran before it was captured: the first one in an epoch is all that no round has.
         let (warm_up, at_most) = if self.captured { (1, run.at_once()) } else { (WARM_UP, WARM_UP) };
-        self.check_steps(epoch, at_most)?;
+        self.check_steps(settings, epoch, at_most)?;
         self.backend.announce(settings.compute.device, Some(self.captured));
         let mut held = Held { rounds: self, epoch, warm_up, is_ready: false, began: None, first: 0, stop: &stop };
         run.train(&checkpoint, &mut held, &|| stop.get())?;
@@ -268,14 +268,23 @@ impl Rounds<'_> {
     }
 
     /// Refuses a round of more steps than an epoch of `epoch` steps has after the first `warm_up`.
-    fn check_steps(&self, epoch: i64, warm_up: i64) -> Result<(), UsageError> {
+    fn check_steps(&self, settings: &Settings, epoch: i64, warm_up: i64) -> Result<(), UsageError> {
         let (steps, most) = (self.args.steps, (epoch - warm_up).max(0));
-        if self.args.what == What::Steps && steps > most {
+        if self.args.what != What::Steps || steps <= most {
+            return Ok(());
+        }
+        if most > 0 {
             return Err(UsageError(format!(
                 "--steps takes at most {most}, not {steps}: an epoch has {epoch} steps, and the first {warm_up} warm up"
             )));
         }
-        Ok(())
+        let (limit, batch_size) = (settings.data.limit_train, settings.training.batches.batch_size);
+        let too_few = match limit {
+            0 => format!("there are too few training images for --batch-size {batch_size}"),
+            _ => format!("--limit-train {limit} is too small"),
+        };
+        let needed = (i128::from(warm_up) + i128::from(steps)) * i128::from(batch_size);
+        Err(UsageError(format!("{too_few}: {warm_up} warm-up and {steps} measured steps need {needed} images")))
     }
 
     /// What the recorded round says, if there was one.
@@ -314,11 +323,13 @@ impl Rounds<'_> {
     }
 }
 
-/// The middle one of some numbers; of an even number of them, the upper one.
+/// The middle one of some numbers; of an even number of them, the mean of the middle two.
 fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    let upper = sorted.len() / 2;
+    let lower = (sorted.len() - 1) / 2;
+    (sorted[lower] + sorted[upper]) / 2.0
 }
 
 /// Starts and ends rounds at the events of a training.
@@ -387,6 +398,11 @@ impl Observer for Held<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        assert_eq!([&[3.0][..], &[1.0, 4.0], &[9.0, 1.0, 2.0], &[4.0, 1.0, 2.0, 3.0]].map(median), [3.0, 2.5, 2.0, 2.5]);
+    }
 
     #[test]
     fn an_instruction_set_that_the_processor_lacks_is_refused_with_those_that_it_has() {

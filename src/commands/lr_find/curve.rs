@@ -10,6 +10,9 @@ const SMOOTHED_OVER: (f64, f64) = (0.03, 5.0);
 /// The test is over when the smoothed loss exceeds this multiple of its minimum.
 pub(super) const ROSE_TO: f64 = 4.0;
 
+/// A test of fewer steps says little: the smoothed loss follows the loss by several steps.
+const ENOUGH_STEPS: i64 = 100;
+
 /// The smoothed loss has fallen, or risen, if it changed by this share of what it was at the start: less is noise.
 const LEAST_CHANGE: f64 = 0.1;
 
@@ -118,20 +121,23 @@ impl LossCurve {
 
     /// The step at whose rate the smoothed loss fell most steeply before its minimum, over the logarithm of the rate.
     /// If there is none, why, and what to do.
-    pub(super) fn steepest(&self) -> Result<usize, &'static str> {
-        let start = self.settled;
+    pub(super) fn steepest(&self) -> Result<usize, String> {
+        let (start, steps) = (self.settled, self.range.steps);
         if self.smoothed.len() < 2 * start {
-            return Err("too few steps were made: give more --steps, or a lower --min if the loss rose at once");
+            return Err("too few steps were made: give more --steps, or a lower --min if the loss rose at once".into());
         }
         let lowest = self.lowest.unwrap_or(start);
         let (first, last) = (self.smoothed[start], self.smoothed[self.smoothed.len() - 1]);
         if self.smoothed[lowest] <= first * (1.0 - LEAST_CHANGE) {
             let slope = |step: &usize| self.smoothed[step + 1] - self.smoothed[step - 1];
-            return (start..lowest).min_by(|a, b| slope(a).total_cmp(&slope(b))).ok_or("the loss never fell");
+            return (start..lowest).min_by(|a, b| slope(a).total_cmp(&slope(b))).ok_or("the loss never fell".into());
         }
         match last <= first * (1.0 + LEAST_CHANGE) {
-            true => Err("the loss hardly changed: give a higher --max, or weights that are not trained yet"),
-            false => Err("the loss never fell, it only rose: give a lower --min"),
+            true => Err("the loss hardly changed: give a higher --max, or weights that are not trained yet".into()),
+            false if steps < ENOUGH_STEPS => {
+                Err(format!("{steps} steps are too few: give --steps {ENOUGH_STEPS} or more"))
+            }
+            false => Err("the loss never fell, it only rose: give a lower --min".into()),
         }
     }
 
@@ -146,9 +152,9 @@ impl LossCurve {
         before.iter().copied().fold(f64::MIN_POSITIVE, f64::max)
     }
 
-    /// Whether the smoothed loss had its minimum at the end of the range, so that a higher rate might do better.
+    /// Whether the smoothed loss fell, and had its minimum at the end of the range: a higher rate might do better.
     pub(super) fn still_falls(&self) -> bool {
-        self.lowest.is_some_and(|lowest| lowest + self.settled >= self.range.steps as usize)
+        self.steepest().is_ok() && self.lowest.is_some_and(|lowest| lowest + self.settled >= self.range.steps as usize)
     }
 }
 
@@ -239,6 +245,14 @@ mod tests {
         assert!(curve(|log| 2.3 + noise(log)).steepest().unwrap_err().contains("hardly changed"));
         let rising = curve(|log| 2.3 + log + 4.0 + noise(log));
         assert!(rising.steepest().unwrap_err().contains("only rose"));
+    }
+
+    #[test]
+    fn few_steps_whose_loss_only_rose_are_not_said_to_fall() {
+        let mut curve = LossCurve::new(Range { steps: 20, ..RANGE });
+        (0..20).for_each(|step| curve.push(2.0 + 0.05 * step as f32));
+        assert_eq!(curve.steepest().unwrap_err(), "20 steps are too few: give --steps 100 or more");
+        assert!(!curve.still_falls());
     }
 
     #[test]

@@ -61,7 +61,7 @@ struct Found<'a> {
     /// The suggested rate; `None` if there is none, and then why.
     suggestion: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    reason: Option<String>,
     ended: End,
     #[serde(flatten)]
     curve: &'a LossCurve,
@@ -136,6 +136,8 @@ fn print_text(found: &Found) -> Result<()> {
     match ended {
         End::LossRose => say(format_args!("Over at {last}: the smoothed loss was {ROSE_TO} times its minimum"))?,
         End::LossNotFinite => say(format_args!("Over at {last}: the loss was no longer finite"))?,
+        // The reason below says what to do.
+        End::AllSteps if reason.is_some() => {}
         End::AllSteps if curve.still_falls() => say("The loss still fell at the end: a higher --max may show more")?,
         End::AllSteps => {
             say(format_args!(
@@ -151,7 +153,9 @@ fn print_text(found: &Found) -> Result<()> {
         (Some(rate), _) => {
             say(format_args!("Suggested learning rate: {rate}, where the smoothed loss fell most steeply"))
         }
-        (None, reason) => say(format_args!("No learning rate can be suggested: {}", reason.unwrap_or_default())),
+        (None, reason) => {
+            say(format_args!("No learning rate can be suggested: {}", reason.as_deref().unwrap_or_default()))
+        }
     }
 }
 
