@@ -18,7 +18,14 @@ fn training_prints_the_lines_of_the_original_and_no_bar_into_a_pipe() {
     assert!(lines.unwrap().eval(&stdout), "{stdout}");
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with(" INFO device: cpu"), "{stderr}");
-    assert!(!stderr.contains("it/s"), "{stderr}");
+    assert!(!stderr.contains("it/s") && !stderr.contains('\r'), "{stderr}");
+    let progress = |end: &str| {
+        let line = format!(
+            r"(?m)^ INFO epoch \d: train loss \d\.\d{{4}}, train accuracy \d+\.\d\d%, test accuracy \d+\.\d\d%, lr 0\.01, \d+ images/s, [\d.]+ s{end}$"
+        );
+        predicate::str::is_match(line).unwrap().count(1)
+    };
+    assert!(progress(", .* left").eval(&stderr) && progress("").eval(&stderr), "{stderr}");
     let written =
         ["checkpoint.safetensors", "config.toml", "environment.json", "log.txt", "losses.csv", "metrics.jsonl"];
     let written: Vec<_> = written.into_iter().chain(WEIGHTS).collect();
@@ -294,8 +301,11 @@ fn cuda_without_a_gpu_is_refused() {
         eprintln!("skipped: there is a GPU here");
         return;
     }
-    let (sentence, code) = failure(&mut tch_mnist(&["train", "--data", DATA, "--device", "cuda"]));
-    assert_eq!((sentence.contains("--device cuda: no CUDA device"), code), (true, 1), "{sentence}");
+    for (device, named) in [("cuda", "cuda"), ("gpu", "gpu"), ("GPU:1", "gpu")] {
+        let (sentence, code) = failure(&mut tch_mnist(&["train", "--data", DATA, "--device", device]));
+        let expected = format!("error: --device {named}: no CUDA device was found");
+        assert_eq!((sentence.starts_with(&expected), code), (true, 1), "{sentence}");
+    }
 }
 
 #[test]

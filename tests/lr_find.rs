@@ -133,7 +133,10 @@ fn a_hopeless_range_is_no_error_and_says_so_in_a_sentence() {
         assert!(json["reason"].as_str().unwrap().contains(reason), "{args:?}: {}", json["reason"]);
     }
     let few = stdout(&mut lr_find(&["--min", "1", "--max", "1e4", "--steps", "20"]));
-    assert!(few.ends_with("No learning rate can be suggested: 20 steps are too few: give --steps 100 or more\n"), "{few}");
+    assert!(
+        few.ends_with("No learning rate can be suggested: 20 steps are too few: give --steps 100 or more\n"),
+        "{few}"
+    );
     assert!(!few.contains("still fell"), "{few}");
     let text = stdout(&mut lr_find(&["--min", "0.001", "--max", "0.1", "--steps", "6"]));
     assert!(text.lines().last().unwrap().starts_with("No learning rate can be suggested: too few steps"), "{text}");

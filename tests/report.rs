@@ -43,7 +43,11 @@ fn assert_offline(page: &str) {
 #[test]
 fn a_run_is_looked_at_and_can_be_again() {
     let (_folder, out) = out();
-    run(&out, &[]);
+    let trained = train(&out, &["--report"]).assert().success().get_output().clone();
+    let said = String::from_utf8(trained.stderr).unwrap();
+    // After the last test, what takes a while is said before it begins.
+    let after = said.split(" INFO epoch 1: ").nth(1).unwrap();
+    assert!(after.contains("\n INFO writing the report\n"), "{said}");
     let first = looked_at(&out);
     let expected = PICTURES.iter().flat_map(|name| [format!("plots/{name}.png"), format!("plots/{name}.svg")]);
     assert_eq!(first.keys().cloned().collect::<Vec<_>>(), expected.chain(["report.html".into()]).collect::<Vec<_>>());

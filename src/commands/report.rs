@@ -13,6 +13,7 @@ use crate::run_folder::RunFolder;
 use crate::settings::{DeviceChoice, KernelsChoice};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
+use tch::Device;
 
 /// The flags of `report`.
 #[derive(clap::Args)]
@@ -63,7 +64,7 @@ fn report(folder: &Path, args: &Args) -> Result<(PathBuf, PathBuf)> {
     let run = RunFolder::read(folder)?;
     let mut settings = run.settings.clone();
     let device = settings.compute.device;
-    let gone = matches!(device, DeviceChoice::Cuda(index) if index >= cuda::count());
+    let gone = matches!(device.device(), Device::Cuda(index) if index >= cuda::count());
     if gone || args.device.is_some() {
         settings.compute.device = args.device.unwrap_or(DeviceChoice::Auto);
         settings.compute.kernels = KernelsChoice::Auto;

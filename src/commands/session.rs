@@ -343,10 +343,12 @@ fn choose(choice: DeviceChoice) -> Result<Device> {
         let count = cuda::count();
         ensure!(
             count > 0,
-            "--device cuda: no CUDA device was found ({}; tch-mnist doctor says more); use --device auto or cpu",
+            "--device {}: no CUDA device was found ({}; tch-mnist doctor says more); use --device auto or cpu",
+            choice.gpu_name(),
             cuda::why_not()
         );
-        ensure!(index < count, "--device cuda:{index}: the last of {count} GPUs is cuda:{}", count - 1);
+        let name = choice.gpu_name();
+        ensure!(index < count, "--device {name}:{index}: the last of {count} GPUs is {name}:{}", count - 1);
     }
     Ok(device)
 }

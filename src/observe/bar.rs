@@ -25,14 +25,12 @@ pub(crate) struct Bar {
     drawn: Arc<Mutex<Drawn>>,
 }
 
-/// What the bar shows, and how it was drawn last.
-#[derive(Default)]
+/// What the bar shows, and on what.
 struct Drawn {
     /// What stands to the left of the bar.
     text: String,
-    /// The columns of the terminal, and of the line on it.
+    /// The columns of the terminal; indicatif fills all of them, with spaces behind the bar.
     columns: usize,
-    line: usize,
 }
 
 impl Bar {
@@ -40,7 +38,7 @@ impl Bar {
     pub(crate) fn start(steps: i64, done: i64, show: bool) -> Bar {
         let target = if show && can_redraw() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target).with_position(done as u64);
-        let drawn = Arc::new(Mutex::new(Drawn { columns: columns(), ..Drawn::default() }));
+        let drawn = Arc::new(Mutex::new(Drawn { text: String::new(), columns: columns() }));
         bar.set_style(style(Arc::clone(&drawn)));
         log::set_bar(Some(bar.clone()));
         Bar { bar, drawn }
@@ -72,11 +70,8 @@ impl Bar {
             return;
         }
         let columns = columns();
-        let above = {
-            let mut drawn = locked(&self.drawn);
-            let is_narrower = columns < std::mem::replace(&mut drawn.columns, columns);
-            if is_narrower { drawn.line.div_ceil(columns.max(1)).saturating_sub(1) } else { 0 }
-        };
+        let before = std::mem::replace(&mut locked(&self.drawn).columns, columns);
+        let above = before.div_ceil(columns.max(1)).saturating_sub(1);
         if above > 0 {
             // If it fails, the lines stay.
             let _ = self.bar.suspend(|| Term::stderr().clear_last_lines(above));
@@ -106,12 +101,10 @@ fn columns() -> usize {
 fn style(drawn: Arc<Mutex<Drawn>>) -> ProgressStyle {
     let clock = |seconds: u64| format!("{:02}:{:02}", seconds / 60, seconds % 60);
     let draw = move |state: &ProgressState, out: &mut dyn Write| {
-        let mut drawn = locked(&drawn);
         let [elapsed, left] = [state.elapsed(), state.eta()].map(|time| clock(time.as_secs()));
         let times = format!("[{elapsed}<{left}, {:.2}it/s]", state.per_sec());
-        let line = line(columns(), &drawn.text, (state.pos(), state.len().unwrap_or(1).max(1)), &times);
-        drawn.line = line.chars().count();
-        let _ = out.write_str(&line);
+        let steps = (state.pos(), state.len().unwrap_or(1).max(1));
+        let _ = out.write_str(&line(columns(), &locked(&drawn).text, steps, &times));
     };
     ProgressStyle::with_template("{line}").expect("a valid template").with_key("line", draw)
 }

@@ -76,9 +76,8 @@ impl Observer for Progress {
                     }
                     bar.go_to(*done);
                 }
-                if self.epoch.told.elapsed() >= PAUSE && *done < self.epoch.steps {
-                    self.epoch.told = Instant::now();
-                    self.tell(&self.epoch.line());
+                if let Some(line) = self.epoch.line_if_due(Instant::now()) {
+                    self.tell(&line);
                 }
             }
             Event::EpochEnded => self.made += self.epoch.done - self.epoch.first,
@@ -92,9 +91,18 @@ impl Observer for Progress {
 }
 
 impl Epoch {
+    /// The next line within the epoch, if it is time for one at `now`.
+    fn line_if_due(&mut self, now: Instant) -> Option<String> {
+        let is_due = now.duration_since(self.told) >= PAUSE && self.done < self.steps;
+        is_due.then(|| {
+            self.told = now;
+            self.line(now)
+        })
+    }
+
     /// `epoch 0: 282 of 469 steps, loss 0.1034, 21.28 steps/s, 8.8 s left in the epoch`
-    fn line(&self) -> String {
-        let rate = (self.done - self.first) as f64 / self.began.elapsed().as_secs_f64();
+    fn line(&self, now: Instant) -> String {
+        let rate = (self.done - self.first) as f64 / now.duration_since(self.began).as_secs_f64();
         let loss = self.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
         format!(
             "epoch {}: {} of {} steps{loss}, {rate:.2} steps/s, {} left in the epoch",
@@ -125,5 +133,22 @@ pub(crate) fn duration(seconds: f64) -> String {
         0..60 => format!("{seconds:.1} s"),
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_epoch_has_a_line_at_most_every_ten_seconds() {
+        let began = Instant::now();
+        let mut epoch = Epoch { number: 3, steps: 469, done: 100, first: 0, began, told: began, loss: Some(0.5) };
+        let mut at = |seconds: u64| epoch.line_if_due(began + Duration::from_secs(seconds));
+        assert_eq!(at(9), None);
+        assert_eq!(at(10).unwrap(), "epoch 3: 100 of 469 steps, loss 0.5000, 10.00 steps/s, 36.9 s left in the epoch");
+        assert_eq!((at(19), at(20).is_some(), at(21)), (None, true, None));
+        epoch.done = epoch.steps;
+        assert_eq!(epoch.line_if_due(began + Duration::from_secs(100)), None);
     }
 }

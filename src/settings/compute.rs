@@ -15,7 +15,7 @@ pub(crate) const MOST_THREADS: i32 = 512;
 /// Where to compute, for every command that does.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct Compute {
-    /// auto, cpu, cuda or cuda:N
+    /// auto, cpu, cuda or cuda:N; gpu is another name of cuda
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceChoice::read, add = Role::Incidental)]
     pub device: DeviceChoice,
     /// CPU threads; 0: one per core
@@ -85,6 +85,8 @@ pub enum DeviceChoice {
     Cpu,
     /// The GPU with this index.
     Cuda(usize),
+    /// The same, by the name `gpu`.
+    Gpu(usize),
 }
 
 impl DeviceChoice {
@@ -98,8 +100,13 @@ impl DeviceChoice {
         match self {
             DeviceChoice::Auto if cuda::count() > 0 => Device::Cuda(0),
             DeviceChoice::Auto | DeviceChoice::Cpu => Device::Cpu,
-            DeviceChoice::Cuda(index) => Device::Cuda(index),
+            DeviceChoice::Cuda(index) | DeviceChoice::Gpu(index) => Device::Cuda(index),
         }
+    }
+
+    /// The name of a GPU that was given.
+    pub(crate) fn gpu_name(self) -> &'static str {
+        if matches!(self, DeviceChoice::Gpu(_)) { "gpu" } else { "cuda" }
     }
 }
 
@@ -110,13 +117,13 @@ impl std::str::FromStr for DeviceChoice {
         match text {
             "auto" => Ok(DeviceChoice::Auto),
             "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" | "gpu" => Ok(DeviceChoice::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .or(text.strip_prefix("gpu:"))
-                .and_then(|index| index.parse().ok())
-                .map(DeviceChoice::Cuda)
-                .ok_or(()),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            "gpu" => Ok(DeviceChoice::Gpu(0)),
+            _ => match text.split_once(':').ok_or(())? {
+                ("cuda", index) => index.parse().map(DeviceChoice::Cuda).map_err(|_| ()),
+                ("gpu", index) => index.parse().map(DeviceChoice::Gpu).map_err(|_| ()),
+                _ => Err(()),
+            },
         }
     }
 }
@@ -126,7 +133,7 @@ impl Display for DeviceChoice {
         match self {
             DeviceChoice::Auto => f.write_str("auto"),
             DeviceChoice::Cpu => f.write_str("cpu"),
-            DeviceChoice::Cuda(index) => write!(f, "cuda:{index}"),
+            DeviceChoice::Cuda(index) | DeviceChoice::Gpu(index) => write!(f, "cuda:{index}"),
         }
     }
 }

@@ -116,7 +116,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
 
 /// Uses the fused kernels for the instruction set `name`. What `compute` leaves to the program becomes the CPU.
 fn use_instruction_set(name: &str, compute: &mut Compute) -> Result<()> {
-    if compute.kernels == KernelsChoice::Torch || matches!(compute.device, DeviceChoice::Cuda(_)) {
+    if compute.kernels == KernelsChoice::Torch || matches!(compute.device, DeviceChoice::Cuda(_) | DeviceChoice::Gpu(_))
+    {
         let sentence = "--instruction-set is for the fused kernels on a CPU: leave it out, or --kernels and --device";
         bail!(UsageError(sentence.into()));
     }
@@ -401,7 +402,10 @@ mod tests {
 
     #[test]
     fn a_median_lies_in_the_middle() {
-        assert_eq!([&[3.0][..], &[1.0, 4.0], &[9.0, 1.0, 2.0], &[4.0, 1.0, 2.0, 3.0]].map(median), [3.0, 2.5, 2.0, 2.5]);
+        assert_eq!(
+            [&[3.0][..], &[1.0, 4.0], &[9.0, 1.0, 2.0], &[4.0, 1.0, 2.0, 3.0]].map(median),
+            [3.0, 2.5, 2.0, 2.5]
+        );
     }
 
     #[test]

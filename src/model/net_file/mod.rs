@@ -10,6 +10,7 @@
 //! all of it.
 
 mod display;
+mod foreign;
 mod parser;
 mod signatures;
 #[cfg(test)]

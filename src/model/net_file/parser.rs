@@ -1,5 +1,6 @@
 //! A net file as a tree of modules, by recursive descent.
 
+use super::foreign;
 use super::tokens::{Kind, Token, tokens};
 use super::value::Value;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
@@ -49,11 +50,14 @@ pub(super) struct Call<'a> {
 ///
 /// One sentence, with the line for all that has one.
 pub(super) fn members<'a>(text: &'a str, values: &BTreeMap<String, String>) -> Result<Vec<Item<'a>>> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, values, placeholders: BTreeMap::new() };
-    let members = parser.net()?;
-    ensure!(!members.is_empty(), "the net has no layers: write a line such as conv1: Conv2d(1, 16, 3), ReLU()");
-    parser.check_values()?;
-    Ok(members)
+    let read = || {
+        let mut parser = Parser { tokens: tokens(text)?, next: 0, values, placeholders: BTreeMap::new() };
+        let members = parser.net()?;
+        ensure!(!members.is_empty(), "the net has no layers: write a line such as conv1: Conv2d(1, 16, 3), ReLU()");
+        parser.check_values()?;
+        Ok(members)
+    };
+    read().map_err(|error| foreign::sentence(text).map_or(error, Error::msg))
 }
 
 /// The most arguments of a layer, and the most values of a tuple. PyTorch's layers take eleven.
@@ -180,8 +184,15 @@ impl<'a> Parser<'a, '_> {
             let count = call.positional.len() + call.keywords.len();
             ensure!(count < MOST_VALUES, "line {line}: {class} is given more than {MOST_VALUES} arguments");
             match self.ahead() {
+                // As PyTorch up to 1.0 printed `inplace=True`.
+                [Kind::Word("inplace"), Kind::Mark(',' | ')')] => {
+                    self.next += 1;
+                    call.keywords.push(("inplace", Value::Bool(true)));
+                }
                 [Kind::Word(name), Kind::Mark('=')] => {
                     self.next += 2;
+                    // As PyTorch up to 0.3 printed the pools.
+                    let name = if name == "size" && class.ends_with("Pool2d") { "kernel_size" } else { name };
                     let is_new = call.keywords.iter().all(|(other, _)| *other != name);
                     ensure!(is_new, "line {line}: {class} is given {name} twice");
                     call.keywords.push((name, self.value()?));

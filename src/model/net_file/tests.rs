@@ -78,6 +78,42 @@ fn the_examples_of_the_documentation_are_right() {
 }
 
 #[test]
+fn what_old_versions_of_pytorch_print_is_read() {
+    let net =
+        parsed("a: Conv2d(1, 4, 3), LeakyReLU(0.1, inplace=True), MaxPool2d(2), Flatten()\nb: Linear(676, 10), ReLU()");
+    for printed in [
+        // 0.4 and 1.0
+        "Net(
+  (a): Sequential(
+    (0): Conv2d(1, 4, kernel_size=(3, 3), stride=(1, 1))
+    (1): LeakyReLU(negative_slope=0.1, inplace)
+    (2): MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)
+    (3): Flatten()
+  )
+  (b): Sequential(
+    (0): Linear(in_features=676, out_features=10, bias=True)
+    (1): ReLU(inplace)
+  )
+)",
+        // 0.2 and 0.3
+        "Net (
+  (a): Sequential (
+    (0): Conv2d (1, 4, kernel_size=(3, 3), stride=(1, 1))
+    (1): LeakyReLU (0.1, inplace)
+    (2): MaxPool2d (size=(2, 2), stride=(2, 2), dilation=(1, 1))
+    (3): Flatten ()
+  )
+  (b): Sequential (
+    (0): Linear (676 -> 10)
+    (1): ReLU ()
+  )
+)",
+    ] {
+        assert_eq!(parsed(printed), net, "{printed}");
+    }
+}
+
+#[test]
 fn the_original_prints_as_it_is_written() {
     let original = parsed(ORIGINAL);
     assert_eq!(original.layers().len(), 27);

@@ -66,6 +66,8 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
                     Kind::Mark(character)
                 }
                 ',' | ':' | '=' => Kind::Mark(character),
+                // `Linear(784 -> 10)`, as PyTorch up to 0.3 printed it.
+                '-' if characters.next_if(|&(_, next)| next == '>').is_some() => Kind::Mark(','),
                 '\'' | '"' => Kind::Text(between(source, &mut characters, character, line)?),
                 '{' => Kind::Placeholder(between(source, &mut characters, '}', line)?.trim()),
                 _ if is_word(character) => {
