@@ -235,6 +235,38 @@ fn the_same_command_line_begins_a_run_and_goes_on_with_it() {
 }
 
 #[test]
+fn the_script_for_slurm_goes_on_when_it_is_queued_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_folder, one) = out();
+    let slice = ["--data", DATA, "--device", "cpu", "-q", "--limit-train", "1280", "--limit-test", "256"];
+    let flags =
+        ["--epochs", "2", "--checkpoint-every", "2", "--batch-size", "64", "--threads", "1", "--kernels", "torch"];
+    tch_mnist(&["train", "--seed", "3", "--out", one.to_str().unwrap()]).args(slice).args(flags).assert().success();
+    let job = || {
+        Command::new("bash")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/seeds.slurm"))
+            .args(slice)
+            .args(flags)
+            .env("TCH_MNIST", assert_cmd::cargo::cargo_bin!("tch-mnist"))
+            .env("SLURM_SUBMIT_DIR", folder.path())
+            .env("SLURM_ARRAY_TASK_ID", "3")
+            .env("SLURM_CPUS_PER_TASK", "1")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let run = folder.path().join("runs/seed-3");
+    let mut preempted = job();
+    wait_for_checkpoint(&mut preempted, &run);
+    signal(&preempted, "TERM");
+    assert_eq!(preempted.wait().unwrap().code(), Some(143));
+    for _ in 0..2 {
+        assert!(job().wait().unwrap().success());
+    }
+    assert_same_run(&one, &run);
+}
+
+#[test]
 fn a_run_that_another_process_is_writing_is_not_even_read() {
     let (_folder, out) = out();
     train(&out, &["-q", "--epochs", "1"]).assert().success();

@@ -50,7 +50,7 @@ pub(super) struct Endpoint {
 }
 
 /// Every endpoint. A new one is a function below and a line here.
-pub(super) const ENDPOINTS: [Endpoint; 3] = [
+pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { name: "GET /", help: "the page", answer: || get(page) },
     Endpoint { name: "GET /health", help: "whether the server is up, as JSON", answer: || get(health) },
     Endpoint {
@@ -93,8 +93,8 @@ impl App {
     pub(super) fn routes(self, hosts: Hosts) -> Router {
         let nothing_here = || async { Refusal(StatusCode::NOT_FOUND, "there is nothing at this address".into()) };
         let other_method = || async {
-            let names = either(&ENDPOINTS.map(|endpoint| endpoint.name.into()), "and");
-            Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("{names} are answered"))
+            let names: Vec<String> = ENDPOINTS.iter().map(|endpoint| endpoint.name.into()).collect();
+            Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("{} are answered", either(&names, "and")))
         };
         let add = |router: Router<App>, endpoint: &Endpoint| router.route(endpoint.path(), (endpoint.answer)());
         ENDPOINTS
