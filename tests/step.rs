@@ -203,7 +203,7 @@ fn largest_difference_of_a_step(settings: &Settings, data: &Data, kernels: Kerne
                 }
             });
             tch::manual_seed(step);
-            let _ = eager_stepper.eager_step(&mut eager).unwrap();
+            eager_stepper.eager_step(&mut eager).unwrap();
             tch::manual_seed(step);
             static_stepper.static_steps(&mut over_static, 1).unwrap();
             largest = largest.max(difference(&eager.tensors(), &over_static.tensors()));

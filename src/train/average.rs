@@ -3,7 +3,7 @@
 //! `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and `use_buffers=True` keeps the same, with
 //! two differences: the first steps ([`Average::update`]), and `num_batches_tracked`, which is a count and is copied.
 
-use crate::libtorch::ema;
+use crate::libtorch::foreach;
 use crate::model::Net;
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -12,9 +12,10 @@ use tch::{Kind, Tensor};
 pub(crate) struct Average {
     net: Net,
     decay: f64,
-    /// The tensors of the average's state_dict, and in the same order those of the net's.
-    averages: Vec<Tensor>,
-    tensors: Vec<Tensor>,
+    /// The float32 tensors of the average's state_dict, and in the same order those of the net's.
+    averages: [Vec<Tensor>; 2],
+    /// The same for counts.
+    counts: [Vec<Tensor>; 2],
     /// The number of updates, a float32 scalar in device memory.
     updates: Tensor,
 }
@@ -23,10 +24,15 @@ impl Average {
     /// The average of `net` as it is now.
     pub(crate) fn of(net: &Net, decay: f64) -> Result<Average> {
         let average = net.copy()?;
-        let [averages, tensors] =
-            [&average, net].map(|net| net.state_dict().0.into_iter().map(|(_, tensor)| tensor).collect());
+        let of_kind = |is_count: bool| {
+            [&average, net].map(|net| {
+                let tensors = net.state_dict().0.into_iter().map(|(_, tensor)| tensor);
+                tensors.filter(|tensor| (tensor.kind() == Kind::Int64) == is_count).collect()
+            })
+        };
+        let [averages, counts] = [false, true].map(of_kind);
         let updates = Tensor::f_zeros([0i64; 0], (Kind::Float, net.device()))?;
-        Ok(Average { net: average, decay, averages, tensors, updates })
+        Ok(Average { net: average, decay, averages, counts, updates })
     }
 
     /// Updates the average with the net as it is after a step.
@@ -38,7 +44,12 @@ impl Average {
         // 1 - (1 + n) / (10 + n) = 9 / (10 + n)
         let weight = self.updates.f_add_scalar(10.0)?.f_reciprocal()?.f_mul_scalar(9.0)?;
         let weight = weight.f_clamp_min(1.0 - self.decay)?;
-        ema::update(&self.averages, &self.tensors, &weight)?;
+        let [averages, values] = &self.averages;
+        let changes = foreach::sub(values, averages)?;
+        foreach::mul_(&changes, &weight)?;
+        foreach::add_(averages, &changes)?;
+        let [counts, values] = &self.counts;
+        foreach::copy_(counts, values)?;
         let _ = self.updates.f_add_scalar_(1.0)?;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! step, and a step that is a CUDA graph finds its batch and its learning rate by a counter in device memory.
 
 use super::augmentations::{self, Augmentation};
+use super::optimizers::Rate;
 use super::state::{Position, State};
 use crate::data::Split;
 use crate::libtorch::generator;
@@ -40,8 +41,7 @@ struct Ready {
     soft_targets: Option<Tensor>,
     /// float32 [steps].
     lrs: Tensor,
-    /// The numbers in the epoch of the next static steps, int64 [steps]: consecutive ones, as many as a graph may ever
-    /// need.
+    /// int64 [steps]: indices, within the epoch, of the next captured steps.
     numbers: Tensor,
 }
 
@@ -118,12 +118,16 @@ impl<'a> Feed<'a> {
     }
 
     /// How many steps the epoch has.
-    pub(super) fn steps(&self) -> i64 {
+    fn steps(&self) -> i64 {
         self.batches.len() as i64
     }
 
+    pub(super) fn device(&self) -> Device {
+        self.split.device()
+    }
+
     /// The batch of a step of the epoch.
-    pub(super) fn batch(&self, step: i64) -> Result<Batch> {
+    fn batch(&self, step: i64) -> Result<Batch> {
         let indices = &self.batches[step as usize];
         let Some(ready) = &self.ready else {
             let (images, labels) = self.images(indices)?;
@@ -140,12 +144,27 @@ impl<'a> Feed<'a> {
     }
 
     /// The learning rate of a step of the epoch.
-    pub(super) fn lr(&self, step: i64) -> f64 {
-        self.lrs[step as usize]
+    fn lr(&self, step: i64) -> Result<Rate> {
+        Ok(match &self.ready {
+            Some(ready) if self.device() != Device::Cpu => Rate::Device(ready.lrs.f_select(0, step)?),
+            _ => Rate::Host(self.lrs[step as usize]),
+        })
     }
 
-    /// What the next static steps take, all of it read from device memory.
-    pub(super) fn next(&self, steps: i64) -> Result<Next> {
+    /// What this step of the epoch takes, one kernel at a time.
+    pub(super) fn next(&self, step: i64) -> Result<Next> {
+        let batch = self.batch(step)?;
+        Ok(Next {
+            labels: batch.labels.shallow_clone(),
+            batches: vec![batch],
+            lrs: vec![self.lr(step)?],
+            numbers: Numbers::Host(step),
+            ends_epoch: step + 1 == self.steps(),
+        })
+    }
+
+    /// What the next steps take, all of it read from device memory. The last step of an epoch is not among them.
+    pub(super) fn next_static(&self, steps: i64) -> Result<Next> {
         let ready = self.ready.as_ref().context("a static step takes images that were made ready before")?;
         let numbers = ready.numbers.f_narrow(0, 0, steps)?;
         let whole = self.split.len() / self.batch_size;
@@ -164,7 +183,8 @@ impl<'a> Feed<'a> {
             let targets = rows(targets)?.f_view([-1, CLASSES as i64])?.f_split(self.batch_size, 0)?;
             batches.iter_mut().zip(targets).for_each(|(batch, targets)| batch.soft_targets = Some(targets));
         }
-        Ok(Next { batches, labels, lrs: ready.lrs.f_index_select(0, &numbers)?.f_unbind(0)?, numbers })
+        let lrs = ready.lrs.f_index_select(0, &numbers)?.f_unbind(0)?.into_iter().map(Rate::Device).collect();
+        Ok(Next { batches, labels, lrs, numbers: Numbers::Device(numbers), ends_epoch: false })
     }
 
     /// Notes that steps were made.
@@ -188,16 +208,35 @@ pub(super) struct Batch {
     pub(super) soft_targets: Option<Tensor>,
 }
 
-/// What static steps take.
+/// What the next steps take.
 pub(super) struct Next {
-    /// Whole ones, one for each step.
+    /// One for each step.
     pub(super) batches: Vec<Batch>,
-    /// Those of all batches, int64 [steps * B].
+    /// Those of all batches, int64 [images].
     pub(super) labels: Tensor,
-    /// A float32 scalar for each step.
-    pub(super) lrs: Vec<Tensor>,
-    /// Which steps of the epoch they are, int64 [steps].
-    pub(super) numbers: Tensor,
+    pub(super) lrs: Vec<Rate>,
+    numbers: Numbers,
+    /// Whether they end with the epoch's last step.
+    pub(super) ends_epoch: bool,
+}
+
+/// Which steps of the epoch they are.
+enum Numbers {
+    /// A single one.
+    Host(i64),
+    /// int64 [steps].
+    Device(Tensor),
+}
+
+impl Next {
+    /// Stores the `losses` of these steps among those of the epoch, float32 [steps of the epoch].
+    pub(super) fn note_losses(&self, losses: &[Tensor], of_epoch: &mut Tensor) -> Result<()> {
+        match &self.numbers {
+            Numbers::Host(step) => of_epoch.f_select(0, *step)?.f_copy_(&losses[0])?,
+            Numbers::Device(numbers) => drop(of_epoch.f_index_copy_(0, numbers, &Tensor::f_stack(losses, 0)?)?),
+        }
+        Ok(())
+    }
 }
 
 impl Ready {

@@ -1,13 +1,15 @@
-//! Training: the loop ([`run`]), one step ([`step`]), what it takes ([`feed`]), everything that it changes ([`state`]),
-//! and the parts that settings choose: optimizers, schedules, augmentations.
+//! Training: the loop ([`run`]), one step ([`step`]), how it is launched ([`launch`]), what it takes ([`feed`]), everything
+//! that it changes ([`state`]), and the parts that settings choose: optimizers, schedules, augmentations.
 
 mod augmentations;
 mod average;
 mod best;
 mod checkpoint;
+mod clip_grad;
 mod distillation;
 mod events;
 mod feed;
+mod launch;
 mod loss;
 mod optimizers;
 mod run;

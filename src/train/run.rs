@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
                 history: &self.history,
                 test: &test,
                 net: self.state.measured_net(),
-                gradients: self.stepper.last_gradients(),
+                gradients: &self.state.last_gradients,
             })?;
         }
     }

@@ -35,6 +35,8 @@ pub struct State {
     pub(crate) correct: Tensor,
     /// The sum over the epoch's steps of the total norm of their gradients before clipping, a float64 scalar.
     pub(crate) grad_norm: Tensor,
+    /// The gradients of an epoch's last step by name, for observers. No checkpoint holds them.
+    pub(crate) last_gradients: Vec<(String, Tensor)>,
     pub(crate) position: Position,
     /// What teachers say of each training image, float32 [N, 10]. No step changes it; a checkpoint holds it, so that a
     /// run can be resumed without them.
@@ -66,6 +68,7 @@ impl State {
             losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
             correct: Tensor::f_zeros([0i64; 0], (Kind::Int64, device))?,
             grad_norm: Tensor::f_zeros([0i64; 0], (Kind::Double, device))?,
+            last_gradients: Vec::new(),
             position: Position::default(),
             soft_targets: None,
             net,

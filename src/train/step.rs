@@ -1,43 +1,89 @@
-//! One training step: forward, loss, backward, clip, optimizer, average. Operation by operation, or on a GPU as part of
-//! a CUDA graph.
-//!
-//! A step of this net is about a hundred small kernels. Launched one by one, they leave a GPU waiting for the host most
-//! of the time; a [`Graph`] launches them in one call, and those of several steps too. A graph replays the same kernels
-//! on the same memory with the same numbers from the host. So [`Stepper::static_steps`] reads everything that changes
-//! from step to step from device memory, the images and the learning rate too, and a replay copies nothing there: see
-//! [`Feed`].
-//!
-//! A captured step computes what an eager one computes, with the same kernels on the same numbers, and draws the same
-//! dropout masks: a replay advances the generator by what the captured kernels drew. So a run of captured steps may go
-//! on with eager ones, and the generator's state in a checkpoint is right for both. A weight's last bit may differ: see
-//! `sgd.cpp`.
+//! One training step: forward, loss, backward, clip, optimizer, average.
 
-use super::feed::{Batch, Feed};
+use super::clip_grad::clip_grad_norm;
+use super::feed::{Batch, Feed, Next};
+use super::launch::{Eagerly, Graphs, Launch};
 use super::loss::loss;
 use super::state::State;
 use crate::data::Split;
-use crate::error::without_panic;
-use crate::libtorch::clip_grad::clip_grad_norm;
-use crate::libtorch::graph::Graph;
 use crate::libtorch::precision::Autocast;
 use crate::model::Net;
 use crate::settings::{CudaGraph, Precision, Settings};
-use anyhow::{Context, Result, ensure};
-use tch::{Kind, Tensor};
+use anyhow::{Context, Result};
+use tch::{Device, Kind, Tensor};
 
 /// Why `--cuda-graph on` ends a run.
 const NOT_CAPTURED: &str = "steps cannot be captured as CUDA graphs, which --cuda-graph on asks for";
+
+/// What a step does, however it is launched.
+pub(super) struct Work<'a> {
+    settings: &'a Settings,
+    pub(super) feed: Feed<'a>,
+}
+
+impl Work<'_> {
+    /// Makes the steps that `next` is for.
+    fn steps(&self, state: &mut State, next: &Next) -> Result<()> {
+        let (mut losses, mut log_probabilities) = (Vec::new(), Vec::new());
+        for (batch, lr) in next.batches.iter().zip(&next.lrs) {
+            let (its_loss, its_log_probabilities) = self.backward(&state.net, batch)?;
+            if next.ends_epoch {
+                state.last_gradients = state.net.gradients()?;
+            }
+            let parameters = state.net.parameters().map(|(_, tensor)| tensor);
+            clip_grad_norm(parameters, self.settings.optimizer.clip_grad_norm, &mut state.grad_norm)?;
+            state.optimizer.step(lr)?;
+            state.net.zero_grad()?;
+            if let Some(average) = &mut state.average {
+                average.update()?;
+            }
+            losses.push(its_loss);
+            log_probabilities.push(its_log_probabilities);
+        }
+        next.note_losses(&losses, &mut state.losses)?;
+        // Of several steps at once: fewer kernels.
+        let correct = joined(&log_probabilities)?.f_argmax(1, false)?.f_eq_tensor(&next.labels)?.f_sum(Kind::Int64)?;
+        let _ = state.correct.f_add_(&correct)?;
+        self.feed.advance(next.batches.len() as i64)
+    }
+
+    /// The next step, one kernel at a time.
+    pub(super) fn eager_step(&self, state: &mut State) -> Result<()> {
+        self.steps(state, &self.feed.next(state.position.step)?)
+    }
+
+    /// The next `steps` steps as a CUDA graph may hold them: nothing in them comes from the host.
+    pub(super) fn static_steps(&self, state: &mut State, steps: i64) -> Result<()> {
+        self.steps(state, &self.feed.next_static(steps)?)
+    }
+
+    /// Computes the gradients for a batch. Returns the mean loss and the log-probabilities [B, 10].
+    fn backward(&self, net: &Net, batch: &Batch) -> Result<(Tensor, Tensor)> {
+        let bf16 = self.settings.cuda.precision == Precision::Bf16;
+        let autocast = bf16.then(|| Autocast::bf16(self.device())).transpose()?;
+        let log_probabilities = net.forward_t(&batch.images, true);
+        let loss = loss(&log_probabilities, batch, self.settings)?;
+        drop(autocast);
+        loss.f_backward()?;
+        Ok((loss.detach(), log_probabilities.detach()))
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.feed.device()
+    }
+}
+
+/// Tensors one after the other along their first dimension.
+fn joined(tensors: &[Tensor]) -> Result<Tensor> {
+    Ok(if let [only] = tensors { only.shallow_clone() } else { Tensor::f_cat(tensors, 0)? })
+}
 
 /// Makes the steps of a run.
 pub struct Stepper<'a> {
     split: &'a Split,
     settings: &'a Settings,
-    feed: Feed<'a>,
-    /// The gradients of the last step of an epoch, for those who look at them.
-    gradients: Vec<(String, Tensor)>,
-    /// A graph of several steps and one of a single step, with the number of their steps; none if kernels are launched
-    /// one by one.
-    graphs: Vec<(i64, Graph)>,
+    work: Work<'a>,
+    launch: Box<dyn Launch>,
 }
 
 impl<'a> Stepper<'a> {
@@ -52,8 +98,8 @@ impl<'a> Stepper<'a> {
     }
 
     fn of(split: &'a Split, settings: &'a Settings, ahead: bool) -> Result<Stepper<'a>> {
-        let feed = Feed::new(split, settings, ahead)?;
-        Ok(Stepper { split, settings, feed, gradients: Vec::new(), graphs: Vec::new() })
+        let work = Work { settings, feed: Feed::new(split, settings, ahead)? };
+        Ok(Stepper { split, settings, work, launch: Box::new(Eagerly) })
     }
 
     /// Gets ready for the epochs of `state` before one begins, and leaves it as it is. On a GPU, steps are captured as
@@ -76,18 +122,18 @@ impl<'a> Stepper<'a> {
 
     /// Whether steps are replayed as CUDA graphs, except for the last step of an epoch.
     pub fn is_captured(&self) -> bool {
-        !self.graphs.is_empty()
+        self.launch.is_captured()
     }
 
     /// How many steps one call of [`Stepper::steps`] makes at most.
     pub(crate) fn at_once(&self) -> i64 {
-        self.graphs.first().map_or(1, |(steps, _)| *steps)
+        self.launch.at_once()
     }
 
     /// Begins the epoch of `state`, or goes on in the middle of it. It takes the images in this `order`
     /// (int64 [N], on their device), and has a learning rate for each step.
     pub fn begin_epoch(&mut self, state: &mut State, order: &Tensor, lrs: &[f64]) -> Result<()> {
-        self.feed.begin_epoch(state, order, lrs)
+        self.work.feed.begin_epoch(state, order, lrs)
     }
 
     /// The next step of the epoch, as [`Stepper::steps`] makes it.
@@ -99,83 +145,23 @@ impl<'a> Stepper<'a> {
     /// that fits, otherwise one. The last step of an epoch is in no graph: it may be on fewer images. Returns the loss
     /// of the last step that was made, a scalar that a GPU may still be computing.
     pub fn steps(&mut self, state: &mut State, most: i64) -> Result<Tensor> {
-        let most = most.min(room(state));
-        let Some((steps, graph)) = self.graphs.iter().find(|(steps, _)| *steps <= most) else {
-            return self.eager_step(state);
-        };
-        graph.replay()?;
-        state.advance(*steps)?;
+        let steps = self.launch.launch(&self.work, state, most.min(room(state)))?;
+        state.advance(steps)?;
         Ok(state.losses.f_select(0, state.position.step - 1)?)
     }
 
-    /// The next step, operation by operation.
-    pub fn eager_step(&mut self, state: &mut State) -> Result<Tensor> {
-        let number = state.position.step;
-        let batch = self.feed.batch(number)?;
-        let (loss, log_probabilities) = self.backward(&state.net, &batch)?;
-        if number + 1 == self.feed.steps() {
-            self.gradients = state.net.gradients()?;
-        }
-        self.clip(state)?;
-        state.optimizer.step(self.feed.lr(number))?;
-        if let Some(average) = &mut state.average {
-            average.update()?;
-        }
-        state.losses.f_select(0, number)?.f_copy_(&loss)?;
-        count_correct(state, &log_probabilities, &batch.labels)?;
-        self.feed.advance(1)?;
-        state.advance(1)?;
-        Ok(loss)
-    }
-
-    /// The name and gradient of each parameter in the last step of an epoch.
-    pub(crate) fn last_gradients(&self) -> &[(String, Tensor)] {
-        &self.gradients
+    /// The next step, one kernel at a time.
+    pub fn eager_step(&mut self, state: &mut State) -> Result<()> {
+        self.work.eager_step(state)?;
+        state.advance(1)
     }
 
     /// The next steps of the epoch, at most `most`, as graphs replay them; on any device, if the epoch was made ready
     /// ahead. The last step of an epoch is not among them.
     pub fn static_steps(&self, state: &mut State, most: i64) -> Result<()> {
         let steps = most.min(room(state));
-        self.captured(state, steps)?;
+        self.work.static_steps(state, steps)?;
         state.advance(steps)
-    }
-
-    /// What a graph captures: nothing in it comes from the host. It takes the batches of all its steps at once, and
-    /// notes their losses and their correct images at once: fewer kernels.
-    fn captured(&self, state: &mut State, steps: i64) -> Result<()> {
-        let next = self.feed.next(steps)?;
-        let (mut losses, mut log_probabilities) = (Vec::new(), Vec::new());
-        for (batch, lr) in next.batches.iter().zip(&next.lrs) {
-            let (its_loss, its_log_probabilities) = self.backward(&state.net, batch)?;
-            self.clip(state)?;
-            state.optimizer.static_step(lr)?;
-            if let Some(average) = &mut state.average {
-                average.update()?;
-            }
-            losses.push(its_loss);
-            log_probabilities.push(its_log_probabilities);
-        }
-        let _ = state.losses.f_index_copy_(0, &next.numbers, &Tensor::f_stack(&losses, 0)?)?;
-        count_correct(state, &Tensor::f_cat(&log_probabilities, 0)?, &next.labels)?;
-        self.feed.advance(steps)
-    }
-
-    /// Notes the norm of the gradients; with `--clip-grad-norm`, scales them down to it.
-    fn clip(&self, state: &mut State) -> Result<()> {
-        let parameters = state.net.parameters().map(|(_, tensor)| tensor);
-        clip_grad_norm(parameters, self.settings.optimizer.clip_grad_norm, &mut state.grad_norm)
-    }
-
-    /// Computes the gradients for a batch. Returns the mean loss and the log-probabilities [B, 10].
-    fn backward(&self, net: &Net, batch: &Batch) -> Result<(Tensor, Tensor)> {
-        let bf16 = self.settings.cuda.precision == Precision::Bf16;
-        let autocast = bf16.then(|| Autocast::bf16(self.split.device())).transpose()?;
-        let log_probabilities = net.forward_t(&batch.images, true);
-        let loss = loss(&log_probabilities, batch, self.settings)?;
-        drop(autocast);
-        loss.f_backward()?;
-        Ok((loss.detach(), log_probabilities.detach()))
     }
 
     /// Captures steps; if that fails, they are eager, and the log says why.
@@ -185,39 +171,9 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// Captures one step, and as many as a graph may have, and leaves the state as it was. Which images lie ready
-    /// meanwhile does not matter.
     fn capture(&mut self, state: &mut State) -> Result<()> {
-        ensure!(state.steps() > 1, "an epoch has one step, and the last one of an epoch is never captured");
-        let device = self.split.device();
-        let before = state.snapshot(device)?;
         let several = self.steps_per_graph(state);
-        // The closures need the state, one after the other.
-        let state = std::cell::RefCell::new(state);
-        let steps = |steps| self.captured(&mut state.borrow_mut(), steps);
-        let rewind = || {
-            self.feed.rewind()?;
-            state.borrow().restore(&before)
-        };
-        let graphs = without_panic(|| {
-            let mut graphs = vec![(1, Graph::capture(device, || steps(1), rewind)?)];
-            if several > 1 {
-                let more = graphs[0].1.capture_beside(|| steps(several), rewind)?;
-                graphs.insert(0, (several, more));
-            }
-            // The first launch also brings a graph to the GPU.
-            for (_, graph) in &graphs {
-                graph.replay()?;
-                rewind()?;
-            }
-            Ok(graphs)
-        });
-        if graphs.is_err() {
-            rewind()?;
-            // They may lie in memory that belonged to a graph.
-            state.borrow().net.zero_grad()?;
-        }
-        self.graphs = graphs?;
+        self.launch = Box::new(Graphs::capture(&self.work, state, several)?);
         Ok(())
     }
 
@@ -228,32 +184,25 @@ impl<'a> Stepper<'a> {
         limits.into_iter().fold(self.settings.cuda.steps_per_graph, i64::min)
     }
 
-    /// Makes images ready and does what is never captured, a step on a whole batch, one on the rest of an epoch and the
-    /// optimizer's work between steps, and undoes it all: kernels are loaded and cuDNN has chosen its algorithms before a step is measured.
+    /// Warm-up: runs everything that is not captured once, and rolls it back. Kernels are then loaded and cuDNN has chosen
+    /// its algorithms before a step is measured.
     fn rehearse(&mut self, state: &mut State) -> Result<()> {
-        let (device, steps) = (self.split.device(), state.steps());
+        let (device, steps) = (self.work.device(), state.steps());
         let (before, position) = (state.snapshot(device)?, state.position.clone());
         let order = Tensor::f_zeros([self.split.len()], (Kind::Int64, device))?;
         self.begin_epoch(state, &order, &vec![0.0; steps as usize])?;
         for step in [0, steps - 1] {
             state.position.step = step;
-            let _ = self.eager_step(state)?;
+            self.eager_step(state)?;
         }
         let every = state.optimizer.after_steps_every();
         for steps in [every, every.saturating_mul(2)] {
             state.optimizer.after_steps(steps)?;
         }
-        self.gradients.clear();
+        state.last_gradients.clear();
         state.position = position;
         state.restore(&before)
     }
-}
-
-/// Adds to the epoch's correct images those that `log_probabilities` [N, 10] classify as their `labels` [N].
-fn count_correct(state: &mut State, log_probabilities: &Tensor, labels: &Tensor) -> Result<()> {
-    let correct = log_probabilities.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-    let _ = state.correct.f_add_(&correct)?;
-    Ok(())
 }
 
 /// How many of the next steps may be in one graph: the last step of an epoch may not, and what the optimizer does
@@ -392,7 +341,7 @@ mod tests {
         stepper.rehearse(&mut state).unwrap();
         assert!(copies(&state).iter().zip(&before).all(|(after, before)| after.equal(before)));
         assert_eq!(state.position, position);
-        assert!(stepper.last_gradients().is_empty());
+        assert!(state.last_gradients.is_empty());
         assert!(state.net.parameters().all(|(_, tensor)| !tensor.grad().defined()));
     }
 }

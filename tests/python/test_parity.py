@@ -9,7 +9,7 @@ from compare import read_losses
 from conftest import DATA, Both, Twin, json_lines, tch_mnist
 from mnist import load_split
 from net import Net
-from reference import SCHEDULES, Rates, arguments
+from reference import OPTIMIZERS, SCHEDULES, Rates, arguments
 from safetensors.torch import load_file
 from torch.optim import SGD
 
@@ -50,9 +50,10 @@ def test_original_settings(both: Both, seed: int, threads: int) -> None:
     assert_same_bits(*both(*SLICE, "--seed", seed, "--threads", threads))
 
 
-def test_the_twin_has_every_schedule() -> None:
+@pytest.mark.parametrize(("kind", "twins"), [("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)])
+def test_the_twin_has_every_choice(kind: str, twins: dict) -> None:
     doctor = json.loads(tch_mnist("doctor", "--data", DATA, "--log-format", "json"))
-    assert set(doctor["choices"]["schedule"]) == set(SCHEDULES)
+    assert set(doctor["choices"][kind]) == set(twins)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -102,12 +103,28 @@ def test_distillation(both: Both, trained: Path, run: Path) -> None:
     assert_same_bits(*both(*SLICE, "--threads", 2, *options))
 
 
+def assert_same_steps(folder: Path, twin: Twin, options: list) -> None:
+    """Asserts that a short run of the program equals the twin's in every bit, the norms of its gradients too."""
+    # 4 steps per epoch, the last one on 16 images.
+    sizes = ["--limit-train", 400, "--limit-test", 100, "--epochs", 2, "--threads", 1, "--log-format", "json"]
+    shared = ["--data", DATA, "--device", "cpu", *sizes, *options]
+    expected = json_lines(twin(*shared, "--out", folder / "twin"))
+    files = ["--report=false", "--tensorboard=false", "--out", folder / "program"]
+    got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *files))
+    assert [line.get("grad_norm") for line in got] == [line.get("grad_norm") for line in expected]
+    assert_same_bits(folder / "twin", folder / "program")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer(tmp_path: Path, twin: Twin, optimizer: str) -> None:
+    assert_same_steps(tmp_path, twin, ["--optimizer", optimizer])
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        ["--dampening", 0.5, "--weight-decay", 0.01, "--weight-decay-norm=false"],
+        ["--dampening", 0.4, "--weight-decay", 0.01, "--weight-decay-norm=false"],
         ["--clip-grad-norm", 0.5],
-        ["--optimizer", "adam"],
         ["--optimizer", "adam", "--amsgrad", "--weight-decay", 0.01, "--betas", "0.8,0.95", "--schedule", "one-cycle"],
         ["--optimizer", "adamw", "--clip-grad-norm", 1],
         ["--optimizer", "adamw", "--amsgrad", "--eps", 1e-6, "--weight-decay-norm=false"],
@@ -116,15 +133,8 @@ def test_distillation(both: Both, trained: Path, run: Path) -> None:
         ["--optimizer", "rmsprop", "--momentum", 0.9, "--centered", "--weight-decay", 0.001, "--lr", 0.001],
     ],
 )
-def test_optimizers(tmp_path: Path, twin: Twin, options: list) -> None:
-    # 4 steps per epoch, the last one on 16 images.
-    sizes = ["--limit-train", 400, "--limit-test", 100, "--epochs", 2, "--threads", 1, "--log-format", "json"]
-    shared = ["--data", DATA, "--device", "cpu", *sizes, *options]
-    expected = json_lines(twin(*shared, "--out", tmp_path / "twin"))
-    files = ["--report=false", "--tensorboard=false", "--out", tmp_path / "program"]
-    got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *files))
-    assert [line.get("grad_norm") for line in got] == [line.get("grad_norm") for line in expected]
-    assert_same_bits(tmp_path / "twin", tmp_path / "program")
+def test_settings_of_optimizers(tmp_path: Path, twin: Twin, options: list) -> None:
+    assert_same_steps(tmp_path, twin, options)
 
 
 def test_json_lines(tmp_path: Path, twin: Twin) -> None:

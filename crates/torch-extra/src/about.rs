@@ -1,6 +1,6 @@
 //! Which libtorch is loaded: asked of the library itself, not of the headers that the program was built against.
 
-use super::check;
+use super::{check, tm_free_text};
 use anyhow::Result;
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
@@ -22,13 +22,13 @@ pub fn version() -> Result<String> {
 
 /// The path of the loaded libtorch_cpu.
 pub fn library() -> Result<PathBuf> {
-    // SAFETY: `tm_library` stores a string from `strdup` when it returns null.
+    // SAFETY: `tm_library` stores a text for `tm_free_text` when it returns null.
     unsafe { string(|out| tm_library(out)) }.map(PathBuf::from)
 }
 
 /// The vector instructions that libtorch's CPU kernels use on this machine: `DEFAULT`, `AVX2`, `AVX512`, ...
 pub fn cpu_capability() -> Result<String> {
-    // SAFETY: `tm_cpu_capability` stores a string from `strdup` when it returns null.
+    // SAFETY: `tm_cpu_capability` stores a text for `tm_free_text` when it returns null.
     unsafe { string(|out| tm_cpu_capability(out)) }
 }
 
@@ -36,14 +36,14 @@ pub fn cpu_capability() -> Result<String> {
 ///
 /// # Safety
 ///
-/// `call` follows the contract of [`check`] and, if it returns null, stores a string from `strdup`.
+/// `call` follows the contract of [`check`] and, if it returns null, stores a text for `tm_free_text`.
 unsafe fn string(call: impl FnOnce(*mut *mut c_char) -> *mut c_char) -> Result<String> {
     let mut out = std::ptr::null_mut();
     // SAFETY: by the contract above; the string is freed once, after it was copied.
     unsafe {
         check(call(&mut out))?;
         let text = CStr::from_ptr(out).to_string_lossy().into_owned();
-        libc::free(out.cast());
+        tm_free_text(out);
         Ok(text)
     }
 }

@@ -49,6 +49,7 @@ unsafe extern "C" {
     fn tm_dropout_key(out: *mut u64) -> *mut c_char;
     fn tm_dropout_mask(key: u64, p: f64, n: i64, out: *mut *mut C_tensor) -> *mut c_char;
     fn tm_fused_instruction_set() -> *const c_char;
+    fn tm_fused_has_instruction_set(name: *const c_char) -> bool;
     fn tm_fused_use_instruction_set(name: *const c_char) -> bool;
 }
 
@@ -199,16 +200,16 @@ pub fn instruction_set() -> &'static str {
     unsafe { CStr::from_ptr(tm_fused_instruction_set()) }.to_str().unwrap_or("unknown")
 }
 
-/// Uses another of [`INSTRUCTION_SETS`] or [`REFERENCE`] from now on; returns false if the processor does not have it.
+/// Operations that begin from now on use another of [`INSTRUCTION_SETS`] or [`REFERENCE`]; returns false if the processor
+/// does not have it. Operations that run meanwhile, and their backward passes, keep theirs.
 pub fn use_instruction_set(name: &str) -> bool {
     // SAFETY: the C++ side only reads the string.
     CString::new(name).is_ok_and(|name| unsafe { tm_fused_use_instruction_set(name.as_ptr()) })
 }
 
-/// Those of [`INSTRUCTION_SETS`] that the processor has.
+/// Those of [`INSTRUCTION_SETS`] that the processor has, the fastest first.
 pub fn available_instruction_sets() -> Vec<&'static str> {
-    let chosen = instruction_set();
-    let available = INSTRUCTION_SETS.into_iter().filter(|name| use_instruction_set(name)).collect();
-    use_instruction_set(chosen);
-    available
+    // SAFETY: the C++ side only reads the string.
+    let has = |name: &str| CString::new(name).is_ok_and(|name| unsafe { tm_fused_has_instruction_set(name.as_ptr()) });
+    INSTRUCTION_SETS.into_iter().filter(|name| has(name)).collect()
 }

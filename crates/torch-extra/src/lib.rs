@@ -6,23 +6,19 @@
 
 pub mod about;
 pub mod activation;
-pub mod adam;
 pub mod allocator;
-pub mod clip_grad;
+mod aten;
 pub mod counts;
 pub mod cuda;
-pub mod ema;
+pub mod foreach;
 pub mod fused;
 pub mod generator;
 pub mod gradients;
 pub mod graph;
 pub mod jit;
-pub mod parameters;
+pub mod matrices;
 pub mod precision;
 pub mod profiler;
-pub mod rmsprop;
-pub mod sgd;
-pub mod soap;
 pub mod transfer;
 
 use anyhow::{Result, anyhow};
@@ -30,18 +26,22 @@ use std::ffi::{CStr, c_char};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+unsafe extern "C" {
+    fn tm_free_text(text: *mut c_char);
+}
+
 /// The return value of a C function as a `Result`.
 ///
 /// # Safety
 ///
-/// `error` is null or a string from `strdup` that nothing else frees: what `guarded` in `common.h` returns.
+/// `error` is null or a text that nothing else frees: what `guarded` in `common.h` returns.
 unsafe fn check(error: *mut c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
     }
     // SAFETY: not null, so by the contract above a NUL-terminated string that is ours to free.
     let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
-    unsafe { libc::free(error.cast()) };
+    unsafe { tm_free_text(error) };
     // Behind its first line, libtorch lists C++ frames.
     Err(anyhow!(message.lines().next().unwrap_or_default().to_string()))
 }

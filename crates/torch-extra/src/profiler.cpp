@@ -1,8 +1,16 @@
 // libtorch's profiler, which torch.profiler uses too: operations on the CPU, and kernels on a GPU through CUPTI.
 
 #include "common.h"
+#include <atomic>
 #include <cstdlib>
 #include <torch/csrc/autograd/profiler_kineto.h>
+
+// Kineto's own (Logger.h), which libtorch exports without its header: messages below this level are not printed.
+namespace libkineto {
+struct Logger {
+    static std::atomic_int severityLevel_ __attribute__((weak));
+};
+} // namespace libkineto
 
 namespace {
 namespace profiler = torch::autograd::profiler;
@@ -20,12 +28,13 @@ extern "C" {
 // Records what this thread computes from here on, what the GPU computes if `cuda`, and backward passes.
 char *tm_profiler_start(bool cuda) {
     return guarded([&] {
-        // Without a GPU, it logs an error.
-        if (!cuda) setenv("KINETO_LOG_LEVEL", "5", 0);
         const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
         std::set<profiler::ActivityType> activities = {profiler::ActivityType::CPU};
         if (cuda) activities.insert(profiler::ActivityType::CUDA);
         profiler::prepareProfiler(config, activities);
+        // Without a GPU it would log an error: that it finds none.
+        if (!cuda && &libkineto::Logger::severityLevel_ && !getenv("KINETO_LOG_LEVEL"))
+            libkineto::Logger::severityLevel_ = 5;
         profiler::enableProfiler(config, activities);
     });
 }

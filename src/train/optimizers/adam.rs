@@ -1,49 +1,89 @@
 //! `torch.optim.Adam(net.parameters(), lr, betas, eps, weight_decay, amsgrad)`, and AdamW with the same arguments.
 
-use super::{Optimizer, named, parameters, scalar, step_on_gpu, zeros_like};
-use crate::libtorch::adam::{self, Options, STATE};
-use crate::libtorch::parameters::Parameter;
+use super::parameters::{Parameters, zero, zeros_like};
+use super::{Optimizer, Rate};
+use crate::libtorch::foreach;
 use crate::model::Net;
 use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
-use tch::{Device, Tensor};
+use std::hint::black_box;
+use tch::Tensor;
 
 /// Adam or AdamW.
 pub(super) struct Adam {
-    parameters: Vec<Parameter<4>>,
-    options: Options,
-    device: Device,
+    /// The greatest average is kept with amsgrad alone.
+    parameters: Parameters<4>,
+    betas: (f64, f64),
+    eps: f64,
+    amsgrad: bool,
+    /// Whether it is AdamW.
+    decoupled_weight_decay: bool,
 }
 
 impl Adam {
     pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Adam> {
         let OptimizerSettings { optimizer, betas, eps, amsgrad, .. } = *settings;
-        let state = |tensor: &Tensor| {
+        let names = ["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+        let parameters = Parameters::new(net, settings, names, |tensor| {
             let zeros = |needed| zeros_like(tensor, needed);
-            Ok([scalar(0.0, tensor.device())?, zeros(true)?, zeros(true)?, zeros(amsgrad)?])
-        };
+            Ok([zero(tensor.device())?, zeros(true)?, zeros(true)?, zeros(amsgrad)?])
+        })?;
         let decoupled_weight_decay = optimizer == OptimizerKind::AdamW;
-        Ok(Adam {
-            parameters: parameters(net, settings, state)?,
-            options: Options { beta1: betas.0, beta2: betas.1, eps, decoupled_weight_decay },
-            device: net.device(),
-        })
+        Ok(Adam { parameters, betas: (betas.0, betas.1), eps, amsgrad, decoupled_weight_decay })
+    }
+
+    /// `_single_tensor_adam` of `torch/optim/adam.py`; what it computes in Python's floats is f64 here.
+    fn step_on_cpu(&self, lr: f64) -> Result<()> {
+        let (beta1, beta2) = self.betas;
+        let weight_decay = self.parameters.weight_decay;
+        let mut lists = self.parameters.with_gradients();
+        if self.decoupled_weight_decay {
+            foreach::mul_(&lists.decaying(), 1.0 - lr * weight_decay)?;
+        } else {
+            lists.add_weight_decay(weight_decay)?;
+        }
+        let [steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs] = &lists.state;
+        foreach::add_(steps, 1.0)?;
+        foreach::lerp_(exp_avgs, &lists.grads, 1.0 - beta1)?;
+        foreach::mul_(exp_avg_sqs, beta2)?;
+        foreach::addcmul_(exp_avg_sqs, &lists.grads, &lists.grads, 1.0 - beta2)?;
+        if self.amsgrad {
+            foreach::maximum_(max_exp_avg_sqs, exp_avg_sqs)?;
+        }
+        let denominators = foreach::sqrt(if self.amsgrad { max_exp_avg_sqs } else { exp_avg_sqs })?;
+        let steps = steps.iter().map(|step| Ok(f64::try_from(*step)?)).collect::<Result<Vec<f64>>>()?;
+        // Python's x ** 0.5 is C's pow, whose last bit is not always sqrt's. The compiler would take sqrt.
+        let bias_correction2_sqrts = steps.iter().map(|&step| (1.0 - beta2.powf(step)).powf(black_box(0.5)));
+        foreach::div_(&denominators, bias_correction2_sqrts.collect::<Vec<f64>>())?;
+        foreach::add_(&denominators, self.eps)?;
+        let step_sizes = steps.iter().map(|&step| -(lr / (1.0 - beta1.powf(step))));
+        foreach::addcdiv_(&lists.params, exp_avgs, &denominators, step_sizes.collect::<Vec<f64>>())
     }
 }
 
 impl Optimizer for Adam {
-    fn step(&mut self, lr: f64) -> Result<()> {
-        match self.device {
-            Device::Cpu => adam::step(&mut self.parameters, lr, &self.options),
-            device => step_on_gpu(self, lr, device),
+    fn step(&mut self, lr: &Rate) -> Result<()> {
+        let lr = match lr {
+            Rate::Host(lr) => return self.step_on_cpu(*lr),
+            Rate::Device(lr) => lr,
+        };
+        foreach::add_(&self.parameters.with_gradients().state[0], 1.0)?;
+        for (weight_decay, lists) in self.parameters.groups() {
+            let adam = foreach::Adam {
+                betas: self.betas,
+                eps: self.eps,
+                weight_decay,
+                decoupled_weight_decay: self.decoupled_weight_decay,
+            };
+            let [steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs] = &lists.state;
+            let max_exp_avg_sqs = if self.amsgrad { &max_exp_avg_sqs[..] } else { &[] };
+            let state = [exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps];
+            foreach::fused_adam_(&lists.params, &lists.grads, state, lr, &adam)?;
         }
-    }
-
-    fn static_step(&mut self, lr: &Tensor) -> Result<()> {
-        adam::static_step(&mut self.parameters, lr, &self.options)
+        Ok(())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        named(&self.parameters, STATE)
+        self.parameters.state()
     }
 }

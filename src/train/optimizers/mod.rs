@@ -1,31 +1,31 @@
-//! Optimizers, those of `torch.optim` and SOAP: one file each, behind [`Optimizer`].
+//! Optimizers, those of `torch.optim` and SOAP: one file each, behind [`Optimizer`]. Each reads like PyTorch's text.
 
 mod adam;
+mod parameters;
+mod rate;
 mod rmsprop;
 mod sgd;
 mod soap;
 
-use crate::libtorch::parameters::Parameter;
+pub(crate) use rate::Rate;
+
 use crate::model::Net;
 use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// What changes a net's parameters once their gradients are known.
 pub(crate) trait Optimizer {
-    /// `step()` with the learning rate `lr`, then `zero_grad()`.
-    fn step(&mut self, lr: f64) -> Result<()>;
+    /// `step()`. Nothing in it waits for a GPU, and with [`Rate::Device`] nothing comes from the host, so that a CUDA graph
+    /// may hold it; no tensor of [`Optimizer::state`] moves.
+    fn step(&mut self, lr: &Rate) -> Result<()>;
 
-    /// The same with the learning rate in device memory, `lr` (a float32 scalar). Nothing in it comes from the host, so
-    /// that a CUDA graph may hold it; no tensor of [`Optimizer::state`] moves.
-    fn static_step(&mut self, lr: &Tensor) -> Result<()>;
-
-    /// After how many steps of the run [`Optimizer::after_steps`] is due each time.
+    /// The interval, in steps, of [`Optimizer::after_steps`].
     fn after_steps_every(&self) -> i64 {
         i64::MAX
     }
 
-    /// What no CUDA graph can hold, when the run has made `steps` steps.
+    /// Periodic work that cannot be captured, run after step `steps` of the run.
     fn after_steps(&mut self, _steps: i64) -> Result<()> {
         Ok(())
     }
@@ -45,57 +45,13 @@ pub(crate) fn of(net: &Net, settings: &OptimizerSettings) -> Result<Box<dyn Opti
     })
 }
 
-/// The parameters of `net`, each with the tensors that `state` makes for it. With `weight_decay_norm` false, those of
-/// one dimension (BatchNorm's, and all biases) are a parameter group of their own without weight decay.
-fn parameters<const N: usize>(
-    net: &Net,
-    settings: &OptimizerSettings,
-    state: impl Fn(&Tensor) -> Result<[Tensor; N]>,
-) -> Result<Vec<Parameter<N>>> {
-    let parameter = |(name, tensor): (&str, &Tensor)| {
-        let decays = settings.weight_decay_norm || tensor.dim() > 1;
-        Ok(Parameter {
-            name: name.to_string(),
-            tensor: tensor.shallow_clone(),
-            weight_decay: if decays { settings.weight_decay } else { 0.0 },
-            state: state(tensor)?,
-        })
-    };
-    net.parameters().map(parameter).collect()
-}
-
-/// The tensors that an optimizer keeps for `parameters`, whose names are `names`.
-fn named<const N: usize>(parameters: &[Parameter<N>], names: [&str; N]) -> Vec<(String, Tensor)> {
-    let mut named = Vec::new();
-    for parameter in parameters {
-        for (name, tensor) in names.into_iter().zip(&parameter.state).filter(|(_, tensor)| tensor.defined()) {
-            named.push((format!("{name}.{}", parameter.name), tensor.shallow_clone()));
-        }
-    }
-    named
-}
-
-/// Zeros like a parameter, if they are needed.
-fn zeros_like(tensor: &Tensor, needed: bool) -> Result<Tensor> {
-    Ok(if needed { tensor.detach().f_zeros_like()? } else { Tensor::new() })
-}
-
-/// A float32 scalar on `device`.
-fn scalar(value: f64, device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_full([0i64; 0], value, (Kind::Float, device))?)
-}
-
-/// `step` on a GPU of an optimizer that counts its steps there, where reading the count would wait: `static_step` at
-/// the rate `lr`.
-fn step_on_gpu(optimizer: &mut dyn Optimizer, lr: f64, device: Device) -> Result<()> {
-    optimizer.static_step(&scalar(lr, device)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Architecture, Kernels};
     use crate::settings::Settings;
+    use clap::ValueEnum;
+    use tch::{Device, Kind};
 
     /// By how much each of two steps lowers a weight whose gradient is 1, at the learning rate 1 and with an eps of 0.
     const STEPS: [(&[&str], [f64; 2]); 10] = [
@@ -117,7 +73,7 @@ mod tests {
     #[test]
     fn steps_are_those_of_the_definition() {
         for (flags, expected) in STEPS {
-            for static_step in [false, true] {
+            for on_device in [false, true] {
                 let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
                 let settings = Settings::from_flags(flags).unwrap();
                 let mut optimizer = of(&net, &settings.optimizer).unwrap();
@@ -125,16 +81,41 @@ mod tests {
                 for expected in expected {
                     let before = weights();
                     net.parameters().for_each(|(_, tensor)| tensor.sum(Kind::Float).backward());
-                    match static_step {
-                        true => optimizer.static_step(&scalar(1.0, Device::Cpu).unwrap()).unwrap(),
-                        false => optimizer.step(1.0).unwrap(),
-                    }
-                    assert!(net.parameters().all(|(_, tensor)| !tensor.grad().defined()));
+                    let lr = if on_device { Rate::Device(Tensor::from(1f32)) } else { Rate::Host(1.0) };
+                    optimizer.step(&lr).unwrap();
+                    net.zero_grad().unwrap();
                     for (before, after) in before.iter().zip(weights()) {
                         let error = (before - after - expected).abs().max().double_value(&[]);
                         assert!(error < 1e-5, "{flags:?}: {error}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_optimizer_steps_alike_at_a_rate_in_device_memory() {
+        for kind in OptimizerKind::value_variants() {
+            let settings = Settings::from_flags([format!("--optimizer={kind}")]).unwrap();
+            let first = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+            let [one, other] = [Rate::Host(0.01), Rate::Device(Tensor::from(0.01f32))].map(|lr| {
+                let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+                net.load_state_dict(&first.state_dict()).unwrap();
+                let mut optimizer = of(&net, &settings.optimizer).unwrap();
+                for step in [1.0, 2.0, 3.0] {
+                    for (_, tensor) in net.parameters() {
+                        // As good as random, and not from the generator, which tests share.
+                        let gradient = Tensor::arange(tensor.numel() as i64, (Kind::Float, Device::Cpu)) * (step + 0.3);
+                        (tensor * gradient.sin().view_as(tensor)).sum(Kind::Float).backward();
+                    }
+                    optimizer.step(&lr).unwrap();
+                    net.zero_grad().unwrap();
+                }
+                let state = optimizer.state().into_iter().map(|(_, tensor)| tensor);
+                state.chain(net.parameters().map(|(_, tensor)| tensor.detach())).collect::<Vec<_>>()
+            });
+            for (one, other) in one.iter().zip(&other) {
+                assert!(one.allclose(other, 1e-4, 1e-6, false), "{kind}");
             }
         }
     }
@@ -149,7 +130,8 @@ mod tests {
             for gradient in [1.0, 0.25] {
                 let before = weight.detach().copy();
                 (weight * gradient).sum(Kind::Float).backward();
-                optimizer.step(1.0).unwrap();
+                optimizer.step(&Rate::Host(1.0)).unwrap();
+                net.zero_grad().unwrap();
                 let step = (before - weight.detach()).max().double_value(&[]);
                 let expected = if falls { gradient } else { 1.0 };
                 assert!((step - expected).abs() < 1e-5, "{step}");
@@ -191,7 +173,7 @@ mod tests {
                 let mut optimizer = of(&net, &settings.optimizer).unwrap();
                 let before: Vec<_> = net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect();
                 net.parameters().for_each(|(_, tensor)| (tensor * tensor.zeros_like()).sum(Kind::Float).backward());
-                optimizer.step(0.1).unwrap();
+                optimizer.step(&Rate::Host(0.1)).unwrap();
                 // BatchNorm's biases are 0 before and after.
                 let weights = net.parameters().zip(before).filter(|((name, _), _)| !name.ends_with("bias"));
                 for ((name, after), before) in weights {

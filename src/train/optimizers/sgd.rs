@@ -1,8 +1,8 @@
 //! `torch.optim.SGD(net.parameters(), lr, momentum, dampening, weight_decay, nesterov)`.
 
-use super::{Optimizer, named, parameters, scalar, zeros_like};
-use crate::libtorch::parameters::Parameter;
-use crate::libtorch::sgd::{self, Options, STATE};
+use super::parameters::{Parameters, zero, zeros_like};
+use super::{Optimizer, Rate};
+use crate::libtorch::foreach;
 use crate::model::Net;
 use crate::settings::OptimizerSettings;
 use anyhow::Result;
@@ -10,32 +10,74 @@ use tch::Tensor;
 
 /// SGD.
 pub(super) struct Sgd {
-    parameters: Vec<Parameter<2>>,
-    options: Options,
+    /// The momentum buffer begins as zeros. Steps are counted for dampening alone.
+    parameters: Parameters<2>,
+    momentum: f64,
+    dampening: f64,
+    nesterov: bool,
 }
 
 impl Sgd {
     pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Sgd> {
         let OptimizerSettings { momentum, dampening, nesterov, .. } = *settings;
-        let state = |tensor: &Tensor| {
-            let counts = momentum > 0.0 && dampening > 0.0;
-            let step = if counts { scalar(0.0, tensor.device())? } else { Tensor::new() };
+        let counts = momentum > 0.0 && dampening > 0.0;
+        let parameters = Parameters::new(net, settings, ["momentum_buffer", "step"], |tensor| {
+            let step = if counts { zero(tensor.device())? } else { Tensor::new() };
             Ok([zeros_like(tensor, momentum > 0.0)?, step])
-        };
-        Ok(Sgd { parameters: parameters(net, settings, state)?, options: Options { momentum, dampening, nesterov } })
+        })?;
+        Ok(Sgd { parameters, momentum, dampening, nesterov })
+    }
+
+    /// `buf.add_(grad, alpha=1 - dampening)`, and at a parameter's first step `buf.add_(grad)`: PyTorch's first buffer is
+    /// a copy of the gradient.
+    fn add_dampened(&self, bufs: &[&Tensor], grads: &[Tensor], steps: &[&Tensor], lr: &Rate) -> Result<()> {
+        if self.dampening == 0.0 {
+            return foreach::add_scaled_(bufs, grads, 1.0);
+        }
+        match lr {
+            Rate::Host(_) => {
+                for is_first in [true, false] {
+                    let is_one = |step: &Tensor| Ok((f64::try_from(step)? == 0.0) == is_first);
+                    let which = steps.iter().map(|step| is_one(step)).collect::<Result<Vec<bool>>>()?;
+                    let bufs: Vec<&Tensor> = chosen(bufs, &which).copied().collect();
+                    let grads: Vec<&Tensor> = chosen(grads, &which).collect();
+                    foreach::add_scaled_(&bufs, &grads, if is_first { 1.0 } else { 1.0 - self.dampening })?;
+                }
+            }
+            Rate::Device(_) => {
+                // 1 at the first step, 1 - dampening at the others
+                let shares = foreach::clamp_max(steps, 1.0)?;
+                foreach::mul_(&shares, -self.dampening)?;
+                foreach::add_(&shares, 1.0)?;
+                foreach::add_(bufs, &foreach::mul(grads, &shares)?)?;
+            }
+        }
+        foreach::add_(steps, 1.0)
     }
 }
 
-impl Optimizer for Sgd {
-    fn step(&mut self, lr: f64) -> Result<()> {
-        sgd::step(&mut self.parameters, lr, &self.options)
-    }
+fn chosen<'a, T>(all: &'a [T], which: &[bool]) -> impl Iterator<Item = &'a T> {
+    all.iter().zip(which).filter(|(_, is_chosen)| **is_chosen).map(|(one, _)| one)
+}
 
-    fn static_step(&mut self, lr: &Tensor) -> Result<()> {
-        sgd::static_step(&mut self.parameters, lr, &self.options)
+impl Optimizer for Sgd {
+    fn step(&mut self, lr: &Rate) -> Result<()> {
+        let mut lists = self.parameters.with_gradients();
+        lists.add_weight_decay(self.parameters.weight_decay)?;
+        let (params, grads, [bufs, steps]) = (&lists.params, &lists.grads, &lists.state);
+        if self.momentum == 0.0 {
+            return lr.subtract(params, grads);
+        }
+        foreach::mul_(bufs, self.momentum)?;
+        self.add_dampened(bufs, grads, steps, lr)?;
+        if self.nesterov {
+            lr.subtract(params, &foreach::add_scaled(grads, bufs, self.momentum)?)
+        } else {
+            lr.subtract(params, bufs)
+        }
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        named(&self.parameters, STATE)
+        self.parameters.state()
     }
 }

@@ -5,31 +5,39 @@
 //! is close to Newton's. Parameters of one dimension get Adam. A side of a matrix that is too long to decompose is not
 //! turned, as with `max_precond_dim` in the paper's code.
 
-use super::{Optimizer, named, parameters, scalar, zeros_like};
-use crate::libtorch::parameters::Parameter;
-use crate::libtorch::soap::{self, Options, STATE};
+use super::parameters::{Parameters, zero, zeros_like};
+use super::{Optimizer, Rate};
+use crate::libtorch::{foreach, matrices};
 use crate::model::Net;
 use crate::settings::OptimizerSettings;
 use anyhow::Result;
-use tch::{Device, Kind, Tensor};
+use std::borrow::Borrow;
+use tch::{Kind, Tensor};
 
 /// The longest side of a matrix that is turned: its eigenvectors take a quarter of a second on one core, and the
 /// average and the basis 8 MB.
 const LONGEST_SIDE: i64 = 1024;
 
-/// SOAP.
+/// SOAP. `scripts/soap.py` is the same in Python.
 pub(super) struct Soap {
-    parameters: Vec<Parameter<6>>,
+    /// `left` and `right` are averages of G G^T and of G^T G, where G is the gradient as a matrix; the bases are
+    /// orthogonal matrices near their eigenvectors, those of large eigenvalues first. `exp_avg_sq` is in the bases. A side
+    /// that is not turned has neither.
+    parameters: Parameters<6>,
     /// The number of steps, a float32 scalar.
     step: Tensor,
-    options: Options,
+    betas: (f64, f64),
+    eps: f64,
     precondition_frequency: i64,
 }
+
+/// What is kept for a parameter.
+const STATE: [&str; 6] = ["exp_avg", "exp_avg_sq", "left", "right", "left_basis", "right_basis"];
 
 impl Soap {
     pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Soap> {
         let OptimizerSettings { betas, eps, precondition_frequency, .. } = *settings;
-        let state = |tensor: &Tensor| {
+        let parameters = Parameters::new(net, settings, STATE, |tensor| {
             let options = (Kind::Float, tensor.device());
             let rows = tensor.size()[0];
             let columns = tensor.numel() as i64 / rows;
@@ -39,40 +47,136 @@ impl Soap {
             let basis = |side| if is_turned(side) { Tensor::f_eye(side, options) } else { Ok(Tensor::new()) };
             let [zeros, squares] = [zeros_like(tensor, true)?, zeros_like(tensor, true)?];
             Ok([zeros, squares, average(rows)?, average(columns)?, basis(rows)?, basis(columns)?])
-        };
-        Ok(Soap {
-            parameters: parameters(net, settings, state)?,
-            step: scalar(0.0, net.device())?,
-            options: Options { beta1: betas.0, beta2: betas.1, eps },
-            precondition_frequency,
-        })
+        })?;
+        let step = zero(net.device())?;
+        Ok(Soap { parameters, step, betas: (betas.0, betas.1), eps, precondition_frequency })
     }
 
-    fn device(&self) -> Device {
-        self.step.device()
+    /// `1 - beta ** step`, a float32 scalar in device memory.
+    fn bias_correction(&self, beta: f64) -> Result<Tensor> {
+        Ok(Tensor::f_pow_scalar(beta, &self.step)?.f_rsub_scalar(1.0)?)
     }
 }
 
-impl Optimizer for Soap {
-    fn step(&mut self, lr: f64) -> Result<()> {
-        let lr = scalar(lr, self.device())?;
-        self.static_step(&lr)
-    }
+/// Each as [`matrix`].
+fn as_matrices<T: Borrow<Tensor>>(tensors: &[T]) -> Result<Vec<Tensor>> {
+    tensors.iter().map(|tensor| matrix(tensor.borrow())).collect()
+}
 
-    fn static_step(&mut self, lr: &Tensor) -> Result<()> {
-        soap::step(&mut self.parameters, &mut self.step, lr, &self.options)
+/// A weight as a matrix with a row per output channel.
+fn matrix(tensor: &Tensor) -> Result<Tensor> {
+    Ok(if tensor.dim() > 1 { tensor.f_flatten(1, -1)? } else { tensor.shallow_clone() })
+}
+
+/// Multiplies the matrices that have a basis with it: `pair` puts the two in order.
+fn multiply(
+    matrices: &mut [Tensor],
+    bases: &[&Tensor],
+    pair: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
+) -> Result<()> {
+    let turned = || (0..bases.len()).filter(|&i| bases[i].defined());
+    let pairs = turned().map(|i| pair(&matrices[i], bases[i])).collect::<Result<Vec<_>>>()?;
+    let (lefts, rights): (Vec<Tensor>, Vec<Tensor>) = pairs.into_iter().unzip();
+    turned().zip(matrices::mm(&lefts, &rights)?).for_each(|(i, product)| matrices[i] = product);
+    Ok(())
+}
+
+/// `left.T @ matrix @ right`, without a side that is not turned.
+fn into_bases(matrices: &[Tensor], lefts: &[&Tensor], rights: &[&Tensor]) -> Result<Vec<Tensor>> {
+    let mut matrices: Vec<Tensor> = matrices.iter().map(Tensor::shallow_clone).collect();
+    multiply(&mut matrices, lefts, |matrix, left| Ok((left.f_tr()?, matrix.shallow_clone())))?;
+    multiply(&mut matrices, rights, |matrix, right| Ok((matrix.shallow_clone(), right.shallow_clone())))?;
+    Ok(matrices)
+}
+
+/// `left @ matrix @ right.T`, without a side that is not turned.
+fn out_of_bases(mut matrices: Vec<Tensor>, lefts: &[&Tensor], rights: &[&Tensor]) -> Result<Vec<Tensor>> {
+    multiply(&mut matrices, lefts, |matrix, left| Ok((left.shallow_clone(), matrix.shallow_clone())))?;
+    multiply(&mut matrices, rights, |matrix, right| Ok((matrix.shallow_clone(), right.f_tr()?)))?;
+    Ok(matrices)
+}
+
+/// `average.lerp_(left @ right, weight)` for the gradients that have an average, where `pair` makes left and right.
+fn average(
+    averages: &[&Tensor],
+    grads: &[Tensor],
+    pair: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>,
+    weight: f64,
+) -> Result<()> {
+    let (averages, pairs): (Vec<&Tensor>, Vec<_>) =
+        averages.iter().zip(grads).filter(|(average, _)| average.defined()).map(|(it, grad)| (*it, pair(grad))).unzip();
+    let (lefts, rights): (Vec<Tensor>, Vec<Tensor>) =
+        pairs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    foreach::lerp_(&averages, &matrices::mm(&lefts, &rights)?, weight)
+}
+
+impl Optimizer for Soap {
+    fn step(&mut self, lr: &Rate) -> Result<()> {
+        let (beta1, beta2) = self.betas;
+        let _ = self.step.f_add_scalar_(1.0)?;
+        let lr = lr.tensor(self.step.device())?;
+        let rate = lr.f_div(&self.bias_correction(beta1)?)?;
+        let bias_correction2_sqrt = self.bias_correction(beta2)?.f_sqrt()?;
+        let lists = self.parameters.with_gradients();
+        let [exp_avgs, exp_avg_sqs, lefts, rights, left_bases, right_bases] = &lists.state;
+        let grads = as_matrices(&lists.grads)?;
+        foreach::lerp_(exp_avgs, &lists.grads, 1.0 - beta1)?;
+        let rotated = into_bases(&grads, left_bases, right_bases)?;
+        let squares = as_matrices(exp_avg_sqs)?;
+        foreach::mul_(&squares, beta2)?;
+        foreach::addcmul_(&squares, &rotated, &rotated, 1.0 - beta2)?;
+        let denominators = foreach::sqrt(&squares)?;
+        foreach::div_(&denominators, &bias_correction2_sqrt)?;
+        foreach::add_(&denominators, self.eps)?;
+        let momentum = into_bases(&as_matrices(exp_avgs)?, left_bases, right_bases)?;
+        let updates = out_of_bases(foreach::div(&momentum, &denominators)?, left_bases, right_bases)?;
+        if self.parameters.weight_decay != 0.0 {
+            let kept = lr.f_mul_scalar(self.parameters.weight_decay)?.f_rsub_scalar(1.0)?;
+            foreach::mul_(&lists.decaying(), &kept)?;
+        }
+        let updates = foreach::mul(&updates, &rate)?;
+        let updates = updates.iter().zip(&lists.params).map(|(update, param)| update.f_view_as(param));
+        foreach::sub_(&lists.params, &updates.collect::<Result<Vec<_>, _>>()?)?;
+        average(lefts, &grads, |grad| Ok((grad.shallow_clone(), grad.f_tr()?)), 1.0 - beta2)?;
+        average(rights, &grads, |grad| Ok((grad.f_tr()?, grad.shallow_clone())), 1.0 - beta2)
     }
 
     fn after_steps_every(&self) -> i64 {
         self.precondition_frequency
     }
 
+    /// The bases become the eigenvectors; later, one step of the power iteration brings them near. Decompositions wait
+    /// for the device.
     fn after_steps(&mut self, steps: i64) -> Result<()> {
-        soap::refresh(&mut self.parameters, steps == self.precondition_frequency)
+        for (dim, average, basis) in [(0, 2, 4), (1, 3, 5)] {
+            let turned: Vec<_> = self.parameters.all.iter().filter(|it| it.state[average].defined()).collect();
+            let averages: Vec<&Tensor> = turned.iter().map(|it| &it.state[average]).collect();
+            let bases: Vec<&Tensor> = turned.iter().map(|it| &it.state[basis]).collect();
+            if steps == self.precondition_frequency {
+                for (basis, vectors) in bases.iter().zip(matrices::eigenvectors(&averages)?) {
+                    basis.shallow_clone().f_copy_(&vectors.f_flip(1)?)?;
+                }
+                continue;
+            }
+            let products = matrices::mm(&averages, &bases)?;
+            let order = |(basis, product): (&&Tensor, &Tensor)| {
+                basis.f_mul(product)?.f_sum_dim_intlist(0, false, None)?.f_argsort(0, true)
+            };
+            let orders = bases.iter().zip(&products).map(order).collect::<Result<Vec<_>, _>>()?;
+            let sorted = products.iter().zip(&orders).map(|(product, order)| product.f_index_select(1, order));
+            let new_bases = matrices::orthogonalise(&sorted.collect::<Result<Vec<_>, _>>()?)?;
+            for (((parameter, basis), new_basis), order) in turned.iter().zip(&bases).zip(&new_bases).zip(&orders) {
+                basis.shallow_clone().f_copy_(new_basis)?;
+                let mut squares = matrix(&parameter.state[1])?;
+                let sorted = squares.f_index_select(dim, order)?;
+                squares.f_copy_(&sorted)?;
+            }
+        }
+        Ok(())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = named(&self.parameters, STATE);
+        let mut state = self.parameters.state();
         state.push(("step".into(), self.step.shallow_clone()));
         state
     }
@@ -83,6 +187,7 @@ mod tests {
     use super::*;
     use crate::model::{Architecture, Kernels};
     use crate::settings::Settings;
+    use tch::Device;
 
     /// After as many steps with gradients of which some directions are larger, the state of convblock2.
     fn state_after(steps: i64) -> Vec<Tensor> {
@@ -96,7 +201,8 @@ mod tests {
             let gradient = Tensor::arange(32 * 144, (Kind::Float, Device::Cpu)) * (step as f64 + 0.3);
             let gradient = gradient.sin().view([32, 16, 3, 3]) * &scale;
             (weight * gradient).sum(Kind::Float).backward();
-            soap.step(0.01).unwrap();
+            soap.step(&Rate::Host(0.01)).unwrap();
+            net.zero_grad().unwrap();
             if step % soap.after_steps_every() == 0 {
                 soap.after_steps(step).unwrap();
             }

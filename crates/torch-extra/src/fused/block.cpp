@@ -36,7 +36,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, const Tensor &gamma,
                           const Tensor &beta, const Tensor &running_mean, const Tensor &running_var,
                           const Tensor &batches, int64_t padding, double p, bool plain) {
-        const Convolution conv(x, weight, padding, plain);
+        const Convolution conv(chosen_kernels(), x, weight, padding, plain);
         const Geometry &g = conv.g;
         const Profiled profiled("fused_block", conv);
         const double count = double(conv.images * conv.pixels), keep = 1 / (1 - p);
@@ -51,7 +51,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         float *out = y.data_ptr<float>();
         conv.over_images(0, [&](int64_t slice, int64_t image, const float *x, float *) {
             const int64_t offset = image * conv.out_floats;
-            kernels().block(g, x, weights, {dropout, offset, sums.of(slice), sums.of(slice) + g.out_pad}, out + offset);
+            conv.kernels.block(g, x, weights, {dropout, offset, sums.of(slice), sums.of(slice) + g.out_pad}, out + offset);
         });
 
         const std::vector<double> total = sums.total();
@@ -75,14 +75,15 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         context->saved_data["padding"] = padding;
         context->saved_data["plain"] = plain;
         context->saved_data["keep"] = keep;
+        context->saved_data["kernels"] = saved(conv.kernels);
         return y;
     }
 
     static variable_list backward(AutogradContext *context, variable_list gradients) {
         const variable_list saved = context->get_saved_variables();
         const Tensor dy = gradients[0].contiguous(), y = saved[4], gamma = saved[2];
-        const Convolution conv(saved[0], saved[1], context->saved_data["padding"].toInt(),
-                               context->saved_data["plain"].toBool());
+        const Convolution conv(restored(context->saved_data["kernels"]), saved[0], saved[1],
+                               context->saved_data["padding"].toInt(), context->saved_data["plain"].toBool());
         const Geometry &g = conv.g;
         const Profiled profiled("fused_block_backward", conv);
         const double count = double(conv.images * conv.pixels), keep = context->saved_data["keep"].toDouble();
@@ -103,7 +104,7 @@ struct TrainBlock : torch::autograd::Function<TrainBlock> {
         const auto [dweight, dx] = conv.backward(saved[5], 0, [&](int64_t image, const float *x, const float *wt,
                                                                   float *dw, float *dx, float *) {
             const int64_t offset = image * conv.out_floats;
-            kernels().block_gradients(g, x, {gradient + offset, result + offset, b.data(), c.data()}, wt, dw, dx);
+            conv.kernels.block_gradients(g, x, {gradient + offset, result + offset, b.data(), c.data()}, wt, dw, dx);
         });
         return {dx, dweight, dgamma, dbeta, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     }
@@ -118,10 +119,11 @@ struct Normalise : torch::autograd::Function<Normalise> {
         const int pad = int(x.size(3));
         const int64_t images = x.size(0) - 1, pixels = x.size(1) * x.size(2), floats = x.stride(0);
         const Tensor y = at::empty({images, x.size(1), x.size(2), pad}, at::kFloat);
+        const Kernels &kernels = chosen_kernels();
         over_slices(images, 0, [&](int64_t, int64_t from, int64_t to, float *) {
             for (int64_t image = from; image < to; ++image)
-                kernels().normalise(x.data_ptr<float>() + image * floats, pixels, pad, affine_of(x),
-                                    y.data_ptr<float>() + image * floats);
+                kernels.normalise(x.data_ptr<float>() + image * floats, pixels, pad, affine_of(x),
+                                  y.data_ptr<float>() + image * floats);
         });
         context->save_for_backward({x});
         return y;
@@ -132,13 +134,14 @@ struct Normalise : torch::autograd::Function<Normalise> {
         const int pad = int(x.size(3));
         const int64_t images = x.size(0) - 1, pixels = x.size(1) * x.size(2), floats = x.stride(0);
         Sums<double> sums(images, 2 * pad);
+        const Kernels &kernels = chosen_kernels();
         over_slices(images, 0, [&](int64_t slice, int64_t from, int64_t to, float *) {
             double *sum = sums.of(slice), *product = sum + pad;
             for (int64_t image = from; image < to; ++image) {
                 float *out = dx.data_ptr<float>() + image * floats;
                 std::copy_n(dy.data_ptr<float>() + image * floats, floats, out);
-                kernels().normalise_gradient(out, x.data_ptr<float>() + image * floats, pixels, pad, affine_of(x), sum,
-                                             product);
+                kernels.normalise_gradient(out, x.data_ptr<float>() + image * floats, pixels, pad, affine_of(x), sum,
+                                           product);
             }
         });
         const std::vector<double> total = sums.total();
@@ -167,7 +170,7 @@ Tensor evaluate_block(const Convolution &conv, const EvaluatedBlock &block) {
     const float *weights = block.w.data_ptr<float>();
     float *out = y.data_ptr<float>();
     conv.over_images(0, [&](int64_t, int64_t image, const float *x, float *) {
-        kernels().evaluated_block(g, x, weights, block.scale.data(), block.shift.data(), out + image * conv.out_floats);
+        conv.kernels.evaluated_block(g, x, weights, block.scale.data(), block.shift.data(), out + image * conv.out_floats);
     });
     return y;
 }
@@ -188,7 +191,7 @@ char *tm_fused_block(const Tensor *x, const Tensor *weight, const Tensor *gamma,
             *out = new Tensor(TrainBlock::apply(*x, *weight, *gamma, *beta, *running_mean, *running_var, *batches,
                                                 padding, dropout, plain));
         } else {
-            const Convolution conv(*x, *weight, padding, true);
+            const Convolution conv(chosen_kernels(), *x, *weight, padding, true);
             *out = new Tensor(evaluate_block(conv, {conv, *gamma, *beta, *running_mean, *running_var}));
         }
     });
@@ -210,7 +213,8 @@ char *tm_dropout_mask(uint64_t key, double p, int64_t n, Tensor **out) {
         TORCH_CHECK(n % GROUP == 0, "the length of a dropout mask must be a multiple of ", GROUP, ", not ", n);
         const Tensor ones = at::ones({n}, at::kFloat);
         double sums[2 * GROUP] = {};
-        kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP, {{key, dropout_threshold(p)}, 0, sums, sums + GROUP});
+        chosen_kernels().activate(ones.data_ptr<float>(), n / GROUP, GROUP,
+                                  {{key, dropout_threshold(p)}, 0, sums, sums + GROUP});
         *out = new Tensor(at::signbit(ones));
     });
 }

@@ -84,6 +84,7 @@ inline void write_affine_gradient(const Tensor &dx, const float *affine, int cha
 // [N, 1, H, W]; otherwise it is the output of a block in training, [N + 1, H, W, pad], or `plain` images
 // [N, H, W, pad].
 struct Convolution {
+    const Kernels &kernels;
     Geometry g;
     int matrices; // of the packed weight
     int border;   // zeros around the input
@@ -93,8 +94,8 @@ struct Convolution {
     const float *affine; // null if x needs no normalisation
     int64_t images, pixels, in_floats, out_floats, source_floats, weights;
 
-    Convolution(const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
-        : border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
+    Convolution(const Kernels &kernels, const Tensor &x, const Tensor &weight, int64_t padding, bool plain)
+        : kernels(kernels), border(int(padding)), x(x.contiguous()), weight(weight.contiguous()) {
         TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat && x.is_cpu() && weight.dim() == 4,
                     "the fused kernels need a batch of images in float32 on the CPU");
         TORCH_CHECK(weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.size(2) == weight.size(3),
@@ -117,7 +118,7 @@ struct Convolution {
             TORCH_CHECK(kernel == 1 || (out_h % 2 == 0 && out_w % 2 == 0),
                         "a fused 3x3 convolution needs an output of even height and width, not ", out_h, "x", out_w);
         }
-        matrices = kernels().matrices(g);
+        matrices = kernels.matrices(g);
         pixels = int64_t(out_h) * out_w;
         TORCH_CHECK(out_h > 0 && out_w > 0 && pixels >= 3, "the image is too small for the fused kernels");
         affine = first || plain ? nullptr : affine_of(this->x);
@@ -134,7 +135,7 @@ struct Convolution {
         const float *from = data + image * in_floats;
         if (source_floats == 0) return from;
         over_rows([&](int64_t inside, int64_t bordered, int columns) {
-            if (affine) kernels().normalise(from + inside, columns, g.in_pad, affine, scratch + bordered);
+            if (affine) kernels.normalise(from + inside, columns, g.in_pad, affine, scratch + bordered);
             else std::copy_n(from + inside, columns * g.in_pad, scratch + bordered);
         });
         return scratch;
@@ -154,7 +155,7 @@ struct Convolution {
     Tensor packed() const {
         const Tensor out = at::zeros({matrices, g.in_c, g.out_pad}, at::kFloat);
         over_weights(g.in_c, g.out_c, [&](int i, int o) {
-            kernels().pack(g, kernel_of(weight, o, i), out.data_ptr<float>() + i * g.out_pad + o, g.in_c * g.out_pad);
+            kernels.pack(g, kernel_of(weight, o, i), out.data_ptr<float>() + i * g.out_pad + o, g.in_c * g.out_pad);
         });
         return out;
     }
@@ -170,7 +171,7 @@ struct Convolution {
     Tensor unpacked(const double *from) const {
         const Tensor out = at::empty_like(weight);
         over_weights(g.out_c, g.in_c, [&](int o, int i) {
-            kernels().unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, kernel_of(out, o, i));
+            kernels.unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, kernel_of(out, o, i));
         });
         return out;
     }
@@ -227,7 +228,7 @@ struct Convolution {
         over_rows([&](int64_t inside, int64_t outside, int columns) {
             if (border > 0) std::copy_n(bordered + outside, columns * g.in_pad, dx + inside);
             if (affine)
-                kernels().normalise_gradient(dx + inside, data + image * in_floats + inside, columns, g.in_pad, affine, sum,
+                kernels.normalise_gradient(dx + inside, data + image * in_floats + inside, columns, g.in_pad, affine, sum,
                                              product);
         });
     }
@@ -236,6 +237,10 @@ struct Convolution {
         fused::write_affine_gradient(dx, affine, g.in_c, g.in_pad, sum, product);
     }
 };
+
+// For the backward pass: `kernels` as a number that autograd saves.
+inline int64_t saved(const Kernels &kernels) { return reinterpret_cast<int64_t>(&kernels); }
+inline const Kernels &restored(const at::IValue &saved) { return *reinterpret_cast<const Kernels *>(saved.toInt()); }
 
 // While it lives, libtorch's profiler counts its time as that of an operation of this name and these sizes.
 struct Profiled {

@@ -14,24 +14,27 @@ struct Stage {
     const Tensor *weight, *gamma, *beta, *running_mean, *running_var;
     int64_t padding;
 
-    Convolution convolution(const Tensor &x) const { return Convolution(x, *weight, kind == BLOCK ? padding : 0, true); }
+    Convolution convolution(const Kernels &kernels, const Tensor &x) const {
+        return Convolution(kernels, x, *weight, kind == BLOCK ? padding : 0, true);
+    }
 };
 
 // A stage whose weights are ready for images of one size.
 struct PreparedStage {
+    const Kernels &kernels;
     const Stage &stage;
     std::optional<EvaluatedBlock> block;
     Tensor w;
 
-    PreparedStage(const Stage &stage, const Tensor &x) : stage(stage) {
-        const Convolution conv = stage.convolution(x);
+    PreparedStage(const Kernels &kernels, const Stage &stage, const Tensor &x) : kernels(kernels), stage(stage) {
+        const Convolution conv = stage.convolution(kernels, x);
         if (stage.kind == Stage::BLOCK)
             block.emplace(conv, *stage.gamma, *stage.beta, *stage.running_mean, *stage.running_var);
         else if (stage.kind == Stage::MAX_POOL) w = conv.packed();
     }
 
     Tensor operator()(const Tensor &x) const {
-        const Convolution conv = stage.convolution(x);
+        const Convolution conv = stage.convolution(kernels, x);
         switch (stage.kind) {
         case Stage::BLOCK: return evaluate_block(conv, *block);
         case Stage::MAX_POOL: return convolve_and_pool(conv, w).first;
@@ -48,8 +51,9 @@ Tensor evaluate_stages(const Tensor &images, const Stage *stages, int64_t count)
     const int64_t total = images.size(0), threads = at::get_num_threads();
     if (total == 0) return at::empty({0, stages[count - 1].weight->size(0)}, at::kFloat);
     std::vector<PreparedStage> prepared;
+    const Kernels &kernels = chosen_kernels();
     Tensor first = images.slice(0, 0, 1);
-    for (int64_t i = 0; i < count; ++i) first = prepared.emplace_back(stages[i], first)(first);
+    for (int64_t i = 0; i < count; ++i) first = prepared.emplace_back(kernels, stages[i], first)(first);
 
     const int64_t parts = std::max(std::min(threads, total), total / EVALUATED_TOGETHER);
     std::vector<Tensor> outputs(parts);

@@ -26,11 +26,11 @@ std::pair<Tensor, Tensor> convolve_and_pool(const Convolution &conv, const Tenso
         for (int64_t pair = from * pairs; pair < to * pairs; ++pair) {
             const float *x = conv.data + pair / pairs * conv.in_floats + pair % pairs * in;
             if (conv.affine) {
-                kernels().normalise(x, in / g.in_pad, g.in_pad, conv.affine, scratch);
+                conv.kernels.normalise(x, in / g.in_pad, g.in_pad, conv.affine, scratch);
                 x = scratch;
             }
-            kernels().pointwise(rows, x, weights, scratch + in);
-            kernels().max_pool(scratch + in, 2, g.out_w, g.out_pad, maxima + pair * out / 4, places + pair * out / 4);
+            conv.kernels.pointwise(rows, x, weights, scratch + in);
+            conv.kernels.max_pool(scratch + in, 2, g.out_w, g.out_pad, maxima + pair * out / 4, places + pair * out / 4);
         }
     });
     return {y, which};
@@ -67,27 +67,29 @@ namespace {
 
 struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
-        const Convolution conv(x, weight, 0, plain);
+        const Convolution conv(chosen_kernels(), x, weight, 0, plain);
         const Profiled profiled("fused_convolution_max_pool", conv);
         const Tensor w = conv.packed();
         const auto [y, which] = convolve_and_pool(conv, w);
         context->save_for_backward({x, weight, which, w});
         context->saved_data["plain"] = plain;
+        context->saved_data["kernels"] = saved(conv.kernels);
         return y;
     }
 
     static variable_list backward(AutogradContext *context, variable_list gradients) {
         const variable_list saved = context->get_saved_variables();
-        const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
+        const Convolution conv(restored(context->saved_data["kernels"]), saved[0], saved[1], 0,
+                               context->saved_data["plain"].toBool());
         const Profiled profiled("fused_convolution_max_pool_backward", conv);
         const Tensor dy = gradients[0].contiguous(), which = saved[2];
         const auto [dweight, dx] = conv.backward(saved[3], conv.out_floats, [&](int64_t image, const float *x,
                                                                                 const float *wt, float *dw, float *dx,
                                                                                 float *unpooled) {
             const int64_t offset = image * conv.out_floats / 4;
-            kernels().max_unpool(dy.data_ptr<float>() + offset, which.data_ptr<uint8_t>() + offset, conv.g.out_h,
-                                 conv.g.out_w, conv.g.out_pad, unpooled);
-            kernels().pointwise_gradients(conv.g, x, unpooled, wt, dw, dx);
+            conv.kernels.max_unpool(dy.data_ptr<float>() + offset, which.data_ptr<uint8_t>() + offset, conv.g.out_h,
+                                    conv.g.out_w, conv.g.out_pad, unpooled);
+            conv.kernels.pointwise_gradients(conv.g, x, unpooled, wt, dw, dx);
         });
         return {dx, dweight, Tensor()};
     }
@@ -95,7 +97,7 @@ struct ConvolutionMaxPool : torch::autograd::Function<ConvolutionMaxPool> {
 
 struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution> {
     static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &weight, bool plain) {
-        const Convolution conv(x, weight, 0, plain);
+        const Convolution conv(chosen_kernels(), x, weight, 0, plain);
         const Profiled profiled("fused_average_pool_convolution", conv);
         const auto [y, averages] = average_and_convolve(conv);
         context->save_for_backward({x, weight, averages});
@@ -105,7 +107,7 @@ struct AveragePoolConvolution : torch::autograd::Function<AveragePoolConvolution
 
     static variable_list backward(AutogradContext *context, variable_list gradients) {
         const variable_list saved = context->get_saved_variables();
-        const Convolution conv(saved[0], saved[1], 0, context->saved_data["plain"].toBool());
+        const Convolution conv(chosen_kernels(), saved[0], saved[1], 0, context->saved_data["plain"].toBool());
         const Profiled profiled("fused_average_pool_convolution_backward", conv);
         const int in = conv.g.in_c, pad = conv.g.in_pad, out = conv.g.out_c;
         const Tensor dy = gradients[0].contiguous(), dx = at::zeros_like(conv.x), dweight = at::empty_like(conv.weight);

@@ -27,24 +27,35 @@ std::vector<const Kernels *> available_kernels() {
     return all;
 }
 
-std::atomic<const Kernels *> &chosen_kernels() {
+std::atomic<const Kernels *> &choice() {
     static std::atomic<const Kernels *> chosen{available_kernels().front()};
     return chosen;
 }
 
+// Those of this instruction set, or the reference; null if the processor does not support them.
+const Kernels *find(const char *name) {
+    for (const Kernels *kernels : available_kernels())
+        if (strcmp(kernels->instruction_set, name) == 0) return kernels;
+    return nullptr;
+}
+
 } // namespace
 
-const Kernels &kernels() { return *chosen_kernels(); }
+const Kernels &chosen_kernels() { return *choice(); }
 
 extern "C" {
 
 // The instruction set of the kernels in use.
-const char *tm_fused_instruction_set() { return kernels().instruction_set; }
+const char *tm_fused_instruction_set() { return chosen_kernels().instruction_set; }
 
-// Uses the kernels of this instruction set, or the reference, from now on; false if the processor does not support it.
+// Whether the processor supports this instruction set.
+bool tm_fused_has_instruction_set(const char *name) { return find(name) != nullptr; }
+
+// Operations that begin from now on use the kernels of this instruction set, or the reference; false if the processor
+// does not support it.
 bool tm_fused_use_instruction_set(const char *name) {
-    for (const Kernels *kernels : available_kernels())
-        if (strcmp(kernels->instruction_set, name) == 0) return chosen_kernels() = kernels, true;
-    return false;
+    const Kernels *kernels = find(name);
+    if (kernels) choice() = kernels;
+    return kernels != nullptr;
 }
 }

@@ -1,28 +1,30 @@
 //! `torch.nn.utils.clip_grad_norm_`.
 
-use super::{check, pointers};
+use crate::libtorch::foreach;
 use anyhow::Result;
-use std::ffi::c_char;
 use tch::Tensor;
-use torch_sys::C_tensor;
-
-unsafe extern "C" {
-    fn tm_clip_grad_norm(
-        parameters: *const *const C_tensor,
-        count: i64,
-        max_norm: f64,
-        sum: *const C_tensor,
-    ) -> *mut c_char;
-}
 
 /// `clip_grad_norm_(parameters, max_norm)`; a `max_norm` of 0 changes no gradient. Adds the total norm before that to
-/// `sum`, a float64 scalar on the parameters' device.
-pub fn clip_grad_norm<'a>(parameters: impl Iterator<Item = &'a Tensor>, max_norm: f64, sum: &mut Tensor) -> Result<()> {
-    let parameters = pointers(parameters);
-    // SAFETY: the array holds `count` pointers to tensors that are borrowed for the call. Their gradients change, which
-    // tch counts as interior mutability, as it does for `Tensor::zero_grad` on a shallow clone. `sum` is borrowed
-    // mutably.
-    unsafe { check(tm_clip_grad_norm(parameters.as_ptr(), parameters.len() as i64, max_norm, sum.as_ptr())) }
+/// `sum`, a float64 scalar on the parameters' device. Nothing is read by the host, so that a CUDA graph may hold it.
+pub(super) fn clip_grad_norm<'a>(
+    parameters: impl Iterator<Item = &'a Tensor>,
+    max_norm: f64,
+    sum: &mut Tensor,
+) -> Result<()> {
+    let grads: Vec<Tensor> = parameters.map(Tensor::grad).filter(Tensor::defined).collect();
+    if grads.is_empty() {
+        return Ok(());
+    }
+    // The operations of torch/nn/utils/clip_grad.py in their order, so that every bit is PyTorch's.
+    let norms = Tensor::f_stack(&foreach::norm(&grads)?, 0)?;
+    let total = norms.f_linalg_norm(2.0, None::<i64>, false, None)?;
+    let _ = sum.f_add_(&total)?;
+    if max_norm > 0.0 {
+        // Python's max_norm / (norm + 1e-6)
+        let clip_coef = total.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?;
+        foreach::mul_(&grads, &clip_coef.f_clamp_max(1.0)?)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
