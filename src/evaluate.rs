@@ -1,6 +1,7 @@
 //! Loss, accuracy and confusion of a net on a split.
 
 use crate::data::{BLACK, Part, Split};
+use crate::memory::in_smaller_batches;
 use crate::model::Net;
 use crate::shape;
 use anyhow::Result;
@@ -192,7 +193,8 @@ pub(crate) struct Findings {
 impl Findings {
     /// Runs `net` in evaluation mode over `split` in its order.
     pub(crate) fn of(net: &Net, split: &Split) -> Result<Findings> {
-        let outputs = log_probabilities(net, split, &split.batches(250)?)?;
+        let (outputs, _) =
+            in_smaller_batches("finding mistakes", 250, |size| log_probabilities(net, split, &split.batches(size)?))?;
         let (highest, predicted) = outputs.f_max_dim(1, false)?;
         let confidences = Vec::<f32>::try_from(highest.f_exp()?)?;
         let (labels, predicted) = (Vec::<i64>::try_from(&split.labels)?, Vec::<i64>::try_from(predicted)?);

@@ -15,6 +15,7 @@
 //! | [`weights`] | weights files of several formats, read and written |
 //! | `data` | datasets: files downloaded, imported, checked, put on a device |
 //! | `model` | any net as a list of layers, named as in PyTorch |
+//! | `memory` | memory that runs out: explained, and got by with |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |
 //! | `npy` | NumPy's `.npy` files |
@@ -36,6 +37,7 @@ mod data;
 mod error;
 mod evaluate;
 mod files;
+mod memory;
 mod model;
 mod npy;
 mod observe;

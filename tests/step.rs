@@ -294,7 +294,7 @@ fn a_run_that_is_resumed_within_an_epoch_gets_the_images_that_lay_ready() {
 #[test]
 fn what_cannot_be_captured_is_an_error() {
     let capture = |device| Graph::capture(device, || Ok(()), || Ok(())).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(capture(Device::Cpu), "a CUDA graph is captured on a GPU, not on Cpu");
+    assert_eq!(capture(Device::Cpu), "a CUDA graph is captured on a GPU, not on cpu");
     // Here it is libtorch that refuses, or the program that was built without CUDA's headers.
     let missing = Device::Cuda(if Cuda::is_available() { Cuda::device_count() as usize } else { 0 });
     assert!(!capture(missing).is_empty());

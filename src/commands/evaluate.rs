@@ -3,8 +3,10 @@
 use super::session::{Inference, other_classes};
 use super::{Outcome, Verbosity};
 use crate::data::{Classes, Data};
+use crate::error::without_panic;
 use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabilities, shown_classes};
 use crate::files::write_atomically;
+use crate::memory;
 use crate::model::StateDict;
 use crate::observe::{LogFormat, log, say};
 use crate::report;
@@ -50,12 +52,18 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     if let Some(difference) = other_classes(&file, &test)? {
         tracing::warn!("{difference}: name theirs by --data");
     }
-    let batches = test.batches(args.batches.batch_size)?;
-    let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
-    let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;
-    if let Some(path) = &args.log_probabilities {
-        let all = log_probabilities(&net, &test, &batches)?;
-        let tensors = [("log_probabilities".into(), all), ("labels".into(), test.labels.shallow_clone())];
+    let batch_size = args.batches.batch_size;
+    let batches = test.batches(batch_size)?;
+    let measure = || {
+        let result = evaluate(&net, &test, &batches, || true)?.expect("nothing stops it");
+        let tta = args.tta.then(|| evaluate_tta(&net, &test, &batches)).transpose()?;
+        let outputs = args.log_probabilities.as_ref().map(|_| log_probabilities(&net, &test, &batches)).transpose()?;
+        Ok((result, tta, outputs))
+    };
+    let measured = without_panic(measure).map_err(|error| memory::of_batch_size(error, batch_size));
+    let (result, tta, outputs) = measured?;
+    if let (Some(path), Some(outputs)) = (&args.log_probabilities, outputs) {
+        let tensors = [("log_probabilities".into(), outputs), ("labels".into(), test.labels.shallow_clone())];
         let tensors = StateDict(tensors.into());
         write_atomically(path, |path| weights::safetensors::write(path, &tensors, &BTreeMap::new()))?;
     }

@@ -22,6 +22,7 @@ mod train;
 
 use crate::error::{UsageError, sentence, usage_sentence, without_panic};
 use crate::libtorch::about;
+use crate::memory;
 use crate::observe::{StdoutClosed, complain};
 use anyhow::Result;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -155,6 +156,7 @@ pub fn main() -> ExitCode {
         // As if by SIGPIPE. A training has more to do than to print, so that it says what became of it.
         Err(error) if error.is::<StdoutClosed>() && !trains => ExitCode::from(128 + SIGPIPE as u8),
         Err(error) => {
+            let error = memory::of_anything(error);
             complain(format_args!("error: {}", sentence(&error)));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }

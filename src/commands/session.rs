@@ -136,7 +136,7 @@ impl Prediction {
                 None
             });
         }
-        Ok(Predictor { net, device: backend.device, knowledge })
+        Ok(Predictor::new(net, backend.device, knowledge))
     }
 }
 

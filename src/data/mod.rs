@@ -26,6 +26,7 @@ pub(crate) use split::{BLACK, MEAN, STD, pixel_table};
 pub use split::{Part, Split};
 
 use crate::error::UsageError;
+use crate::libtorch::cuda;
 use anyhow::{Context, Result, ensure};
 use folder::Found;
 use idx::Digest;
@@ -153,7 +154,7 @@ impl Files {
             Part::Train | Part::Validation => (&self.dataset.train_images, &self.dataset.train_labels),
         };
         Split::new(part, images, labels, limit, self.classes.clone(), device)
-            .with_context(|| format!("the {part} set does not fit on {device:?}"))
+            .with_context(|| format!("the {part} set cannot be moved to {}", cuda::flag_value(device)))
     }
 }
 

@@ -7,6 +7,7 @@
 //! measured.
 
 use crate::data::Split;
+use crate::memory::in_smaller_batches;
 use crate::model::{Architecture, Net};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -169,10 +170,12 @@ impl Matrix {
 /// The features of the images of `split` at `indices` (int64 [N]), double [N, F] on the CPU.
 fn features_of(net: &Net, split: &Split, indices: &Tensor) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
-    let indices = indices.f_to_device(split.labels.device())?.f_split(BATCH, 0)?;
-    let architecture = net.architecture();
-    let batches = indices.iter().map(|indices| features(architecture, &net.forward_units(&split.batch(indices)?.0)));
-    Ok(Tensor::f_cat(&batches.collect::<Result<Vec<_>>>()?, 0)?)
+    let indices = indices.f_to_device(split.labels.device())?;
+    let of_batch = |indices: &Tensor| features(net.architecture(), &net.forward_units(&split.batch(indices)?.0));
+    let (batches, _) = in_smaller_batches("looking at images", BATCH, |size| {
+        indices.f_split(size, 0)?.iter().map(of_batch).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(Tensor::f_cat(&batches, 0)?)
 }
 
 /// Where the features of a net are read: the number of layers before each place, and whether deviations count.

@@ -8,10 +8,12 @@ pub(crate) use reading::Reading;
 
 use crate::data::{Classes, pixel_table};
 use crate::digit::Digit;
+use crate::memory::in_smaller_batches;
 use crate::model::Net;
 use crate::shape::SIDE;
 use crate::weights;
 use anyhow::{Context, Result, bail};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -20,6 +22,8 @@ pub(crate) struct Predictor {
     pub(crate) net: Net,
     pub(crate) device: Device,
     pub(crate) knowledge: Knowledge,
+    /// The most images that go through the net together; fewer once they did not fit into memory.
+    at_once: Cell<i64>,
 }
 
 /// What a weights file says about the classes: their names, and what they look like to the net.
@@ -78,11 +82,26 @@ pub(crate) struct Maps {
 }
 
 impl Predictor {
+    pub(crate) fn new(net: Net, device: Device, knowledge: Knowledge) -> Predictor {
+        Predictor { net, device, knowledge, at_once: Cell::new(i64::MAX) }
+    }
+
     /// What the net says about each of `digits`.
     pub(crate) fn classify(&self, digits: &[Digit]) -> Result<Vec<Prediction>> {
         if digits.is_empty() {
             return Ok(Vec::new());
         }
+        let in_batches = |size| digits.chunks(size as usize).map(|digits| self.classify_together(digits)).collect();
+        let most = self.at_once.get().min(digits.len() as i64);
+        let (batches, size): (Vec<_>, _) = in_smaller_batches("predicting", most, in_batches)?;
+        if size < most {
+            self.at_once.set(size);
+        }
+        Ok(batches.concat())
+    }
+
+    /// The same for digits that go through the net together, at least one.
+    fn classify_together(&self, digits: &[Digit]) -> Result<Vec<Prediction>> {
         let _no_grad = tch::no_grad_guard();
         let outputs = self.net.forward_units(&images(digits)?.f_to_device(self.device)?);
         let familiarity = self.knowledge.familiarity.as_ref();

@@ -22,7 +22,8 @@ pub(crate) use records::Records;
 use crate::data::Part;
 use crate::error::UsageError;
 use crate::files::{folder_of, write_atomically};
-use crate::model::{Architecture, Net};
+use crate::libtorch::transfer::to_host;
+use crate::model::{Architecture, Net, StateDict};
 use crate::predict::Knowledge;
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, EpochRecord, StepRecord, kept};
@@ -287,8 +288,12 @@ impl RunFolder {
             metadata.insert(format!("{}_accuracy", measured.part), measured.accuracy.to_string());
             metadata.insert("correct".into(), measured.correct.to_string());
         }
+        // Once for all formats, and from a GPU in few transfers.
+        let (keys, tensors): (Vec<_>, Vec<_>) = net.state_dict().0.into_iter().unzip();
+        let tensors = to_host(&tensors.iter().collect::<Vec<_>>())?;
+        let state_dict = StateDict(keys.into_iter().zip(tensors).collect());
         for ending in WEIGHTS {
-            weights::write(&self.weights(ending), &net.state_dict(), net.architecture(), &metadata)?;
+            weights::write(&self.weights(ending), &state_dict, net.architecture(), &metadata)?;
         }
         Ok(())
     }

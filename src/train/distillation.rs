@@ -6,6 +6,7 @@
 
 use super::augmentations;
 use crate::data::Split;
+use crate::memory::in_smaller_batches;
 use crate::model::Net;
 use crate::settings::Settings;
 use crate::shape::CLASSES;
@@ -23,12 +24,18 @@ const AT_ONCE: i64 = 500;
 pub(super) fn soft_targets(teachers: &[Net], split: &Split, settings: &Settings) -> Result<Tensor> {
     let (count, images) = (teachers.len(), split.len());
     tracing::info!("asking {count} teacher{} about {images} images", if count == 1 { "" } else { "s" });
+    let (sum, _) = in_smaller_batches("asking teachers", AT_ONCE, |at_once| ask(teachers, split, settings, at_once))?;
+    Ok(sum)
+}
+
+/// [`soft_targets`], asking about `at_once` images at a time.
+fn ask(teachers: &[Net], split: &Split, settings: &Settings, at_once: i64) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let augmentations = augmentations::of(&settings.augmentation, split.device())?;
     let views = if augmentations.is_empty() { 1 } else { VIEWS };
     let sum = Tensor::f_zeros([split.len(), CLASSES as i64], (Kind::Float, split.device()))?;
     for _ in 0..views {
-        for (indices, mut its_sum) in split.batches(AT_ONCE)?.iter().zip(sum.f_split(AT_ONCE, 0)?) {
+        for (indices, mut its_sum) in split.batches(at_once)?.iter().zip(sum.f_split(at_once, 0)?) {
             let images = augmentations::apply(&augmentations, split.batch(indices)?.0)?;
             for teacher in teachers {
                 let log_probabilities = teacher.forward_t(&images, false);

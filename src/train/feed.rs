@@ -100,10 +100,11 @@ impl<'a> Feed<'a> {
 
     fn fill(&self, ready: &Ready, order: &Tensor) -> Result<()> {
         let places = ready.images.f_split(CHUNK, 0)?.into_iter().zip(ready.labels.f_split(CHUNK, 0)?);
-        for (indices, (mut its_images, mut its_labels)) in order.f_split(CHUNK, 0)?.iter().zip(places) {
-            let (images, labels) = self.images(indices)?;
-            its_images.f_copy_(&images)?;
-            its_labels.f_copy_(&labels)?;
+        for (indices, (mut its_images, its_labels)) in order.f_split(CHUNK, 0)?.iter().zip(places) {
+            self.split.fill_batch(indices, &its_images, &its_labels)?;
+            if !self.augmentations.is_empty() {
+                its_images.f_copy_(&augmentations::apply(&self.augmentations, its_images.shallow_clone())?)?;
+            }
         }
         if let (Some(its_targets), Some(soft_targets)) = (&ready.soft_targets, &self.soft_targets) {
             its_targets.shallow_clone().f_copy_(&soft_targets.f_index_select(0, order)?)?;

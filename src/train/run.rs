@@ -10,9 +10,12 @@ use super::step::Stepper;
 use crate::data::{Data, Split};
 use crate::error::UsageError;
 use crate::evaluate::{Evaluation, evaluate, evaluate_tta, percent};
+use crate::libtorch::generator;
+use crate::memory::in_smaller_batches;
 use crate::model::{Architecture, Layer, NamedLayer, Net};
 use crate::settings::Settings;
 use anyhow::{Result, bail};
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -50,6 +53,8 @@ pub struct Run<'a> {
     history: History,
     /// The learning rates of the epoch's steps; before the epoch begins or goes on, of those that are done.
     lrs: Vec<f64>,
+    /// The images of a batch of the test; fewer once they did not fit into memory.
+    test_batch_size: Cell<i64>,
     last_read: Instant,
 }
 
@@ -74,6 +79,7 @@ impl<'a> Run<'a> {
             schedule: Schedule::new(settings, steps),
             history: History::default(),
             lrs: Vec::new(),
+            test_batch_size: Cell::new(test_batch_size(settings.training.batches.batch_size, data.measured().device())),
             last_read: Instant::now(),
         })
     }
@@ -111,9 +117,10 @@ impl<'a> Run<'a> {
         self.stepper.prepare(&mut self.state)?;
         let split = self.data.measured();
         if split.device().is_cuda() {
-            let images = self.test_batch_size().min(split.len());
-            let batch = Tensor::f_zeros([images], (Kind::Int64, split.device()))?;
-            evaluate(self.state.measured_net(), split, &[batch], || true)?;
+            self.in_test_batches(|size| {
+                let batch = Tensor::f_zeros([size.min(split.len())], (Kind::Int64, split.device()))?;
+                evaluate(self.state.measured_net(), split, &[batch], || true)
+            })?;
         }
         Ok(*self.prepared.insert(began.elapsed()))
     }
@@ -176,10 +183,11 @@ impl<'a> Run<'a> {
             }
             let trained = began.elapsed();
 
-            // Test; if it is stopped, the run goes on from here.
-            let before_test = self.checkpoint()?;
+            // Test; if it is stopped, the run goes on from here: a test changes nothing but the generator that it draws from.
+            let before_test = generator::state(Device::Cpu)?;
             let Some(test) = self.test(stop)? else {
-                self.write(&before_test, checkpoint)?;
+                generator::set_state(Device::Cpu, &before_test)?;
+                self.save(checkpoint)?;
                 return Ok(Ending::Interrupted);
             };
             if !test.loss.is_finite() {
@@ -260,14 +268,21 @@ impl<'a> Run<'a> {
     /// Measures the net after an epoch, in shuffled batches as the original does. `None` if `stop` ended it.
     fn test(&self, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
         let split = self.data.measured();
-        let batches = Shuffle::draw()?.batches(split.len(), self.test_batch_size(), split.device())?;
-        evaluate(self.state.measured_net(), split, &batches, || !stop())
+        let order = Shuffle::draw()?.order(split.len(), split.device())?;
+        self.in_test_batches(|size| evaluate(self.state.measured_net(), split, &order.f_split(size, 0)?, || !stop()))
+    }
+
+    /// Makes a pass over the images that epochs are measured on, in batches that fit into memory.
+    fn in_test_batches<T>(&self, pass: impl Fn(i64) -> Result<T>) -> Result<T> {
+        let (done, size) = in_smaller_batches("the test", self.test_batch_size.get(), pass)?;
+        self.test_batch_size.set(size);
+        Ok(done)
     }
 
     /// Measures the net that is saved with test-time augmentation, on the images that each epoch is measured on.
     pub(crate) fn test_tta(&self) -> Result<Evaluation> {
         let split = self.data.measured();
-        evaluate_tta(self.saved_net(), split, &split.batches(self.test_batch_size())?)
+        self.in_test_batches(|size| evaluate_tta(self.saved_net(), split, &split.batches(size)?))
     }
 
     /// Adds the epoch to the history, and gets ready for the next.
@@ -357,10 +372,6 @@ impl<'a> Run<'a> {
 
     fn batch_size(&self) -> i64 {
         self.settings.training.batches.batch_size
-    }
-
-    fn test_batch_size(&self) -> i64 {
-        test_batch_size(self.batch_size(), self.data.measured().device())
     }
 }
 

@@ -6,6 +6,7 @@ use super::launch::{Eagerly, Graphs, Launch};
 use super::loss::loss;
 use super::state::State;
 use crate::data::Split;
+use crate::error::sentence;
 use crate::libtorch::precision::Autocast;
 use crate::model::Net;
 use crate::settings::{CudaGraph, Precision, Settings};
@@ -167,7 +168,7 @@ impl<'a> Stepper<'a> {
     /// Captures steps; if that fails, they are eager, and the log says why.
     fn capture_or_warn(&mut self, state: &mut State) {
         if let Err(error) = self.capture(state) {
-            tracing::warn!("steps are launched one kernel at a time, not as a CUDA graph: {error:#}");
+            tracing::warn!("steps are launched one kernel at a time, not as a CUDA graph: {}", sentence(&error));
         }
     }
 
@@ -321,7 +322,7 @@ mod tests {
         let (data, settings) = (load(), settings(&["--cuda-graph=on"]));
         let mut stepper = Stepper::new(&data.train, &settings).unwrap();
         let error = stepper.prepare(&mut state(&settings)).unwrap_err();
-        assert_eq!(format!("{error:#}"), format!("{NOT_CAPTURED}: a CUDA graph is captured on a GPU, not on Cpu"));
+        assert_eq!(format!("{error:#}"), format!("{NOT_CAPTURED}: a CUDA graph is captured on a GPU, not on cpu"));
         // An epoch of one step.
         let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
         let error = stepper.prepare(&mut State::new(net, &settings, 1).unwrap()).unwrap_err();

@@ -220,11 +220,19 @@ pub fn devices() -> Vec<CudaDevice> {
     look().devices
 }
 
+/// `cpu` or `cuda:0`, as `--device` takes it.
+pub fn flag_value(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
+    }
+}
+
 /// `cpu`, or the GPU and its name, such as `cuda:0, NVIDIA H200`.
 pub fn name(device: Device) -> String {
-    let Device::Cuda(index) = device else { return "cpu".into() };
+    let Device::Cuda(index) = device else { return flag_value(device) };
     let known = devices().into_iter().find(|device| device.index == index);
-    format!("cuda:{index}, {}", known.map(|device| device.name).unwrap_or_default())
+    format!("{}, {}", flag_value(device), known.map(|device| device.name).unwrap_or_default())
 }
 
 /// Makes the GPU `index` the one that this thread uses unless another is named, as `torch.cuda.set_device`. Otherwise

@@ -1,6 +1,7 @@
 //! CUDA graphs: the kernels that a piece of code launches on a GPU, recorded once and launched again by one call.
 
 use super::check;
+use super::cuda::flag_value;
 use anyhow::{Result, bail};
 use std::ffi::{c_char, c_int};
 use tch::Device;
@@ -41,7 +42,9 @@ impl Graph {
     /// Without CUDA, if `body` or `rewind` fails (a panic is passed on), or if `body` does something that cannot be
     /// captured. The capture is then ended, and `body` works again outside of one.
     pub fn capture(device: Device, body: impl FnMut() -> Result<()>, rewind: impl Fn() -> Result<()>) -> Result<Graph> {
-        let Device::Cuda(index) = device else { bail!("a CUDA graph is captured on a GPU, not on {device:?}") };
+        let Device::Cuda(index) = device else {
+            bail!("a CUDA graph is captured on a GPU, not on {}", flag_value(device))
+        };
         let mut raw = std::ptr::null_mut();
         // SAFETY: `tm_graph_new` stores a graph made with `new` when it returns null.
         unsafe { check(tm_graph_new(index as c_int, &mut raw))? };

@@ -17,6 +17,7 @@ pub mod gradients;
 pub mod graph;
 pub mod jit;
 pub mod matrices;
+pub mod memory;
 pub mod precision;
 pub mod profiler;
 pub mod transfer;
@@ -70,24 +71,3 @@ pub const LIBTORCH_LIB: &str = env!("TORCH_EXTRA_LIBTORCH_LIB");
 
 /// The version of that libtorch: the only one that tch works with.
 pub const LIBTORCH_VERSION: &str = env!("TORCH_EXTRA_LIBTORCH_VERSION");
-
-/// Whether a message of libtorch says that memory ran out: `CUDA out of memory`, what cuDNN and cuBLAS say
-/// (`CUDNN_STATUS_ALLOC_FAILED`), or what is said on a CPU.
-pub fn is_out_of_memory(message: &str) -> bool {
-    ["out of memory", "STATUS_ALLOC_FAILED", "can't allocate memory"].iter().any(|text| message.contains(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::{Device, Kind};
-
-    #[test]
-    fn an_error_of_memory_is_told_from_others() {
-        let error = |size: i64| Tensor::f_zeros([size], (Kind::Float, Device::Cpu)).unwrap_err().to_string();
-        assert!(is_out_of_memory(&error(1 << 50)), "{}", error(1 << 50));
-        assert!(!is_out_of_memory(&error(-1)), "{}", error(-1));
-        assert!(is_out_of_memory("CUDA out of memory. Tried to allocate 20.00 MiB."));
-        assert!(is_out_of_memory("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"));
-    }
-}

@@ -5,10 +5,11 @@ mod profile;
 use super::session::{self, Backend};
 use super::{Outcome, Verbosity};
 use crate::data::Data;
-use crate::error::{UsageError, either};
+use crate::error::{UsageError, either, without_panic};
 use crate::evaluate::evaluate;
 use crate::libtorch::fused;
 use crate::libtorch::profiler::Recording;
+use crate::memory;
 use crate::model::{Kernels, Net};
 use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
@@ -103,10 +104,12 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
         recording: None,
         profile: None,
     };
-    match args.what {
-        What::Evaluate => rounds.evaluate(&settings, &net, &data)?,
-        What::Steps | What::Epoch => rounds.train(&mut settings, net, &teachers, &data)?,
-    }
+    let batch_size = settings.training.batches.batch_size;
+    let measured = without_panic(|| match args.what {
+        What::Evaluate => rounds.evaluate(&settings, &net, &data),
+        What::Steps | What::Epoch => rounds.train(&mut settings, net, &teachers, &data),
+    });
+    measured.map_err(|error| memory::of_batch_size(error, batch_size))?;
     if args.log_format == LogFormat::Text {
         say(rounds.summary(&settings, &data))?;
         rounds.print_profile()?;

@@ -12,8 +12,9 @@ mod range_test;
 use super::session::{self, Backend};
 use super::signals::StopSignals;
 use super::{Outcome, Verbosity};
-use crate::error::UsageError;
+use crate::error::{UsageError, without_panic};
 use crate::files::write_atomically;
+use crate::memory;
 use crate::observe::{Bar, LogFormat, log, say};
 use crate::report;
 use crate::run_folder;
@@ -77,7 +78,9 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     let mut settings = Settings::resolve(args.config.as_deref(), &args.settings)?;
     let mut curve = LossCurve::new(Range { min, max, steps });
-    if let Some(signal) = test(&mut settings, &mut curve, !verbosity.is_quiet())? {
+    let tested = without_panic(|| test(&mut settings, &mut curve, !verbosity.is_quiet()));
+    let tested = tested.map_err(|error| memory::of_batch_size(error, settings.training.batches.batch_size));
+    if let Some(signal) = tested? {
         tracing::info!("interrupted after {} of {steps} steps", curve.losses.len());
         return Ok(Outcome::Interrupted(signal));
     }

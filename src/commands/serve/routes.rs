@@ -3,6 +3,7 @@
 use super::hosts::{Hosts, host_of};
 use crate::digit::{self, Found};
 use crate::error::{either, sentence, without_panic};
+use crate::memory;
 use crate::predict::{Predictor, Reading};
 use crate::run_folder;
 use anyhow::{Context, Result};
@@ -114,7 +115,7 @@ impl App {
             Refusal(StatusCode::BAD_REQUEST, format!("the picture cannot be read: {}", sentence(&error)))
         })?;
         without_panic(|| self.predict(found, options.details))
-            .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, sentence(&error)))
+            .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, sentence(&memory::of_anything(error))))
     }
 
     /// One request at a time: the net is one.

@@ -4,7 +4,7 @@ use crate::commands::Outcome;
 use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
-use crate::libtorch::is_out_of_memory;
+use crate::memory;
 use crate::observe::{LogFormat, TensorBoard, duration, say};
 use crate::predict::{Familiarity, Knowledge};
 use crate::report;
@@ -192,7 +192,7 @@ impl Finish<'_> {
 
     /// An error in the middle of a run, with what can be done about it.
     fn explained(&self, error: anyhow::Error) -> anyhow::Error {
-        let error = too_little_memory(error, self.settings);
+        let error = memory::of_batch_size(error, self.settings.training.batches.batch_size);
         let mut text = sentence(&error);
         let checkpoint = self.folder.checkpoint();
         if checkpoint.exists() {
@@ -204,17 +204,6 @@ impl Finish<'_> {
             };
         }
         anyhow!(text)
-    }
-}
-
-/// An error of a run with what can be done about it if memory ran out.
-pub(super) fn too_little_memory(error: anyhow::Error, settings: &Settings) -> anyhow::Error {
-    let batch_size = settings.training.batches.batch_size;
-    match is_out_of_memory(&sentence(&error)) {
-        true => {
-            error.context(format!("the device has too little memory for --batch-size {batch_size}, try a smaller one"))
-        }
-        false => error,
     }
 }
 

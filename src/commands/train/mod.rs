@@ -8,13 +8,14 @@ use super::{Outcome, Verbosity};
 use crate::data::Data;
 use crate::error::{UsageError, sentence, without_panic};
 use crate::files::remove_temporaries;
+use crate::memory;
 use crate::model::Architecture;
 use crate::observe::{Console, LogFormat, Progress, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
 use crate::settings::{Layer, Settings};
 use crate::train::{Checkpoint, Ending, Observer, Run};
 use anyhow::Result;
-use finish::{Finish, too_little_memory};
+use finish::Finish;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -143,10 +144,11 @@ fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, 
     let backend = Backend::of_run(&mut settings)?;
     let data = session::load_run_data(&settings, backend.device, !quiet)?;
     let ready = without_panic(|| start(&settings, &architecture, &data, &backend, checkpoint.as_ref()));
-    let mut run = ready.map_err(|error| too_little_memory(error, &settings))?;
+    let batch_size = settings.training.batches.batch_size;
+    let mut run = ready.map_err(|error| memory::of_batch_size(error, batch_size))?;
     // From here on any signal asks the run to stop.
     stop.listen_to_all()?;
-    let preparation = without_panic(|| run.prepare()).map_err(|error| too_little_memory(error, &settings))?;
+    let preparation = without_panic(|| run.prepare()).map_err(|error| memory::of_batch_size(error, batch_size))?;
     let backend = backend.used_by(run.saved_net());
     backend.announce(settings.compute.device, Some(run.is_captured()));
     folder.write_settings(&settings)?;
