@@ -23,12 +23,9 @@ def main() -> int:
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    weights, losses = [run.weights for run in runs], [run.losses for run in runs]
-    keys = sorted(weights[0].keys() | weights[1].keys())
-    differing = [key for key in keys if not all(key in side for side in weights) or not same_bits(weights, key)]
-    steps = max(len(side) for side in losses)
-    other_losses = abs(len(losses[0]) - len(losses[1])) + sum(a != b for a, b in zip(*losses, strict=False))
-    print(f"{len(differing)} of {len(keys)} tensors differ, {other_losses} of {steps} losses differ")
+    differing, other_losses = differences(runs)
+    tensors, steps = len(runs[0].weights.keys() | runs[1].weights.keys()), max(len(run.losses) for run in runs)
+    print(f"{len(differing)} of {tensors} tensors differ, {other_losses} of {steps} losses differ")
     for key in differing:
         print(f"  {key}")
     return 1 if differing or other_losses else 0
@@ -44,6 +41,14 @@ class Run:
 
     weights: dict[str, torch.Tensor]
     losses: list[tuple[float, ...]]
+
+
+def differences(runs: list[Run]) -> tuple[list[str], int]:
+    """The keys of the tensors that two runs do not share bit by bit, and how many of their losses differ."""
+    weights, losses = [run.weights for run in runs], [run.losses for run in runs]
+    keys = sorted(weights[0].keys() | weights[1].keys())
+    differing = [key for key in keys if not all(key in side for side in weights) or not same_bits(weights, key)]
+    return differing, abs(len(losses[0]) - len(losses[1])) + sum(a != b for a, b in zip(*losses, strict=False))
 
 
 def read_run(folder: Path) -> Run:

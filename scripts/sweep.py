@@ -14,20 +14,20 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import optuna
 from common import PROGRAM, ROOT
-from optuna.trial import FrozenTrial
 from sweeping import known, objectives, pictures, results, space, study, winner
-from sweeping.places import Place, Threads, cores
+from sweeping.places import Cluster, Machine, Place, cores
 from sweeping.progress import Progress
 from sweeping.settings import Setting, flags
 from sweeping.space import UsageError
 from sweeping.storage import SweepFailed, open_storage
-from sweeping.study import Sweep
+from sweeping.study import Sweep, finished
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,23 +114,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: recorded, and handled between two messages, so that nothing is left half-written."""
+    """Ctrl-C and SIGTERM: they stop the place, and with it every trial, which goes back into the study."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.signal = 0
-        self.listen()
-
-    def listen(self) -> None:
-        """Installs the handlers, also over those of others."""
         for number in [signal.SIGINT, signal.SIGTERM]:
             signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: object) -> None:
         self.signal = number
-
-    def asked(self) -> bool:
-        """Whether a signal came."""
-        return self.signal != 0
+        # In a thread: whatever this one was doing may hold a lock.
+        threading.Thread(target=self.place.stop).start()
 
 
 def lock(out: Path) -> int:
@@ -158,18 +153,14 @@ def place_of(args: argparse.Namespace) -> tuple[Place, int]:
     """Where trials run, and the threads of each."""
     if args.ray is None:
         jobs = args.jobs or 1
-        return Threads(jobs), args.cpus_per_trial or max(1, cores() // jobs)
-    try:
-        from sweeping.cluster import Cluster
-    except ImportError as error:
-        raise UsageError("--ray needs Ray: pip install ray") from error
+        return Machine(jobs), args.cpus_per_trial or max(1, cores() // jobs)
     threads = args.cpus_per_trial or 1
     return Cluster(args.ray, args.jobs, threads, args.gpus_per_trial), threads
 
 
 @dataclass
-class Parts:
-    """The parts of a sweep."""
+class Setup:
+    """What a sweep is made of."""
 
     args: argparse.Namespace
     space: space.Space
@@ -181,12 +172,10 @@ class Parts:
     place: Place
     command: list[str]
     """The program and the flags that every run has."""
-    stop: Stop
 
 
 def sweep(args: argparse.Namespace) -> int:
     """Runs the sweep; returns the exit code."""
-    stop = Stop()
     searched = space.read(args.space)
     pruner = pruner_of(args, searched)
     points = searched.grid() if args.sampler == "grid" else []
@@ -198,94 +187,93 @@ def sweep(args: argparse.Namespace) -> int:
     if args.storage is None:
         # Only this process writes it: an existing lock was left by a process that was killed.
         Path(f"{journal}.lock").unlink(missing_ok=True)
+    place, threads = place_of(args)
+    # After Ray, which installs handlers of its own.
+    stop = Stop(place)
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # What a thread of Optuna's cannot write, the sweep itself cannot write either, and says so.
+    threading.excepthook = lambda it: None if it.exc_type is SweepFailed else threading.__excepthook__(it)
     drawn_epochs = searched.distributions.get("epochs")
     opened = study.open_study(
-        open_storage(args.storage or str(journal), stop.asked),
+        open_storage(args.storage or str(journal), lambda: place.stopped, exclusive=args.storage is None),
         args.study or searched.name,
         searched,
         study.make_sampler(args.sampler, searched.conditional and len(searched.objectives) == 1),
         study.make_pruner(pruner, max(space.ends_of(drawn_epochs)) if drawn_epochs else defaults["epochs"]),
     )
     trials = min(args.trials, len(points)) if points else args.trials
-    study.enqueue(opened, study.spread(points, trials) or tried_first)
+    for settings in space.spread(points, trials) or tried_first:
+        opened.enqueue_trial(settings, skip_if_exists=True)
 
-    place, threads = place_of(args)
-    # Ray installs its own.
-    stop.listen()
     program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
     # Trials need no report; settings in [fixed] come later and win.
     unseen = ["--report=false", "--tensorboard=false"]
     command = [*program, f"--threads={threads}", *unseen, *flags(searched.fixed)]
-    parts = Parts(args, searched, defaults, out, opened, trials, place, command, stop)
-    finished = search(parts)
+    setup = Setup(args, searched, defaults, out, opened, trials, place, command)
     try:
-        if not stop.asked():
-            finish(parts, finished)
+        search(setup)
+        if not stop.signal:
+            finish(setup)
     finally:
         place.stop()
         os.close(held)
-    if stop.asked():
+    if stop.signal:
         print("stopped; the same command goes on with the sweep", file=sys.stderr)
         return 128 + stop.signal
     return 0
 
 
-def search(parts: Parts) -> list[FrozenTrial]:
-    """Runs the trials, and returns those that count."""
-    progress = Progress(parts.study, parts.trials, parts.place.jobs, parts.args.timeout)
-    scratch = parts.out / "scratch"
+def search(setup: Setup) -> None:
+    """Runs the trials, and writes sweep.csv."""
+    progress = Progress(setup.study, setup.trials, setup.place.jobs, setup.args.timeout)
+    scratch = setup.out / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    seed = parts.defaults["seed"]
+    seed = setup.defaults["seed"]
     searching = Sweep(
-        study=parts.study,
-        space=parts.space,
-        command=[*parts.command, f"--validation={parts.space.validation}"],
-        seeds=list(range(seed, seed + parts.space.seeds)),
-        place=parts.place,
-        trials=parts.trials,
-        owner=f"{socket.gethostname()}:{parts.out}",
-        exclusive=parts.args.storage is None,
-        scratch=None if parts.args.ray else scratch,
-        timeout=parts.args.timeout,
-        stopped=parts.stop.asked,
+        study=setup.study,
+        space=setup.space,
+        command=[*setup.command, f"--validation={setup.space.validation}"],
+        seeds=list(range(seed, seed + setup.space.seeds)),
+        place=setup.place,
+        trials=setup.trials,
+        owner=f"{socket.gethostname()}:{setup.out}",
+        exclusive=setup.args.storage is None,
+        scratch=None if setup.args.ray else scratch,
+        timeout=setup.args.timeout,
         ended=progress.ended,
     )
     try:
         searching.run()
-        return searching.finished()
     finally:
         progress.close()
-        searching.abandon()
-        results.write_table(parts.out / "sweep.csv", parts.study, searching.finished(), parts.space)
+        results.write_table(setup.out / "sweep.csv", setup.study, finished(setup.study), setup.space)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def finish(parts: Parts, trials: list[FrozenTrial]) -> None:
+def finish(setup: Setup) -> None:
     """The results of a sweep that is done."""
-    seeds = parts.space.seeds
-    print(study.summary(trials, lambda trial: trial.params.get("epochs", parts.defaults["epochs"]) * seeds))
-    front = objectives.front(parts.study)
+    seeds, trials = setup.space.seeds, finished(setup.study)
+    print(study.summary(trials, lambda trial: trial.params.get("epochs", setup.defaults["epochs"]) * seeds))
+    front = objectives.front(setup.study)
     if not front:
-        raise SweepFailed(f"no trial was trained to its end: {parts.out / 'sweep.csv'} lists what became of them")
-    best = {**parts.space.fixed, **front[0].params}
-    path = parts.out / "best.toml"
-    held_out = {"validation": parts.space.validation} if winner.needs_held_out(parts.command, best) else {}
-    results.write_settings(path, parts.study.study_name, front[0], {**best, **held_out})
-    missing = pictures.draw(parts.out, parts.study, trials, parts.space)
+        raise SweepFailed(f"no trial was trained to its end: {setup.out / 'sweep.csv'} lists what became of them")
+    best = {**setup.space.fixed, **front[0].params}
+    path = setup.out / "best.toml"
+    held_out = {"validation": setup.space.validation} if winner.needs_held_out(setup.command, best) else {}
+    results.write_settings(path, setup.study.study_name, front[0], {**best, **held_out})
+    missing = pictures.draw(setup.out, setup.study, trials, setup.space)
     if missing:
         print(f"too few trials for the picture of {' and of '.join(missing)}", file=sys.stderr)
-    if len(parts.space.objectives) > 1:
+    if len(setup.space.objectives) > 1:
         print(f"Pareto front: trials {', '.join(str(trial.number) for trial in front)}")
     print(f"best: trial {front[0].number}, validation accuracy {front[0].values[0]:.2f} %, {path}")
-    if parts.args.report_seeds:
-        first = parts.defaults["seed"] + seeds
-        fresh = list(range(first, first + parts.args.report_seeds))
-        candidates = {"best": best, "defaults": parts.space.fixed}
-        validation = parts.space.validation
-        report = winner.report(parts.out, parts.place, parts.command, validation, candidates, fresh, parts.stop.asked)
+    if setup.args.report_seeds:
+        first = setup.defaults["seed"] + seeds
+        fresh = list(range(first, first + setup.args.report_seeds))
+        candidates = {"best": best, "defaults": setup.space.fixed}
+        report = winner.report(setup.out, setup.place, setup.command, setup.space.validation, candidates, fresh)
         if report is not None:
             print(winner.text(report))
 
@@ -294,12 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     try:
         return sweep(parse(arguments))
-    except UsageError as error:
+    except (UsageError, SweepFailed) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SweepFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The checks of `scripts/gpu-check`: a module each, with a function `check` that yields findings."""
+"""The checks of `scripts/gpu-check`, as tests of pytest: they measure, and compare with what is promised."""

@@ -1,7 +1,6 @@
 """What all checks use: the program, the device, a folder for runs, and the runs that are done."""
 
 import argparse
-import csv
 import json
 import subprocess
 import threading
@@ -11,8 +10,10 @@ from pathlib import Path
 
 import torch
 from common import wait_for
+from compare import read_run
 
-from gpu_checking.findings import BrokenError
+# What takes longer than this hangs, in seconds: a run of 15 epochs takes a minute on a small GPU.
+LIMIT = 600
 
 
 @dataclass
@@ -32,35 +33,35 @@ class Run:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The state_dict that was saved."""
-        return torch.load(self.folder / "model.pth", weights_only=True)
+        return read_run(self.folder).weights
 
     def steps(self) -> list[tuple[float, float]]:
         """The learning rate and the loss of each step."""
-        with open(self.folder / "losses.csv", newline="") as file:
-            return [(float(row["lr"]), float(row["loss"])) for row in csv.DictReader(file)]
+        return [(lr, loss) for *_, lr, loss in read_run(self.folder).losses]
 
 
 class GpuMemory(threading.Thread):
-    """Watches how much of a GPU's memory is in use, and by how much that rises."""
+    """Watches by how much the memory in use on a GPU, by any process, rises. On a CPU it watches nothing."""
 
     def __init__(self, device: str) -> None:
         super().__init__(daemon=True)
         self.device, self.peak, self.over = device, 0, threading.Event()
 
-    def used(self) -> int:
-        """Bytes in use, by any process."""
-        free, total = torch.cuda.mem_get_info(self.device)
-        return total - free
+    def __enter__(self) -> "GpuMemory":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
 
     def run(self) -> None:
         """Looks every few milliseconds until it is over."""
-        before = self.used()
-        while not self.over.wait(0.005):
-            self.peak = max(self.peak, self.used() - before)
-
-
-# What takes longer than this hangs, in seconds: a run of 15 epochs takes a minute on a small GPU.
-LIMIT = 600
+        before = None
+        while self.device != "cpu" and not self.over.wait(0.005):
+            free, total = torch.cuda.mem_get_info(self.device)
+            before = total - free if before is None else before
+            self.peak = max(self.peak, total - free - before)
 
 
 class Context:
@@ -74,22 +75,26 @@ class Context:
         # How steps are launched; a CPU takes them as they come.
         self.captured = ["--cuda-graph", "on"] if self.on_gpu else []
         self.eager = ["--cuda-graph", "off"]
+        self.where = ["--data", args.data, "--device", args.device, "--threads", args.threads]
         self.runs: dict[str, Run] = {}
 
-    def run(self, *command: object, **options: object) -> subprocess.CompletedProcess:
-        """Runs the program, and returns how it ended."""
-        line = [str(part) for part in [self.args.program, *command]]
+    def call(self, *command: object, **options: object) -> subprocess.CompletedProcess:
+        """Runs a command, and returns how it ended."""
+        line = [str(part) for part in command]
         try:
             return subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, **options)
         except subprocess.TimeoutExpired:
-            raise BrokenError(f"{' '.join(line[1:3])} was not done after {LIMIT} s") from None
+            raise AssertionError(f"{' '.join(line[1:3])} was not done after {LIMIT} s") from None
+
+    def run(self, *command: object, **options: object) -> subprocess.CompletedProcess:
+        """Runs the program, and returns how it ended."""
+        return self.call(self.args.program, *command, **options)
 
     @cached_property
     def doctor(self) -> dict:
         """What `doctor` found."""
         done = self.run("doctor", "--log-format", "json", "--data", self.args.data)
-        if done.returncode != 0:
-            raise BrokenError(f"doctor failed: {last_line(done.stderr)}")
+        assert done.returncode == 0, f"doctor failed: {last_line(done.stderr)}"
         return json.loads(done.stdout)
 
     def choices(self, setting: str) -> list[str]:
@@ -98,9 +103,8 @@ class Context:
 
     def flags(self, name: str, *flags: object) -> list[str]:
         """The command line of a training into the folder `name`."""
-        where = ["--data", self.args.data, "--device", self.args.device, "--threads", self.args.threads]
         files = ["--report=false", "--tensorboard=false", "--out", self.folder / name]
-        return [str(part) for part in ["train", "-q", "--log-format", "json", *where, *files, *flags]]
+        return [str(part) for part in ["train", "-q", "--log-format", "json", *self.where, *files, *flags]]
 
     def train(self, name: str, *flags: object) -> Run:
         """A training that must end well; one that is done already is not made again."""
@@ -110,28 +114,19 @@ class Context:
 
     def finish(self, name: str, command: list[str]) -> Run:
         """Runs a command that ends the training in the folder `name`."""
-        memory = GpuMemory(self.args.device) if self.on_gpu else None
-        if memory:
-            memory.start()
-        pipe = subprocess.PIPE
-        process = subprocess.Popen([str(self.args.program), *command], stdout=pipe, stderr=pipe, text=True)
-        limit = threading.Timer(LIMIT, process.kill)
-        limit.start()
-        # Quiet, so that what it says fits into the pipe.
-        lines = [json.loads(line) for line in process.stdout]
-        said = process.stderr.read()
-        process.stdout.close()
-        process.stderr.close()
-        usage = wait_for(process)
-        limit.cancel()
-        if memory:
-            memory.over.set()
-            memory.join()
-        if process.returncode != 0:
-            raise BrokenError(f"the run {name} failed: {last_line(said)}")
-        whole = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
-        gpu_memory = memory.peak if memory else 0
-        return Run(self.folder / name, whole[:-1], lines[-1], usage.ru_maxrss * 1024, gpu_memory)
+        line = [str(self.args.program), *command]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with GpuMemory(self.args.device) as memory, subprocess.Popen(line, **pipes) as process:
+            limit = threading.Timer(LIMIT, process.kill)
+            limit.start()
+            # Quiet, so that what it says fits into the pipe.
+            lines = [json.loads(text) for text in process.stdout]
+            said = process.stderr.read()
+            usage = wait_for(process)
+            limit.cancel()
+        assert process.returncode == 0, f"the run {name} failed: {last_line(said)}"
+        whole = [json.loads(text) for text in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+        return Run(self.folder / name, whole[:-1], lines[-1], usage.ru_maxrss * 1024, memory.peak)
 
 
 def last_line(text: str) -> str:

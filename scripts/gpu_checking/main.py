@@ -1,78 +1,32 @@
-"""The flags, the checks in their order, the table, the JSON."""
+"""The flags, and the checks in their order."""
 
 import argparse
 import os
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-import machine
+import pytest
 import torch
-from common import PROGRAM, ROOT, write_json
+from common import PROGRAM, ROOT
 
-from gpu_checking import doctor, memory, precision, profile, recipes, resume, speed, steps, weights
-from gpu_checking.context import Context
-from gpu_checking.findings import BrokenError, Finding
+from gpu_checking.report import Report
 
-# A new check is a module, and a line here.
-CHECKS: dict[str, Callable[[Context], Iterator[Finding]]] = {
-    "doctor": doctor.check,
-    "steps": steps.check,
-    "resume": resume.check,
-    "recipes": recipes.check,
-    "weights": weights.check,
-    "memory": memory.check,
-    "precision": precision.check,
-    "speed": speed.check,
-    "profile": profile.check,
-}
-
-VERDICTS = {True: "kept", False: "BROKEN", None: ""}
+# A new check is a module, and its name here.
+CHECKS = ["doctor", "steps", "resume", "recipes", "weights", "memory", "precision", "speed", "profile"]
 
 
 def main(about: str) -> int:
     """Runs the checks; 1 if a promise is broken."""
     args = arguments(about)
-    print(f"on {machine.name(args.device)}, PyTorch {torch.__version__}, program {args.program}\n", flush=True)
-    print("| check | what | measured | promise |\n|---|---|---|---|", flush=True)
-    began, results = time.perf_counter(), []
+    here = Path(__file__).parent
+    # The report prints, instead of pytest's own table; the project's settings for its tests are not for these.
+    flags = ["-p", "no:terminal", "-p", "no:cacheprovider", "--disable-plugin-autoload", "--capture=no"]
+    flags += ["-c", os.devnull, "--rootdir", str(here), "--continue-on-collection-errors"]
     with tempfile.TemporaryDirectory() as folder:
-        context = Context(args, Path(folder))
-        for name in args.only or CHECKS:
-            results.append(examine(name, context))
-            findings = [finding for result in results for finding in result["findings"]]
-            broken = sum(finding["kept"] is False for finding in findings)
-            seconds = time.perf_counter() - began
-            # After each check: a machine may be lent for a while only.
-            if args.out:
-                named = {"machine": machine.name(args.device), "torch": torch.__version__, "settings": vars(args)}
-                write_json(args.out, {**named, "kept": broken == 0, "seconds": seconds, "checks": results})
-    kept = sum(finding["kept"] is True for finding in findings)
-    print(f"\n{kept} promises kept, {broken} broken, in {seconds:.0f} s", flush=True)
-    return 1 if broken else 0
-
-
-def examine(name: str, context: Context) -> dict:
-    """Runs a check and prints what it finds, as it comes."""
-    began, findings = time.perf_counter(), []
-    try:
-        for finding in CHECKS[name](context):
-            findings.append(finding)
-            show(name, finding)
-    # Whatever happens in one check, the others are still of interest.
-    except Exception as error:
-        said = str(error) if isinstance(error, BrokenError) else f"{type(error).__name__}: {error}"
-        findings.append(Finding("it runs to its end", said.strip().splitlines()[0], False))
-        show(name, findings[-1])
-    return {"name": name, "seconds": time.perf_counter() - began, "findings": [asdict(it) for it in findings]}
-
-
-def show(name: str, finding: Finding) -> None:
-    """Prints a row of the table."""
-    print(f"| {name} | {finding.what} | {finding.measured} | {VERDICTS[finding.kept]} |", flush=True)
+        report = Report(args, Path(folder))
+        ended = pytest.main([*flags, *(str(here / f"{name}.py") for name in args.only or CHECKS)], plugins=[report])
+    return {pytest.ExitCode.OK: 0, pytest.ExitCode.INTERRUPTED: 130}.get(ended, 1)
 
 
 def arguments(about: str) -> argparse.Namespace:

@@ -2,10 +2,9 @@
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable
 
-from gpu_checking.context import Context
-from gpu_checking.findings import Finding
+from gpu_checking.context import Context, last_line
 
 BATCH = 20000
 
@@ -14,7 +13,7 @@ SHARE = "per_process_memory_fraction:0.01"
 ADDRESS_SPACE = 6 << 30
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_memory(context: Context, finding: Callable) -> None:
     """Batches that do not fit."""
     flags = context.flags("too-large", "--batch-size", BATCH, "--limit-train", 2 * BATCH, "--epochs", 1)
     if context.on_gpu:
@@ -22,7 +21,8 @@ def check(context: Context) -> Iterator[Finding]:
     else:
         limit = (ADDRESS_SPACE, ADDRESS_SPACE)
         done = context.run(*flags, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit))
-    lines = done.stderr.strip().splitlines()
-    said = lines[-1] if lines else "nothing was said"
-    kept = done.returncode == 1 and len(lines) == 1 and f"too little memory for --batch-size {BATCH}" in said
-    yield Finding("too little memory is one sentence", said, kept, {"exit_code": done.returncode})
+    said = last_line(done.stderr)
+    kept = (
+        done.returncode == 1 and done.stderr.count("\n") == 1 and f"too little memory for --batch-size {BATCH}" in said
+    )
+    finding("too little memory is one sentence", said, kept, exit_code=done.returncode)

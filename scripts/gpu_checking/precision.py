@@ -1,15 +1,14 @@
 """The precisions beside float32: on a GPU they train, on a CPU they are refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from gpu_checking.context import Context, last_line
-from gpu_checking.findings import Finding
 
 # After one epoch on a part of the images; float32 has more.
 LEAST = 90.0
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_precision(context: Context, finding: Callable) -> None:
     """One after the other."""
     for precision in context.choices("precision"):
         if precision == "float32":
@@ -20,9 +19,9 @@ def check(context: Context) -> Iterator[Finding]:
             run = context.train(precision, *flags, *context.captured)
             accuracy = run.done["test_accuracy"]
             what = f"{precision}: captured, at least {LEAST:.0f} % after an epoch on 25,600 images"
-            yield Finding(what, f"{accuracy:.2f} %", run.done["captured"] and accuracy >= LEAST)
+            finding(what, f"{accuracy:.2f} %", run.done["captured"] and accuracy >= LEAST)
         else:
             done = context.run(*context.flags(precision, *flags))
             said = last_line(done.stderr)
             kept = done.returncode == 2 and f"--precision {precision} needs CUDA" in said
-            yield Finding(f"{precision} is refused on a CPU", said, kept)
+            finding(f"{precision} is refused on a CPU", said, kept)

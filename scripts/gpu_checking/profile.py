@@ -8,7 +8,7 @@ import os
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import twins
@@ -16,38 +16,35 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_checking.context import Context, last_line
-from gpu_checking.findings import BrokenError, Finding
 
 STEPS = 20
 LONGEST = 10
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_profile(context: Context, finding: Callable) -> None:
     """Eager, and on a GPU also as a CUDA graph."""
     if not context.on_gpu:
         os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # without a GPU, the profiler logs an error
     ways = {"a captured step": context.captured, "an eager step": context.eager} if context.on_gpu else {"a step": []}
     for what, flags in ways.items():
-        yield finding(what, of_program(context, *flags))
+        show(finding, what, of_program(context, *flags))
     twins.set_up(context.args.device, context.args.threads)
     for way in ["eager", "cuda-graph"] if context.on_gpu else ["eager"]:
-        yield finding(f"a step of PyTorch, {way}", of_twin(context, way))
+        show(finding, f"a step of PyTorch, {way}", of_twin(context, way))
 
 
-def finding(what: str, numbers: dict) -> Finding:
+def show(finding: Callable, what: str, numbers: dict) -> None:
     """What a profile of steps says."""
     first, longest = next(iter(numbers["longest_us"].items()), ("nothing", 0.0))
     said = f"{numbers['calls']:.0f} calls, {numbers['busy_us']:.0f} us, {numbers['between_us']:.0f} us between them"
-    return Finding(what, f"{said}; longest: {first[:60]}, {longest:.0f} us", None, numbers)
+    finding(what, f"{said}; longest: {first[:60]}, {longest:.0f} us", **numbers)
 
 
 def of_program(context: Context, *flags: str) -> dict:
     """Kernels per step, on a CPU operations, and microseconds per step in them and between them."""
-    where = ["--data", context.args.data, "--device", context.args.device, "--threads", context.args.threads]
     rounds = ["--rounds", 3, "--steps", STEPS, "--profile", context.folder / "trace.json"]
-    done = context.run("bench", "-q", "--log-format", "json", *where, *rounds, *flags)
-    if done.returncode != 0:
-        raise BrokenError(f"bench --profile failed: {last_line(done.stderr)}")
+    done = context.run("bench", "-q", "--log-format", "json", *context.where, *rounds, *flags)
+    assert done.returncode == 0, f"bench --profile failed: {last_line(done.stderr)}"
     profile = json.loads(done.stdout.splitlines()[-1])
     steps, operations = profile["steps"], profile["operations"]
     busy = sum(operation["seconds"] for operation in operations)
@@ -77,8 +74,7 @@ def of_twin(context: Context, way: str) -> dict:
         made(step, batches[3:], context.on_gpu)
         seconds = seconds if context.on_gpu else time.perf_counter() - began
     calls, longest = totals(profiler, context.on_gpu)
-    if not calls:
-        raise BrokenError("PyTorch's profiler saw no kernel: with KINETO_LOG_LEVEL=2 in the environment it says why")
+    assert calls, "PyTorch's profiler saw no kernel: with KINETO_LOG_LEVEL=2 in the environment it says why"
     busy, whole = longest.total(), 1e6 * seconds / STEPS
     top = dict(longest.most_common(LONGEST))
     return {"calls": calls, "busy_us": busy, "between_us": max(whole - busy, 0.0), "longest_us": top}

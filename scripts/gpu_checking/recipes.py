@@ -1,10 +1,9 @@
 """Every recipe, whole: accuracy, seconds, memory."""
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from gpu_checking.context import Context
-from gpu_checking.findings import Finding
 
 # On a slice they show that they run, and no more; a capture needs two steps in an epoch.
 SLICE = ["--limit-train", 1280, "--limit-test", 500, "--epochs", 1]
@@ -18,7 +17,7 @@ SECONDS = {"original": 3.0, "speed": 2.0}
 PROMISED_ON = ["H100", "H200"]
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_recipes(context: Context, finding: Callable) -> None:
     """One recipe after the other."""
     for recipe in context.choices("recipe"):
         seeds = 1 if context.quick else SEEDS.get(recipe, 1)
@@ -31,19 +30,19 @@ def check(context: Context) -> Iterator[Finding]:
         what = f"{recipe}, {len(runs[0].epochs)} epochs, {seeds} seeds: test accuracy"
         promise = f", at least {least} %" if least else ""
         kept = accuracy >= least if least else None
-        yield Finding(what + promise, f"{accuracy:.2f} %", kept, {"accuracies": accuracies})
+        finding(what + promise, f"{accuracy:.2f} %", kept, accuracies=accuracies)
 
         fast = context.gpu is not None and any(name in context.gpu for name in PROMISED_ON)
         most = SECONDS.get(recipe) if fast and not context.quick else None
         what = f"{recipe}: all epochs and their tests" + (f" in at most {most} s" if most else "")
         before = statistics.median(run.done["preparation_seconds"] for run in runs)
         said = f"{seconds:.2f} s, after {before:.2f} s to get ready"
-        numbers = {"seconds": [run.seconds for run in runs], "preparation_seconds": before}
-        yield Finding(what, said, seconds <= most if most else None, numbers)
+        kept, each = seconds <= most if most else None, [run.seconds for run in runs]
+        finding(what, said, kept, seconds=each, preparation_seconds=before)
 
         captured = [run.done["captured"] for run in runs]
         if context.on_gpu:
-            yield Finding(f"{recipe}: steps are captured", f"{sum(captured)} of {seeds} runs", all(captured))
+            finding(f"{recipe}: steps are captured", f"{sum(captured)} of {seeds} runs", all(captured))
         host, gpu = max(run.host_memory for run in runs), max(run.gpu_memory for run in runs)
         said = f"{host / 2**20:,.0f} MiB" + (f", {gpu / 2**20:,.0f} MiB on the GPU" if context.on_gpu else "")
-        yield Finding(f"{recipe}: peak memory", said, None, {"host": host, "gpu": gpu})
+        finding(f"{recipe}: peak memory", said, host=host, gpu=gpu)

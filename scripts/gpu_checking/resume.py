@@ -4,18 +4,17 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from compare import differences, read_run
 
 from gpu_checking.context import Context
-from gpu_checking.findings import BrokenError, Finding
 
 SETTINGS = ["--epochs", 2, "--schedule", "one-cycle", "--ema-decay", 0.9, "--rotate", 10, "--limit-test", 500]
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_resume(context: Context, finding: Callable) -> None:
     """Captured steps, and eager ones."""
     sizes = ["--limit-train", 640, "--batch-size", 32] if context.quick else ["--limit-train", 12800]
     for name, launch in [("captured", context.captured), ("eager", context.eager)]:
@@ -25,11 +24,9 @@ def check(context: Context) -> Iterator[Finding]:
         folder = context.folder / f"killed-{name}"
         again = ["train", "-q", "--log-format", "json", "--checkpoint-every", "0", "--resume", str(folder)]
         resumed = context.finish(f"killed-{name}", again)
-        pairs = zip(straight.weights().values(), resumed.weights().values(), strict=True)
-        differing = sum(not torch.equal(a, b) for a, b in pairs)
-        losses = sum(a != b for a, b in zip(straight.steps(), resumed.steps(), strict=True))
-        said = f"killed after step {step} of epoch {epoch}: {differing} tensors and {losses} losses differ"
-        yield Finding(f"a resumed run of {name} steps is the run itself", said, differing == losses == 0)
+        differing, losses = differences([read_run(run.folder) for run in [straight, resumed]])
+        said = f"killed after step {step} of epoch {epoch}: {len(differing)} tensors and {losses} losses differ"
+        finding(f"a resumed run of {name} steps is the run itself", said, not differing and not losses)
 
 
 def kill(context: Context, name: str, settings: list) -> tuple[int, int]:
@@ -43,12 +40,11 @@ def kill(context: Context, name: str, settings: list) -> tuple[int, int]:
             time.sleep(0.001)
         process.kill()
         process.wait()
-        if not (folder / "checkpoint.safetensors").exists():
-            raise BrokenError("a run ended before its first checkpoint")
+        assert (folder / "checkpoint.safetensors").exists(), "a run ended before its first checkpoint"
         epoch, step = position(folder / "checkpoint.safetensors")
         if step > 0 and not (folder / "model.pth").exists():
             return epoch, step
-    raise BrokenError("no run could be killed in the middle of an epoch")
+    raise AssertionError("no run could be killed in the middle of an epoch")
 
 
 def position(checkpoint: Path) -> tuple[int, int]:

@@ -1,9 +1,8 @@
 """Captured steps train as eager ones do: with every schedule, every optimizer and a teacher."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from gpu_checking.context import Context, Run
-from gpu_checking.findings import Finding
 
 # 5 epochs of 9 batches of 16 images and one of 12; some schedules go by images that are held out.
 SIZES = ["--limit-train", 256, "--validation", 100, "--batch-size", 16, "--epochs", 5]
@@ -30,7 +29,7 @@ TOLERANCE = 1e-6
 VISIBLE = 1e-4
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_steps(context: Context, finding: Callable) -> None:
     """50 steps, once as a graph and once kernel by kernel."""
     settings = [("schedule", name, [*RATE, *SCHEDULES.get(name, [])]) for name in context.choices("schedule")]
     for name in context.choices("optimizer"):
@@ -49,7 +48,7 @@ def check(context: Context) -> Iterator[Finding]:
         right = one.done["captured"] == context.on_gpu and not other.done["captured"]
         said = f"{apart:.1e}" if right else "steps were not launched as asked"
         what = f"50 steps with {setting}: captured and eager within {TOLERANCE}"
-        yield Finding(what, said, right and apart <= TOLERANCE, {"difference": apart})
+        finding(what, said, right and apart <= TOLERANCE, difference=apart)
 
     changing = context.train("one-cycle-captured", *SIZES, *RATE, "--schedule", "one-cycle", *context.captured)
     fixed = context.train("constant-captured", *SIZES, *RATE, "--schedule", "constant", *context.captured)
@@ -57,7 +56,7 @@ def check(context: Context) -> Iterator[Finding]:
     apart = difference(changing, fixed)
     what = "a replay takes each step's own learning rate"
     said = f"{rates} rates, {apart:.1e} from a run at one rate"
-    yield Finding(what, said, rates > 25 and apart > VISIBLE, {"rates": rates, "difference": apart})
+    finding(what, said, rates > 25 and apart > VISIBLE, rates=rates, difference=apart)
 
 
 def difference(one: Run, other: Run) -> float:

@@ -1,6 +1,6 @@
 """The weights of a run, opened in PyTorch, classify the test images as the program did."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gpu_checking import recipes
 from gpu_checking.context import Context
-from gpu_checking.findings import Finding
 
 # Rounding differs between a GPU and a CPU, and may decide about an image. The mean loss is in nats.
 IMAGES, LOSS = 2, 1e-4
@@ -31,7 +30,7 @@ LOADERS: dict[str, Callable[[Path], Callable[[Tensor], Tensor]]] = {
 }
 
 
-def check(context: Context) -> Iterator[Finding]:
+def test_weights(context: Context, finding: Callable) -> None:
     """The formats that PyTorch reads by itself."""
     sizes = recipes.SLICE if context.quick else []
     run = context.train("original-seed-1", "--recipe", "original", *sizes, *context.captured, "--seed", 1)
@@ -46,4 +45,4 @@ def check(context: Context) -> Iterator[Finding]:
         correct, loss = int((output.argmax(dim=1) == labels).sum()), float(F.nll_loss(output, labels))
         said = f"{correct} of {count} images correct, loss {loss:.6f}; in the program {expected}, {expected_loss:.6f}"
         kept = abs(correct - expected) <= IMAGES and abs(loss - expected_loss) <= LOSS
-        yield Finding(f"{name} opens in Python", said, kept)
+        finding(f"{name} opens in Python", said, kept)

@@ -1,6 +1,7 @@
 """Settings that are drawn only if others have certain values: `when = { schedule = ["step", "cosine"] }`."""
 
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 from sweeping.settings import Setting, text_of
 
@@ -37,28 +38,23 @@ def complete(whens: Mapping[str, When], values_of: Mapping[str, list[Setting] | 
     A setting comes after all that its condition names. `values_of` has the values of every setting that can be named,
     or None for a range of floats. Raises a ValueError if a condition can never hold.
     """
-    found: dict[str, When] = {}
-
-    def add(name: str, path: list[str]) -> None:
-        if name in path:
-            circle = [*path[path.index(name) :], name]
-            raise ValueError(f"{name}: when goes in a circle: {' needs '.join(circle)}")
-        if name in found:
-            return
-        whole = dict(whens[name])
-        for other, values in whens[name].items():
+    for name, when in whens.items():
+        for other, values in when.items():
             check(name, other, values, values_of)
-            if other not in whens:
-                continue
-            add(other, [*path, name])
+    needs = {name: [other for other in when if other in whens] for name, when in whens.items()}
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        circle = error.args[1][::-1]
+        raise ValueError(f"{circle[0]}: when goes in a circle: {' needs '.join(circle)}") from error
+    found: dict[str, When] = {}
+    for name in order:
+        found[name] = dict(whens[name])
+        for other in needs[name]:
             for key, allowed in found[other].items():
-                whole[key] = [value for value in whole.get(key, allowed) if contains(allowed, value)]
-                if not whole[key]:
+                found[name][key] = [it for it in found[name].get(key, allowed) if contains(allowed, it)]
+                if not found[name][key]:
                     raise ValueError(f"{name}: when can never hold: {other} needs another value of {key}")
-        found[name] = whole
-
-    for name in whens:
-        add(name, [])
     return found
 
 

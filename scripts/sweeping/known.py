@@ -1,9 +1,10 @@
 """Known good settings that a sweep tries first: `--enqueue FILE`."""
 
-import math
 from pathlib import Path
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
 
 from sweeping.conditions import contains, holds
 from sweeping.settings import Setting, separated, text_of
@@ -39,13 +40,13 @@ def inside(distribution: BaseDistribution, value: Setting) -> Setting | None:
         return next(same, None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not distribution.low <= value <= distribution.high:
+    if isinstance(distribution, FloatDistribution):
+        value = float(value)
+    try:
+        optuna.create_trial(state=TrialState.WAITING, params={"it": value}, distributions={"it": distribution})
+    except ValueError:
         return None
-    if distribution.step is not None:
-        steps = (value - distribution.low) / distribution.step
-        if not math.isclose(steps, round(steps), abs_tol=1e-8):
-            return None
-    return int(value) if isinstance(distribution, IntDistribution) else float(value)
+    return value
 
 
 def describe(distribution: BaseDistribution) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sweeping.trial import Result
 
@@ -50,16 +50,16 @@ def directions(names: Sequence[str]) -> list[str]:
     return [OBJECTIVES[name].direction for name in names]
 
 
-def outcome(names: Sequence[str], result: Result) -> tuple[list[float] | None, TrialState]:
-    """What Optuna is told of a trial that was trained, pruned, or diverged: its values and its state."""
+def outcome(names: Sequence[str], result: Result) -> list[float] | None:
+    """The values of a trial that was trained, pruned, or diverged; None for a pruned one."""
     if result.status == "done":
-        return [OBJECTIVES[name].value(result) for name in names], TrialState.COMPLETE
+        return [OBJECTIVES[name].value(result) for name in names]
     if result.status == "diverged" and len(names) == 1:
         # The worst value, so that the sampler learns from it.
-        return [0.0], TrialState.COMPLETE
+        return [0.0]
     # With several objectives a diverged trial has no values, for its few seconds could bring it into the front. To the
     # sampler a pruned trial without values is worse than all trials with values.
-    return None, TrialState.PRUNED
+    return None
 
 
 def accuracy(trial: FrozenTrial) -> float | None:

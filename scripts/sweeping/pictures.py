@@ -1,138 +1,144 @@
-"""The pictures of a sweep, as PNG and SVG: importance, parallel coordinates, accuracy against time, Pareto front."""
+"""The pictures of a sweep, as PNG and SVG, by Optuna: importance, parallel coordinates, accuracies, Pareto front."""
 
+import statistics
 import warnings
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
 import optuna
+from common import replacing
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeping import objectives, parallel
+from sweeping import objectives
 from sweeping.objectives import OBJECTIVES
-from sweeping.results import replacing
 from sweeping.space import Space
 
 # Before pyplot is imported: no display is needed.
 matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
+from matplotlib.collections import LineCollection  # noqa: E402
+from optuna.visualization import matplotlib as drawn_by_optuna  # noqa: E402
 
 ACCURACY = OBJECTIVES[objectives.ACCURACY].label
 
+# The fewest trials whose importances mean something. With fewer, chance decides which setting comes first.
+ENOUGH = 30
+
+# Which settings bring a trial into the better half (PED-ANOVA, Watanabe et al. 2023). Optuna's default is the best
+# tenth: two or three trials in most sweeps, whose settings are as much chance as cause.
+IMPORTANCE = PedAnovaImportanceEvaluator(target_quantile=0.5)
+
 
 def draw(folder: Path, study: optuna.Study, trials: Sequence[FrozenTrial], space: Space) -> list[str]:
-    """Writes the pictures, and returns the names of those that need more trials."""
+    """Writes the pictures, and returns those that need more trials, each with the reason."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    varied = [name for name in space.ranges if len({trial.params.get(name) for trial in complete} - {None}) > 1]
+    # Optuna leaves pruned trials out of the importances, though they are the poor ones.
+    valued = [trial for trial in trials if accuracy_of(trial) is not None]
+    varied = [name for name in space.ranges if len({trial.params.get(name) for trial in valued} - {None}) > 1]
     pictures = [
-        ("importance", len(complete) > 1 and bool(varied), lambda: plot_importance(study, varied)),
-        ("parallel", len(complete) > 1, lambda: parallel.plot(complete, space)),
-        ("accuracy", True, lambda: plot_accuracy(trials)),
+        ("importance", len(valued), ENOUGH, lambda: plot_importance(valued, varied)),
+        ("parallel", len(complete), 2, lambda: plot_parallel(complete, space)),
+        ("accuracy", len(complete), 1, lambda: plot_accuracy(study, complete)),
     ]
     if len(space.objectives) > 1:
-        pictures.append(("pareto", bool(complete), lambda: plot_front(complete, objectives.front(study), space)))
+        pictures.append(("pareto", len(complete), 1, lambda: plot_front(study, complete, space)))
     missing = []
-    for name, enough, plot in pictures:
-        if enough:
+    for name, count, least, plot in pictures:
+        if count < least:
+            missing.append(f"{name} (it takes {least} with an accuracy, and there are {count})")
+        elif name != "importance" or varied:
             save(folder / name, plot)
-        else:
-            missing.append(name)
     return missing
 
 
-def save(path: Path, plot: Callable[[], Figure]) -> None:
+def save(path: Path, plot: Callable[[], Axes]) -> None:
     """Draws and writes one picture."""
     with plt.style.context("default"):
-        figure = plot()
+        figure = plot().figure
         for ending in ["png", "svg"]:
             with replacing(path.with_suffix(f".{ending}")) as temporary:
                 figure.savefig(temporary, format=ending, bbox_inches="tight", dpi=150)
         plt.close(figure)
 
 
-def plot_importance(study: optuna.Study, names: Sequence[str]) -> Figure:
-    """How much each setting decides whether a trial is among the most accurate (PED-ANOVA, Watanabe et al. 2023).
+def accuracy_of(trial: FrozenTrial) -> float | None:
+    """The accuracy of a trial, 0 if it diverged."""
+    return 0.0 if trial.user_attrs.get("diverged") else objectives.accuracy(trial)
 
-    Optuna's evaluator takes conditional settings into account.
-    """
-    # Lower is better to the evaluator, and it warns of that.
+
+def by_accuracy(trials: Iterable[FrozenTrial]) -> optuna.Study:
+    """A study of these trials, all complete, with the accuracy as their only value."""
+    study = optuna.create_study(direction="maximize")
+    for trial in trials:
+        params = {"params": trial.params, "distributions": trial.distributions}
+        study.add_trial(optuna.create_trial(value=accuracy_of(trial), **params))
+    return study
+
+
+def plot_importance(trials: Sequence[FrozenTrial], names: Sequence[str]) -> Axes:
+    """How much each setting decides."""
     with warnings.catch_warnings():
+        # Of a value that no more than one trial has.
         warnings.simplefilter("ignore")
-        shares = optuna.importance.get_param_importances(study, params=list(names), target=lambda t: -t.values[0])
-    figure, axes = plt.subplots(figsize=(7, 1 + 0.35 * len(shares)), layout="constrained")
-    bars = axes.barh(list(shares), list(shares.values()), height=0.6)
-    axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("importance for a high validation accuracy")
-    return figure
+        axes = drawn_by_optuna.plot_param_importances(by_accuracy(trials), IMPORTANCE, list(names))
+    axes.get_legend().remove()
+    axes.set_title("", loc="left")
+    axes.set(ylabel="", xlabel="importance for a validation accuracy in the better half")
+    return axes
 
 
-def plot_accuracy(trials: Sequence[FrozenTrial]) -> Figure:
-    """Validation accuracy against the time at which a trial ended, and the best so far. Diverged ones are left out."""
-    began = min(trial.datetime_start for trial in trials)
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    measured = [trial for trial in trials if trial.values and not trial.user_attrs.get("diverged")]
-    shown = sorted(without_poor(axes, measured), key=lambda trial: trial.datetime_complete)
-    best: list[tuple[float, float]] = []
-    for state, label, marker in [(TrialState.COMPLETE, "complete", "o"), (TrialState.PRUNED, "pruned", "x")]:
-        points = [(minutes(trial, began), trial.values[0]) for trial in shown if trial.state == state]
-        if points:
-            axes.scatter(*zip(*points, strict=True), marker=marker, label=label)
-    for trial in shown:
-        if trial.state == TrialState.COMPLETE and (not best or trial.values[0] > best[-1][1]):
-            best.append((minutes(trial, began), trial.values[0]))
-    if best:
-        best.append((minutes(shown[-1], began), best[-1][1]))
-        axes.step(*zip(*best, strict=True), where="post", label="best so far")
-    axes.set(xlabel="minutes since the sweep began", ylabel=ACCURACY)
-    axes.legend()
-    return figure
+def plot_parallel(complete: Sequence[FrozenTrial], space: Space) -> Axes:
+    """An axis for each setting, a line for each trial, coloured by its accuracy."""
+    (lowest, _), title = without_poor(complete)
+    shown = [trial for trial in complete if accuracy_of(trial) >= lowest]
+    names = [name for name in space.ranges if any(name in trial.params for trial in shown)]
+    axes = drawn_by_optuna.plot_parallel_coordinate(by_accuracy(shown), names, target_name=ACCURACY)
+    lines = next(it for it in axes.collections if isinstance(it, LineCollection))
+    # The colour bar stands where the names of choices are, and the first axis says the same. In Optuna's colours poor
+    # trials are nearly white.
+    lines.colorbar.remove()
+    lines.set_cmap("viridis_r")
+    labels = [label for it in axes.figure.axes for label in it.get_yticklabels()]
+    for label in labels:
+        label.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5})
+    axes.figure.set_size_inches(2 + len(names) * (1 + 0.08 * max(len(it.get_text()) for it in labels)), 5)
+    axes.set_title(title, fontsize=9)
+    return axes
 
 
-def plot_front(complete: Sequence[FrozenTrial], front: Sequence[FrozenTrial], space: Space) -> Figure:
-    """Accuracy against each other objective, the trials of the Pareto front marked and numbered."""
-    others = space.objectives[1:]
-    figure, panels = plt.subplots(1, len(others), figsize=(7 * len(others), 5), squeeze=False, layout="constrained")
-    numbers = {trial.number for trial in front}
-    for index, (axes, name) in enumerate(zip(panels[0], others, strict=True), 1):
-        shown = without_poor(axes, complete)
-        shown.sort(key=lambda trial: trial.values[0])
-        rest = [(trial.values[index], trial.values[0]) for trial in shown if trial.number not in numbers]
-        marked = [trial for trial in shown if trial.number in numbers]
-        points = [(trial.values[index], trial.values[0]) for trial in marked]
-        if rest:
-            axes.scatter(*zip(*rest, strict=True), label="other trials", color="0.6", s=25)
-        axes.scatter(*zip(*points, strict=True), label="Pareto front", color="C3", s=45, zorder=3)
-        if len(others) == 1:
-            # Who has the time for one trial of the front but not for the next one gets the accuracy of the first.
-            axes.step(*zip(*points, strict=True), where="post", color="C3", lw=1)
-        for trial, point in zip(marked, points, strict=True):
-            axes.annotate(str(trial.number), point, xytext=(5, -10), textcoords="offset points", fontsize=8)
-        axes.set(xlabel=OBJECTIVES[name].label, ylabel=ACCURACY)
-        if name == "parameters":
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.legend()
-    return figure
+def plot_accuracy(study: optuna.Study, complete: Sequence[FrozenTrial]) -> Axes:
+    """The accuracy of each trial, and the best so far."""
+    target = accuracy_of if len(study.directions) > 1 else None
+    axes = drawn_by_optuna.plot_optimization_history(study, target=target, target_name=ACCURACY)
+    limits, title = without_poor(complete)
+    axes.set_ylim(limits)
+    axes.set_title(title, fontsize=9)
+    return axes
 
 
-def without_poor(axes: Axes, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that are not far below the rest, so that differences among these can be seen; the picture says so."""
-    lowest = parallel.floor([trial.values[0] for trial in trials])
-    shown = [trial for trial in trials if trial.values[0] >= lowest]
-    if len(shown) < len(trials):
-        axes.set_title(
-            f"not shown: {len(trials) - len(shown)} of {len(trials)} trials, below {lowest:.2f} %", fontsize=9
-        )
-    return shown
+def plot_front(study: optuna.Study, complete: Sequence[FrozenTrial], space: Space) -> Axes:
+    """The trials by all objectives, those of the Pareto front marked, and numbered where there are two objectives."""
+    labels = [OBJECTIVES[name].label for name in space.objectives]
+    axes = drawn_by_optuna.plot_pareto_front(study, target_names=labels)
+    limits, title = without_poor(complete)
+    axes.set_xlim(limits)
+    axes.set_title(title, fontsize=9)
+    if len(labels) == 2:
+        for trial in objectives.front(study):
+            axes.annotate(str(trial.number), trial.values, xytext=(5, -10), textcoords="offset points", clip_on=True)
+    return axes
 
 
-def minutes(trial: FrozenTrial, began: datetime) -> float:
-    """When a trial ended."""
-    return (trial.datetime_complete - began).total_seconds() / 60
+def without_poor(complete: Sequence[FrozenTrial]) -> tuple[tuple[float, float], str]:
+    """The limits of an axis of accuracies, without those far below the rest, so that differences can be seen; and a
+    title that says so."""
+    accuracies = [accuracy_of(trial) for trial in complete]
+    top, middle = max(accuracies), statistics.median(accuracies)
+    lowest = min(it for it in accuracies if it >= top - 4 * (top - middle) or middle == top)
+    margin = 0.05 * (top - lowest) or 1.0
+    left_out = sum(it < lowest - margin for it in accuracies)
+    title = f"not shown: {left_out} of {len(accuracies)} trials, below {lowest:.2f} %" if left_out else ""
+    return (lowest - margin, top + margin), title

@@ -1,51 +1,34 @@
-"""Where trials run: here, in threads of this process that each wait for a run of the program."""
+"""Where trials run: here, or on a Ray cluster. A thread of the sweep follows each one, and decides what is pruned.
+
+On a cluster a trial is an actor with its share of a machine's cores and GPUs, which waits after each epoch for the
+sweep's answer.
+"""
 
 import contextlib
+import logging
 import os
-import queue
 import subprocess
 import threading
-from dataclasses import dataclass
+from functools import partial
 from typing import IO, Protocol
 
 from sweeping import trial
-from sweeping.trial import Job, Result
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """An epoch of a job is done, and the job waits for [`Place.answer`]."""
-
-    number: int
-    epochs: int
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A job is over."""
-
-    number: int
-    result: Result
+from sweeping.space import UsageError
+from sweeping.trial import Decide, Job, Result
 
 
 class Place(Protocol):
-    """Something that runs jobs and reports on them."""
+    """Something that runs jobs."""
 
     jobs: int
     """How many it runs at once."""
+    stopped: bool
 
-    def start(self, job: Job) -> None:
-        """Starts a job."""
-
-    def wait(self, seconds: float) -> list[Epoch | Ended]:
-        """What happened; waits that long for something to happen."""
-
-    def answer(self, epoch: Epoch, prune: bool) -> None:
-        """Says whether the job is pruned after that epoch."""
+    def run(self, job: Job, decide: Decide) -> Result:
+        """Runs a job to its end; it is lost if the place is stopped meanwhile."""
 
     def stop(self) -> None:
-        """Ends every job at once, and returns when none is left."""
+        """Kills every job; none is started any more."""
 
 
 def cores() -> int:
@@ -53,64 +36,93 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Threads:
+class Machine:
     """This machine."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self._messages: queue.SimpleQueue[Epoch | Ended] = queue.SimpleQueue()
-        self._answers: dict[int, queue.SimpleQueue[bool]] = {}
-        self._threads: dict[int, threading.Thread] = {}
+        self.stopped = False
         self._processes: list[subprocess.Popen[str]] = []
         # Held while a process is started, so that none is started after `stop`.
         self._lock = threading.Lock()
-        self._stopped = False
 
-    def start(self, job: Job) -> None:
-        """Starts a job in a thread of its own."""
-        self._answers[job.number] = queue.SimpleQueue()
-        self._threads[job.number] = threading.Thread(target=self._run, args=(job,), daemon=True)
-        self._threads[job.number].start()
-
-    def _run(self, job: Job) -> None:
-        def decide(epochs: int, accuracy: float) -> bool:
-            self._messages.put(Epoch(job.number, epochs, accuracy))
-            return self._answers[job.number].get()
-
+    def run(self, job: Job, decide: Decide) -> Result:
+        """Runs a job to its end."""
         try:
-            result = trial.run(job, decide, self._start_process)
-        except Exception as error:
-            result = Result("failed", error=f"{type(error).__name__}: {error}")
-        self._messages.put(Ended(job.number, result))
+            with contextlib.closing(trial.run(job, self._start)) as epochs:
+                return trial.follow(partial(trial.send, epochs), decide)
+        except InterruptedError:
+            return Result("lost")
+        except OSError as error:
+            return Result("failed", error=f"{type(error).__name__}: {error}")
 
-    def _start_process(self, command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
+    def _start(self, command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
         with self._lock:
-            if self._stopped:
+            if self.stopped:
                 raise InterruptedError("the sweep was stopped")
             process = trial.start(command, stderr)
-            self._processes = [other for other in self._processes if other.poll() is None]
-            self._processes.append(process)
+            self._processes = [*(other for other in self._processes if other.poll() is None), process]
             return process
 
-    def wait(self, seconds: float) -> list[Epoch | Ended]:
-        """What happened; waits that long for something to happen."""
-        with contextlib.suppress(queue.Empty):
-            message = self._messages.get(timeout=seconds)
-            if isinstance(message, Ended):
-                self._threads.pop(message.number).join()
-            return [message]
-        return []
-
-    def answer(self, epoch: Epoch, prune: bool) -> None:
-        """Says whether the job is pruned after that epoch."""
-        self._answers[epoch.number].put(prune)
-
     def stop(self) -> None:
-        """Kills the processes and waits for their threads."""
+        """Kills the processes."""
         with self._lock:
-            self._stopped = True
+            self.stopped = True
             for process in self._processes:
                 process.kill()
-        for number, thread in self._threads.items():
-            self._answers[number].put(False)
-            thread.join()
+
+
+class Cluster:
+    """A Ray cluster: the one at `address`, or with `local` one of this machine alone."""
+
+    def __init__(self, address: str, jobs: int | None, cpus: float, gpus: float) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UsageError("--ray needs Ray: pip install ray") from error
+        self.ray = ray
+        try:
+            ray.init(
+                address=None if address == "local" else address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).split("\n")[0]
+            raise UsageError(f"--ray {address} cannot be reached: {reason}") from error
+        resources = ray.cluster_resources()
+        fits = [resources.get("CPU", 0) / cpus] + ([resources.get("GPU", 0) / gpus] if gpus else [])
+        self.jobs = jobs or int(min(fits))
+        if self.jobs < 1:
+            ray.shutdown()
+            has = f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+            raise UsageError(f"--ray {address}: a trial of {cpus:g} CPUs and {gpus:g} GPUs is too much for {has}")
+        # The other machines need not have this package: its code travels with the actor.
+        ray.cloudpickle.register_pickle_by_value(trial)
+        self.stopped = False
+        self._actor = ray.remote(trial.Runner).options(num_cpus=cpus, num_gpus=gpus)
+        self._actors: set = set()
+
+    def run(self, job: Job, decide: Decide) -> Result:
+        """Runs a job on any machine that has room for it."""
+        ray = self.ray
+        actor = self._actor.remote(job)
+        self._actors.add(actor)
+        try:
+            if self.stopped:
+                return Result("lost")
+            return trial.follow(lambda prune: ray.get(actor.send.remote(prune)), decide)
+        except ray.exceptions.RayTaskError as error:
+            return Result("failed", error=f"{type(error.cause).__name__}: {error.cause}")
+        except ray.exceptions.RayError as error:
+            return Result("lost", error=str(error).split("\n")[0])
+        finally:
+            self._actors.discard(actor)
+            ray.kill(actor)
+
+    def stop(self) -> None:
+        """Kills the actors; their runs of the program die with them."""
+        self.stopped = True
+        for actor in list(self._actors):
+            self.ray.kill(actor)

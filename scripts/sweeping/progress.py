@@ -8,8 +8,7 @@ from optuna.trial import FrozenTrial
 from tqdm import tqdm
 
 from sweeping import objectives
-from sweeping.claims import is_finished
-from sweeping.study import status
+from sweeping.study import finished, status
 
 
 class Progress:
@@ -26,7 +25,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=self._before, unit="trial", smoothing=0, disable=None)
 
     def _count(self) -> int:
-        return sum(map(is_finished, self._study.get_trials(deepcopy=False)))
+        return len(finished(self._study))
 
     def ended(self, trial: FrozenTrial) -> None:
         """Shows a trial that has ended."""

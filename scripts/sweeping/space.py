@@ -23,6 +23,7 @@ float. `objectives = ["accuracy", "seconds"]` above the tables looks for a short
 """
 
 import math
+import random
 import re
 import subprocess
 import tomllib
@@ -30,6 +31,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
@@ -147,55 +149,48 @@ class Space:
 
 def read(path: Path) -> Space:
     """Reads a space file."""
-
-    def wrong(what: str) -> UsageError:
-        return UsageError(f"{path}: {what}")
-
     try:
-        table = tomllib.loads(path.read_text())
+        return space_of(path.stem, tomllib.loads(path.read_text()))
     except OSError as error:
-        raise wrong(f"it cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path}: it cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise wrong(f"it is not TOML: {error}") from error
+        raise UsageError(f"{path}: it is not TOML: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def space_of(name: str, table: dict) -> Space:
+    """A space file's content; raises a ValueError if it is wrong."""
     unknown = table.keys() - {"seeds", "validation", "objectives", "fixed", "space"}
     if unknown:
         keys = "seeds, validation, objectives, [fixed] and [space]"
-        raise wrong(f"{min(unknown)} is not a key of a space file; its keys are {keys}")
-    for key in ["seeds", "validation"]:
-        value = table.get(key, 1 if key == "seeds" else None)
-        if value is None:
-            raise wrong("validation is missing: write how many training images to hold out, as validation = 5000")
+        raise ValueError(f"{min(unknown)} is not a key of a space file; its keys are {keys}")
+    if "validation" not in table:
+        raise ValueError("validation is missing: write how many training images to hold out, as validation = 5000")
+    seeds, validation = table.get("seeds", 1), table["validation"]
+    for key, value in [("seeds", seeds), ("validation", validation)]:
         if type(value) is not int or value < 1:
-            raise wrong(f"{key} takes a whole number from 1 up, not {value!r}")
+            raise ValueError(f"{key} takes a whole number from 1 up, not {value!r}")
     for key in ["fixed", "space"]:
         if not isinstance(table.get(key, {}), dict):
-            raise wrong(f"{key} is not a table: write [{key}]")
+            raise ValueError(f"{key} is not a table: write [{key}]")
     fixed, entries = (flat(table.get(key, {})) for key in ["fixed", "space"])
     if not entries:
-        raise wrong("[space] names nothing to vary")
-    for name in [*fixed, *entries]:
-        if name in RESERVED:
-            raise wrong(f"{name} is the sweep's own: {RESERVED[name]} instead")
-    for name, value in fixed.items():
+        raise ValueError("[space] names nothing to vary")
+    for key in [*fixed, *entries]:
+        if key in RESERVED:
+            raise ValueError(f"{key} is the sweep's own: {RESERVED[key]} instead")
+    for key, value in fixed.items():
         if not isinstance(value, Setting):
-            raise wrong(f"[fixed] {name} takes a text, a number or a truth value, not {value!r}")
-        if name in entries:
-            raise wrong(f"{name} is both in [fixed] and in [space]")
-    ranges = {}
-    for name, entry in entries.items():
-        try:
-            ranges[name] = read_range(entry)
-        except ValueError as error:
-            raise wrong(f"[space] {name}: {error}") from error
+            raise ValueError(f"[fixed] {key} takes a text, a number or a truth value, not {value!r}")
+        if key in entries:
+            raise ValueError(f"{key} is both in [fixed] and in [space]")
     try:
-        ranges = in_order(ranges, fixed)
+        ranges = in_order({key: read_range(key, entry) for key, entry in entries.items()}, fixed)
     except ValueError as error:
-        raise wrong(f"[space] {error}") from error
-    try:
-        searched = objectives.read(table.get("objectives", [objectives.ACCURACY]))
-    except ValueError as error:
-        raise wrong(str(error)) from error
-    return Space(path.stem, fixed, ranges, table.get("seeds", 1), table["validation"], table, searched)
+        raise ValueError(f"[space] {error}") from error
+    searched = objectives.read(table.get("objectives", [objectives.ACCURACY]))
+    return Space(name, fixed, ranges, seeds, validation, table, searched)
 
 
 def in_order(ranges: Mapping[str, Range], fixed: Mapping[str, Setting]) -> dict[str, Range]:
@@ -212,53 +207,54 @@ def in_order(ranges: Mapping[str, Range], fixed: Mapping[str, Setting]) -> dict[
     return {name: replace(ranges[name], when=when) for name, when in whens.items()}
 
 
-def read_range(entry: object) -> Range:
+def read_range(name: str, entry: object) -> Range:
     """One entry of `[space]`; raises a ValueError if it is wrong."""
-    if isinstance(entry, dict) and "when" in entry:
-        rest = {key: value for key, value in entry.items() if key != "when"}
-        return replace(read_range(rest), when=conditions.read(entry["when"]))
-    if not isinstance(entry, dict) or entry.get("type") not in KEYS:
-        raise ValueError(f'write {{ type = "...", ... }} with one of the types {", ".join(KEYS)}')
-    kind = entry["type"]
-    known, needed = KEYS[kind]
-    for key in entry.keys() - known - {"type"}:
-        raise ValueError(f"{key} is not a key of the type {kind}; its keys are {', '.join([*sorted(known), 'when'])}")
+    try:
+        if not isinstance(entry, dict) or entry.get("type") not in KEYS:
+            raise ValueError(f'write {{ type = "...", ... }} with one of the types {", ".join(KEYS)}')
+        when = conditions.read(entry["when"]) if "when" in entry else {}
+        return Range(*range_of(**{key: value for key, value in entry.items() if key != "when"}), when)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def range_of(type: str, **entry: object) -> tuple[BaseDistribution, list[Setting] | None]:
+    """What an entry draws from, and the values that `--sampler grid` tries, if it says how many."""
+    known, needed = KEYS[type]
+    for key in entry.keys() - known:
+        raise ValueError(f"{key} is not a key of the type {type}; its keys are {', '.join([*sorted(known), 'when'])}")
     for key in sorted(needed - entry.keys()):
-        raise ValueError(f"the type {kind} needs {key}")
-    if kind == "choice":
+        raise ValueError(f"the type {type} needs {key}")
+    if type == "choice":
         values = entry["values"]
         if not isinstance(values, list) or not values or not all(isinstance(value, Setting) for value in values):
             raise ValueError(f"values takes a list of texts, numbers or truth values, not {values!r}")
-        return Range(CategoricalDistribution(values), values)
+        return CategoricalDistribution(values), values
 
-    whole = kind == "int"
-    for key in entry.keys() - {"type"}:
-        allowed = (int,) if whole or key == "points" else (int, float)
-        if type(entry[key]) not in allowed or not math.isfinite(entry[key]):
-            raise ValueError(f"{key} takes a {'whole number' if allowed == (int,) else 'number'}, not {entry[key]!r}")
+    for key, value in entry.items():
+        whole = type == "int" or key == "points"
+        if not isinstance(value, int if whole else int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{key} takes a {'whole number' if whole else 'number'}, not {value!r}")
     low, high, step, points = entry["low"], entry["high"], entry.get("step"), entry.get("points")
     if low >= high:
         raise ValueError(f"low is {low}, and must be below high, which is {high}")
-    if kind == "log-float" and low <= 0:
-        raise ValueError(f"low is {low}, and must be above 0 for a logarithm")
-    if step is not None and step <= 0:
-        raise ValueError(f"step is {step}, and must be above 0")
     if points is not None and points < 2:
         raise ValueError(f"points is {points}, and must be at least 2")
-    if whole:
-        step = step or 1
-        return Range(IntDistribution(low, high, step=step), list(range(low, high + 1, step)))
+    # Optuna refuses a step that is not above 0, and for a logarithm a low that is not.
+    if type == "int":
+        distribution = IntDistribution(low, high, step=1 if step is None else step)
+        return distribution, list(range(low, high + 1, distribution.step))
+    log = type == "log-float"
+    distribution = FloatDistribution(low, high, log=log, step=step)
     if step is not None:
-        grid = [low + i * step for i in range(math.floor((high - low) / step + 1e-9) + 1)]
-        return Range(FloatDistribution(low, high, step=step), grid)
-    log = kind == "log-float"
-    grid = None
-    if points is not None:
-        shares = [i / (points - 1) for i in range(points)]
-        grid = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
-        # Rounding must not lead out of the range.
-        grid = [min(max(value, low), high) for value in grid]
-    return Range(FloatDistribution(low, high, log=log), grid)
+        return distribution, [low + i * step for i in range(math.floor((high - low) / step + 1e-9) + 1)]
+    spaced = np.geomspace if log else np.linspace
+    return distribution, None if points is None else spaced(low, high, points).tolist()
+
+
+def spread(points: list[dict], trials: int) -> list[dict]:
+    """That many of the grid's points, in an order that spreads them; always the same ones."""
+    return random.Random(0).sample(points, len(points))[:trials]
 
 
 def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Setting:

@@ -1,37 +1,33 @@
 """The sweep on Optuna: which trial comes next, its result, which is pruned, and which is run again.
 
-One process of a sweep talks to Optuna, whatever machines its trials run on; several such processes may share a storage.
-A trial that is under way is marked with its process and with a heartbeat, so that one whose process died is found: it
-is failed, and a new trial with its settings takes its place. `claims.py` keeps the count when several processes do so.
+Optuna's `study.optimize` runs the trials in threads, with heartbeats; several processes, on any machines, may share a
+storage. What Optuna does not have is an exact total over all of them: its `MaxTrialsCallback` counts trials that have
+ended, so that every process that is at work then adds one. `Claims` keeps that count.
 """
 
-import contextlib
-import random
+import json
+import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeping import objectives
-from sweeping.claims import REPLACES, SURPLUS, Claims, is_finished
-from sweeping.places import Ended, Epoch, Place
+from sweeping.places import Place
 from sweeping.settings import flags
 from sweeping.space import Space, UsageError
-from sweeping.storage import SweepFailed
-from sweeping.trial import Job
-
-# Seconds between two heartbeats of a trial, and after how many without one its process counts as dead.
-HEARTBEAT = 20
-DEAD = 120
+from sweeping.storage import DEAD, SweepFailed, run_again
+from sweeping.trial import Job, Result
 
 # How often a trial whose process died is run again. Trials that ended with their sweep do not count.
 RETRIES = 3
@@ -39,16 +35,19 @@ RETRIES = 3
 # The sweep ends after this many failed trials in a row: the cause is then not the settings.
 FAILURES = 3
 
+SURPLUS = "surplus"
+"""The user attribute of a trial that was not needed and never ran, for later calls with more --trials."""
+
+warnings.simplefilter("ignore", ExperimentalWarning)
+
 
 def make_sampler(name: str, conditional: bool = False) -> BaseSampler:
     """`grid` enqueues its points instead, and draws nothing. `conditional`: not all trials draw the same settings."""
     if name != "tpe":
         return RandomSampler()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Running trials count as poor ones, so that the next one is not drawn next to them. With groups, settings with
-        # the same condition are drawn together from what is known of all of them; without, each is drawn on its own.
-        return TPESampler(constant_liar=True, multivariate=True if conditional else None, group=conditional)
+    # Running trials count as poor ones, so that the next one is not drawn next to them. With groups, settings with
+    # the same condition are drawn together from what is known of all of them; without, each is drawn on its own.
+    return TPESampler(constant_liar=True, multivariate=True if conditional else None, group=conditional)
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
@@ -81,19 +80,16 @@ def open_study(storage: BaseStorage, name: str, space: Space, sampler: BaseSampl
     return study
 
 
-def spread(points: list[dict], trials: int) -> list[dict]:
-    """That many of the grid's points, in an order that spreads them; always the same ones."""
-    return random.Random(0).sample(points, len(points))[:trials]
+def is_finished(trial: FrozenTrial) -> bool:
+    """Whether a trial counts: it ended with a result, or it failed for good."""
+    if trial.state == TrialState.FAIL:
+        return "error" in trial.user_attrs
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def enqueue(study: optuna.Study, points: list[dict]) -> None:
-    """Puts settings into the storage as the next ones to try, unless they are there already."""
-    trials_so_far = [trial for trial in study.get_trials(deepcopy=False) if SURPLUS not in trial.user_attrs]
-    known = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials_so_far]
-    for point in points:
-        if point not in known:
-            study.enqueue_trial(point)
-            known.append(point)
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count, of all processes."""
+    return list(filter(is_finished, study.get_trials(deepcopy=False)))
 
 
 def status(trial: FrozenTrial) -> str:
@@ -101,6 +97,62 @@ def status(trial: FrozenTrial) -> str:
     if trial.user_attrs.get("diverged"):
         return "diverged"
     return {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}[trial.state]
+
+
+@dataclass
+class Claims:
+    """Which trials of a study may run, when several processes share it.
+
+    Nothing is locked. A storage numbers the trials in the order in which they are made, and whoever sees a trial sees
+    all those with lower numbers. So a process first makes a trial and then looks whether it was needed, and all
+    processes come to the same answer.
+
+    A trial is needed if no earlier one stands for the same thing. A drawn one stands for itself, and --trials of those
+    are needed; one with given settings stands for these; and one that is run again, for the trial before it.
+    """
+
+    needed: dict[int, FrozenTrial]
+    """By number."""
+    new: int
+    """How many trials are yet to be made."""
+
+    @classmethod
+    def of(cls, trials: Iterable[FrozenTrial], total: int) -> "Claims":
+        """`trials` are all trials of a study by number, `total` is --trials."""
+        needed: dict[int, FrozenTrial] = {}
+        known: set[int | str] = set()
+        # Read often, and thousands of trials long: Optuna's properties are asked once.
+        for trial in trials:
+            attrs = trial.system_attrs
+            before = attrs.get("retry_history")
+            if (total == 0 and not before) or SURPLUS in trial.user_attrs:
+                continue
+            if before or "fixed_params" in attrs:
+                thing = before[-1] if before else json.dumps(attrs["fixed_params"], sort_keys=True)
+                if thing in known:
+                    continue
+                known.add(thing)
+            needed[trial.number] = trial
+            total -= not before
+        return cls(needed, total)
+
+    def lost(self) -> list[FrozenTrial]:
+        """The trials that ended without a result, and that nobody enqueued again: a process died between the two."""
+        again = {(trial.system_attrs.get("retry_history") or [None])[-1] for trial in self.needed.values()}
+        ended = [it for it in self.needed.values() if it.state == TrialState.FAIL and not is_finished(it)]
+        return [trial for trial in ended if trial.number not in again]
+
+    def count(self, *states: TrialState) -> int:
+        """How many of those that are needed are in one of these states."""
+        return sum(trial.state in states for trial in self.needed.values())
+
+
+class NotRun(Exception):
+    """A trial without a result."""
+
+
+class TakenOver(BaseException):
+    """Another process took a trial of ours for dead, and runs it again. Optuna cannot tell it how that ended here."""
 
 
 @dataclass
@@ -119,169 +171,122 @@ class Sweep:
     """Marks the trials of this process, and of those before it with the same `--out`."""
     exclusive: bool
     """Whether no other process can use the storage."""
-    scratch: Path | None
-    timeout: float | None
-    stopped: Callable[[], bool]
-    ended: Callable[[FrozenTrial], None]
+    scratch: Path | None = None
+    timeout: float | None = None
+    ended: Callable[[FrozenTrial], None] = lambda _: None
     """Called with every trial that counts."""
-    _running: dict[int, Trial] = field(default_factory=dict)
-    _epochs: dict[int, int] = field(default_factory=dict)
-    """How many epochs of a running trial are known."""
     _failures: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Runs trials until there are enough, the time is up, or the process is asked to stop."""
-        began = beat = time.monotonic()
+        """Runs trials until there are enough, the time is up, or the place is stopped."""
+        began = time.monotonic()
         self.reclaim(at_start=True)
-        while not self.stopped():
-            in_time = self.timeout is None or time.monotonic() - began < self.timeout
-            while in_time and len(self._running) < self.place.jobs and self._claims().startable():
-                self._start()
-            if not self._running and (not in_time or self._claims().over()):
+        while not self.place.stopped:
+            left = None if self.timeout is None else self.timeout - (time.monotonic() - began)
+            claims = self._claims()
+            startable = claims.new + claims.count(TrialState.WAITING)
+            if (left is not None and left <= 0) or not (startable or claims.count(TrialState.RUNNING)):
                 return
-            for message in self.place.wait(0.5):
-                self._hear(message)
-            if time.monotonic() - beat > HEARTBEAT:
-                beat = time.monotonic()
-                for trial in self._running.values():
-                    with contextlib.suppress(UpdateFinishedTrialError):
-                        trial.set_user_attr("heartbeat", time.time())
-                self.reclaim()
-
-    def abandon(self) -> None:
-        """Ends the running trials, and enqueues them for the next process."""
-        if self._running:
-            self.place.stop()
-        for number in self._running:
-            self._lose(number)
-        self._running.clear()
-        self._replace()
-
-    def finished(self) -> list[FrozenTrial]:
-        """The trials that count, of all processes."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)]
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[number]
+            if startable:
+                with suppress(TakenOver):
+                    self.study.optimize(
+                        self._objective,
+                        n_trials=startable,
+                        timeout=left,
+                        n_jobs=self.place.jobs,
+                        catch=(NotRun,),
+                        callbacks=[self._ended],
+                    )
+            else:
+                # Others are at work on the rest: one of them may die.
+                time.sleep(1)
+            optuna.storages.fail_stale_trials(self.study)
+            self.reclaim()
 
     def _claims(self) -> Claims:
         return Claims.of(self.study.get_trials(deepcopy=False), self.trials)
 
-    def _start(self) -> None:
-        trial = self.study.ask()
+    def _objective(self, trial: Trial) -> list[float]:
+        try:
+            return self._train(trial)
+        except UpdateFinishedTrialError as error:
+            raise TakenOver from error
+
+    def _train(self, trial: Trial) -> list[float]:
         if trial.number not in self._claims().needed:
             # Another process was faster.
             trial.set_user_attr(SURPLUS, True)
-            self._tell(trial.number, state=TrialState.FAIL)
-            return
+            self.study.stop()
+            raise NotRun
         self.space.draw(trial)
         trial.set_user_attr("owner", self.owner)
-        trial.set_user_attr("heartbeat", time.time())
-        self._running[trial.number] = trial
         command = [*self.command, *flags(trial.params)]
-        self.place.start(Job(trial.number, command, self.seeds, scratch=self.scratch))
-
-    def _hear(self, message: Epoch | Ended) -> None:
-        try:
-            if isinstance(message, Epoch):
-                self._epoch(message)
-            else:
-                self._end(message)
-        except UpdateFinishedTrialError:
-            # Another process saw no heartbeat of the trial for too long, and runs it again.
-            if isinstance(message, Epoch):
-                self.place.answer(message, True)
-            elif is_finished(ended := self._trial(message.number)):
-                # Or the database took the result, and went away before it said so.
-                self.ended(ended)
-
-    def _epoch(self, message: Epoch) -> None:
-        if len(self.space.objectives) > 1:
-            # Optuna takes no reports then, and prunes nothing.
-            self.place.answer(message, False)
-            return
-        trial = self._running[message.number]
-        # A job that Ray started again on another machine reports its epochs again.
-        if message.epochs > self._epochs.get(message.number, 0):
-            self._epochs[message.number] = message.epochs
-            trial.report(message.accuracy, message.epochs)
-        self.place.answer(message, trial.should_prune())
-
-    def _end(self, message: Ended) -> None:
-        trial, result = self._running.pop(message.number), message.result
-        self._epochs.pop(message.number, None)
-        if result.status == "lost":
-            self._lose(trial.number, losses=1)
-            self._replace()
-            return
+        result = self.place.run(Job(command, self.seeds, scratch=self.scratch), self._pruning(trial))
         trial.set_user_attr("seconds", result.seconds)
         trial.set_user_attr("epochs", result.epochs)
+        return self._outcome(trial, result)
+
+    def _pruning(self, trial: Trial) -> Callable[[int, float], bool]:
+        def prune(epochs: int, accuracy: float) -> bool:
+            # With several objectives Optuna takes no reports, and prunes nothing.
+            if len(self.space.objectives) > 1:
+                return False
+            try:
+                trial.report(accuracy, epochs)
+                return trial.should_prune()
+            except UpdateFinishedTrialError:
+                # Taken over: its result is of no use.
+                return True
+
+        return prune
+
+    def _outcome(self, trial: Trial, result: Result) -> list[float]:
+        """What Optuna is told of a trial."""
+        if result.status == "lost" and self.place.stopped:
+            self.study.stop()
+            raise NotRun
+        if result.status == "lost":
+            losses = trial.user_attrs.get("losses", 0) + 1
+            trial.set_user_attr("losses", losses)
+            if losses > RETRIES:
+                trial.set_user_attr("error", f"its process died {losses} times")
+            raise NotRun
         # `usage`: the ends of all ranges were checked, but not every combination of values.
         if result.status in ("failed", "usage"):
-            self._fail(trial.number, result.error)
-            return
-        self._failures = 0
+            trial.set_user_attr("error", result.error)
+            raise NotRun
         if result.status == "diverged":
             trial.set_user_attr("diverged", True)
-        self.ended(self._tell(trial.number, *objectives.outcome(self.space.objectives, result)))
+        values = objectives.outcome(self.space.objectives, result)
+        if values is None:
+            raise TrialPruned
+        return values
 
-    def _tell(
-        self, number: int, values: float | list[float] | None = None, state: TrialState | None = None
-    ) -> FrozenTrial:
-        """Ends a trial; an `UpdateFinishedTrialError` says that it had ended."""
-        try:
-            return self.study.tell(number, values, state)
-        except ValueError as error:
-            if self._trial(number).state.is_finished():
-                raise UpdateFinishedTrialError from error
-            raise
-
-    def _fail(self, number: int, error: str) -> None:
-        """Fails a trial for good."""
-        self._set(number, "error", error)
-        self.ended(self._tell(number, state=TrialState.FAIL))
-        self._failures += 1
-        if self._failures == FAILURES:
-            raise SweepFailed(f"{FAILURES} trials failed in a row, the last one because of: {error}")
-
-    def _set(self, number: int, name: str, value: object) -> None:
-        self.study._storage.set_trial_user_attr(self._trial(number)._trial_id, name, value)
+    def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if SURPLUS in trial.user_attrs:
+            return
+        if not is_finished(trial):
+            run_again(study, trial)
+            return
+        with self._lock:
+            self.ended(trial)
+            self._failures = self._failures + 1 if trial.state == TrialState.FAIL else 0
+            if self._failures == FAILURES:
+                self.place.stop()
+                why = trial.user_attrs["error"]
+                raise SweepFailed(f"{FAILURES} trials failed in a row, the last one because of: {why}")
 
     def reclaim(self, at_start: bool = False) -> None:
-        """Runs the trials again whose process died: those of this one's predecessors, and those without a heartbeat."""
+        """Has those trials run again that Optuna's heartbeats do not find: `at_start` those of this process's
+        predecessors, whose heartbeats may be recent, and such as have none, because their process died too soon."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.number in self._running:
-                continue
-            mine = self.exclusive or trial.user_attrs.get("owner") == self.owner
-            last_sign = trial.user_attrs.get("heartbeat", trial.datetime_start.timestamp())
-            if (at_start and mine) or time.time() - last_sign > DEAD:
-                self._lose(trial.number)
-        self._replace()
-
-    def _lose(self, number: int, losses: int = 0) -> None:
-        """Fails a trial that ended without a result, for good if that happened too often."""
-        losses += self._trial(number).user_attrs.get("losses", 0)
-        with contextlib.suppress(UpdateFinishedTrialError):  # Another process was faster.
-            if losses > RETRIES:
-                self._fail(number, f"its process died {losses} times")
-            else:
-                if losses:
-                    self._set(number, "losses", losses)
-                self._tell(number, state=TrialState.FAIL)
-
-    def _replace(self) -> None:
-        """Puts another trial with the same settings in the place of each one that ended without a result."""
+            owner = trial.user_attrs.get("owner")
+            mine = at_start and (self.exclusive or owner == self.owner)
+            if mine or (owner is None and time.time() - trial.datetime_start.timestamp() > DEAD):
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         for trial in self._claims().lost():
-            kept = {key: value for key, value in trial.system_attrs.items() if key == "fixed_params"}
-            self.study.add_trial(
-                optuna.create_trial(
-                    state=TrialState.WAITING,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    system_attrs={**kept, REPLACES: trial.number},
-                    user_attrs={"losses": trial.user_attrs.get("losses", 0)},
-                )
-            )
+            run_again(self.study, trial)
 
 
 def summary(trials: Iterable[FrozenTrial], epochs_of: Callable[[FrozenTrial], int]) -> str:

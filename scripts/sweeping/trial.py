@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -33,8 +34,6 @@ if os.getppid() == int(sys.argv[1]):
 class Job:
     """What a trial runs."""
 
-    number: int
-    """The trial's number, or another one that no other job has at the same time."""
     command: list[str]
     """The program and its flags, without --seed and --out."""
     seeds: list[int]
@@ -65,8 +64,11 @@ class Result:
     """One sentence, if it failed."""
 
 
+Epochs = Generator[tuple[int, float], bool | None, Result]
+"""Yields after each epoch how many are done and its accuracy, is sent whether to prune, and returns the result."""
+
 Decide = Callable[[int, float], bool]
-"""Takes the epochs that are done and the last one's accuracy, and says whether to prune."""
+"""Answers to `Epochs`: whether to prune."""
 
 Start = Callable[[list[str], IO[str]], "subprocess.Popen[str]"]
 """Starts a process, its stderr going to the file."""
@@ -78,19 +80,46 @@ def start(command: list[str], stderr: IO[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(leash, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True)
 
 
-def run(job: Job, decide: Decide, start: Start = start) -> Result:
-    """Runs a job to its end. `decide` sees the first seed's epochs; the others run only if it was not pruned."""
+def send(epochs: Epochs, prune: bool | None) -> tuple[int, float] | Result:
+    """Answers the last epoch, and returns the next one, or the result."""
+    try:
+        return epochs.send(prune)
+    except StopIteration as end:
+        return end.value
+
+
+def follow(send: Callable[[bool | None], tuple[int, float] | Result], decide: Decide) -> Result:
+    """Answers every epoch, and returns the result."""
+    event = send(None)
+    while isinstance(event, tuple):
+        event = send(decide(*event))
+    return event
+
+
+class Runner:
+    """A job under way, on the machine that this object is on."""
+
+    def __init__(self, job: Job) -> None:
+        self._epochs = run(job)
+
+    def send(self, prune: bool | None) -> tuple[int, float] | Result:
+        """Answers the last epoch, and returns the next one, or the result."""
+        return send(self._epochs, prune)
+
+
+def run(job: Job, start: Start = start) -> Epochs:
+    """Runs a job. The first seed's epochs are given; the other seeds run only if it was not pruned."""
     began = time.monotonic()
     runs: list[Result] = []
-    for index, seed in enumerate(job.seeds):
+    for seed in job.seeds:
         with contextlib.ExitStack() as stack:
             if job.keep is None:
                 folder = tempfile.TemporaryDirectory(prefix="tch-mnist-", dir=job.scratch, ignore_cleanup_errors=True)
                 out = Path(stack.enter_context(folder)) / "run"
             else:
                 out = job.keep
-            command = [*job.command, f"--seed={seed}", f"--out={out}"]
-            ended = run_once(command, decide if index == 0 else lambda *_: False, start)
+            epochs = run_once([*job.command, f"--seed={seed}", f"--out={out}"], start)
+            ended = (yield from epochs) if not runs else follow(partial(send, epochs), lambda *_: False)
         runs.append(ended)
         if ended.status != "done":
             break
@@ -101,7 +130,7 @@ def run(job: Job, decide: Decide, start: Start = start) -> Result:
     return replace(whole, accuracy=accuracy, training_seconds=statistics.fmean(one.training_seconds for one in runs))
 
 
-def run_once(command: list[str], decide: Decide, start: Start) -> Result:
+def run_once(command: list[str], start: Start) -> Epochs:
     """Runs the program once."""
     host = socket.gethostname()
     if not os.access(command[0], os.X_OK):
@@ -109,17 +138,21 @@ def run_once(command: list[str], decide: Decide, start: Start) -> Result:
     accuracy, epochs, seconds, last = None, 0, 0.0, {}
     with tempfile.TemporaryFile("w+") as stderr:
         with start(command, stderr) as process:
-            for line in process.stdout:
-                event = json.loads(line)
-                # The test accuracy if nothing is held out. The last line has that of the weights that are saved.
-                accuracy = event.get("validation_accuracy", event.get("test_accuracy"))
-                if event["event"] == "epoch":
-                    epochs = event["epoch"] + 1
-                    seconds += event["seconds"]
-                    if decide(epochs, accuracy):
-                        process.send_signal(signal.SIGUSR1)
-                else:
-                    last = event
+            try:
+                for line in process.stdout:
+                    event = json.loads(line)
+                    # The test accuracy if nothing is held out. The last line has that of the weights that are saved.
+                    accuracy = event.get("validation_accuracy", event.get("test_accuracy"))
+                    if event["event"] == "epoch":
+                        epochs = event["epoch"] + 1
+                        seconds += event["seconds"]
+                        if (yield epochs, accuracy):
+                            process.send_signal(signal.SIGUSR1)
+                    else:
+                        last = event
+            except GeneratorExit:
+                process.kill()
+                raise
         stderr.seek(0)
         said = stderr.read().strip().removeprefix("error: ")
     status = last.get("status")

@@ -5,31 +5,30 @@ such as `keep = "best"`, hold out as many as the trials did. It is the only plac
 images, and nothing is chosen by them.
 """
 
+import itertools
 import json
 import shutil
 import statistics
 import subprocess
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common import write_json
 
-from sweeping.places import Epoch, Place
+from sweeping.places import Place
 from sweeping.settings import Setting, flags
 from sweeping.storage import SweepFailed
 from sweeping.study import RETRIES
-from sweeping.trial import Job, Result
+from sweeping.trial import Job
 
 Settings = Mapping[str, Setting]
 
 
 def report(
-    folder: Path, place: Place, command: list[str], validation: int, candidates: dict[str, Settings],
-    seeds: list[int], stopped: Callable[[], bool],
-) -> dict | None:  # fmt: skip
-    """Trains each candidate with each seed, and writes and returns `report.json`; None if it was stopped.
+    folder: Path, place: Place, command: list[str], validation: int, candidates: dict[str, Settings], seeds: list[int]
+) -> dict | None:
+    """Trains each candidate with each seed, and writes and returns `report.json`; None if the place was stopped.
 
     One that is there already for the same settings and seeds is kept.
     """
@@ -39,13 +38,20 @@ def report(
         known = json.loads(path.read_text())
         if {name: {key: entry[key] for key in ["settings", "seeds"]} for name, entry in known.items()} == wanted:
             return known
-    runs = {name: Run(command, settings, validation) for name, settings in candidates.items()}
-    accuracies = measure(folder / "report", place, runs, seeds, stopped)
-    if accuracies is None:
-        return None
+    shutil.rmtree(folder / "report", ignore_errors=True)
+    runs = {name: Run(name, folder / "report", command, settings, validation) for name, settings in candidates.items()}
+    pairs = list(itertools.product(candidates, seeds))
+    with ThreadPoolExecutor(place.jobs) as pool:
+        try:
+            measured = list(pool.map(lambda pair: runs[pair[0]].test_accuracy(place, pair[1]), pairs))
+        except InterruptedError:
+            return None
+        except SweepFailed:
+            place.stop()
+            raise
     result = {}
-    for name, entry in wanted.items():
-        values = accuracies[name]
+    for number, (name, entry) in enumerate(wanted.items()):
+        values = measured[number * len(seeds) :][: len(seeds)]
         # The standard deviation of a sample: one value has none.
         deviation = statistics.stdev(values) if len(values) > 1 else None
         result[name] = {**entry, "test_accuracy": values, "mean": statistics.mean(values), "std": deviation}
@@ -61,64 +67,36 @@ def needs_held_out(command: list[str], settings: Settings) -> bool:
 class Run:
     """How a candidate is trained and tested."""
 
-    def __init__(self, command: list[str], settings: Settings, validation: int) -> None:
+    def __init__(self, name: str, folder: Path, command: list[str], settings: Settings, validation: int) -> None:
+        self.name, self.folder = name, folder
         self.command = [*command, *flags(settings)]
         self.held_out = needs_held_out(command, settings)
         if self.held_out:
             self.command.append(f"--validation={validation}")
 
-    def test_accuracy(self, folder: Path, result: Result) -> float:
-        """Of the run in `folder`, in percent."""
-        if not self.held_out:
-            return result.accuracy
-        shared = [
-            flag for flag in self.command if flag.startswith(("--data=", "--dataset=", "--limit-test=", "--threads="))
-        ]
-        evaluate = [self.command[0], "evaluate", "-q", "--log-format=json", *shared]
-        done = subprocess.run([*evaluate, f"--weights={folder / 'model.safetensors'}"], capture_output=True, text=True)
+    def test_accuracy(self, place: Place, seed: int) -> float:
+        """In percent, of a training from a seed, which is made again if its process dies."""
+        name = f"{self.name}-seed-{seed}"
+        for attempt in range(RETRIES + 1):
+            trained = self.folder / (f"{name}-again-{attempt}" if attempt else name)
+            result = place.run(Job(self.command, [seed], keep=trained), lambda *_: False)
+            if place.stopped:
+                raise InterruptedError("the sweep was stopped")
+            if result.status != "lost":
+                break
+        if result.status != "done":
+            why = result.error or result.status
+            raise SweepFailed(f"the report's run of {self.name} with the seed {seed} came to no end: {why}")
+        return self._evaluate(trained) if self.held_out else result.accuracy
+
+    def _evaluate(self, trained: Path) -> float:
+        shared = ("--data=", "--dataset=", "--limit-test=", "--threads=")
+        flags = [flag for flag in self.command if flag.startswith(shared)]
+        evaluate = [self.command[0], "evaluate", "-q", "--log-format=json", *flags]
+        done = subprocess.run([*evaluate, f"--weights={trained / 'model.safetensors'}"], capture_output=True, text=True)
         if done.returncode != 0:
-            raise SweepFailed(f"the report's weights in {folder} cannot be tested: {done.stderr.strip()}")
+            raise SweepFailed(f"the report's weights in {trained} cannot be tested: {done.stderr.strip()}")
         return json.loads(done.stdout)["test_accuracy"]
-
-
-def measure(
-    folder: Path, place: Place, candidates: dict[str, Run], seeds: list[int], stopped: Callable[[], bool]
-) -> dict[str, list[float]] | None:
-    """The test accuracy of each candidate by seed, in percent."""
-    shutil.rmtree(folder, ignore_errors=True)
-    runs = [(name, seed) for name in candidates for seed in seeds]
-    jobs = [
-        Job(number, candidates[name].command, [seed], keep=folder / f"{name}-seed-{seed}")
-        for number, (name, seed) in enumerate(runs)
-    ]
-    waiting, running, losses, accuracies = deque(jobs), 0, 0, {}
-    while waiting or running:
-        if stopped():
-            return None
-        while waiting and running < place.jobs:
-            place.start(waiting.popleft())
-            running += 1
-        for message in place.wait(0.5):
-            if isinstance(message, Epoch):
-                place.answer(message, False)
-                continue
-            running -= 1
-            name, seed = runs[message.number]
-            result = message.result
-            if result.status == "lost" and losses < RETRIES:
-                losses += 1
-                lost = jobs[message.number]
-                again = f"{lost.keep.name}-again-{losses}"
-                jobs[message.number] = replace(lost, keep=lost.keep.with_name(again))
-                waiting.append(jobs[message.number])
-            elif result.status != "done":
-                why = result.error or result.status
-                raise SweepFailed(f"the report's run of {name} with the seed {seed} came to no end: {why}")
-            else:
-                trained = jobs[message.number].keep
-                accuracies[message.number] = candidates[name].test_accuracy(trained, result)
-    values = [accuracies[number] for number in range(len(runs))]
-    return {name: values[i * len(seeds) : (i + 1) * len(seeds)] for i, name in enumerate(candidates)}
 
 
 def text(result: dict) -> str:

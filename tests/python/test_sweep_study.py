@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,66 +11,49 @@ import optuna
 import pytest
 import sweep as sweep_script
 from optuna.trial import TrialState
-from sweeping import claims, objectives, progress, results, space, study
-from sweeping.claims import is_finished
-from sweeping.places import Ended, Epoch
-from sweeping.study import Sweep, SweepFailed
-from sweeping.trial import Job, Result
+from sweeping import objectives, progress, results, space, study
+from sweeping.storage import SharedJournal, run_again
+from sweeping.study import Sweep, SweepFailed, finished, is_finished
+from sweeping.trial import Decide, Job, Result
 
-RANGES = {"lr": space.read_range({"type": "float", "low": 0.0, "high": 1.0})}
+RANGES = {"lr": space.read_range("lr", {"type": "float", "low": 0.0, "high": 1.0})}
 SPACE = space.Space("fake", {}, RANGES, seeds=1, validation=1, text={})
 
 
 class Fake:
-    """A place whose jobs end at once; `end` gives the result by how often those settings were tried."""
+    """A place whose jobs end at once; `end` gives the result by how many came before, and by how often those settings
+    were tried."""
 
-    jobs = 2
-
-    def __init__(self, end: Callable[[Job, int], Result]) -> None:
+    def __init__(self, end: Callable[[int, int], Result]) -> None:
         self.end = end
-        self.tried: dict[str, int] = {}
-        self.messages: list[Epoch | Ended] = []
-        self.answers: dict[int, list[bool]] = {}
+        self.jobs = 1
+        self.stopped = False
+        self.tried: Counter[str] = Counter()
+        self.answers: list[list[bool]] = []
 
-    def start(self, job: Job) -> None:
-        """Runs a job to its end."""
+    def run(self, job: Job, decide: Decide) -> Result:
+        """Reports the epochs of a job, and its end."""
         settings = job.command[-1]
-        self.tried[settings] = self.tried.get(settings, 0) + 1
-        result = self.end(job, self.tried[settings])
-        self.messages += [Epoch(job.number, epoch, result.accuracy or 0.0) for epoch in range(1, result.epochs + 1)]
-        self.messages.append(Ended(job.number, result))
-
-    def wait(self, seconds: float) -> list[Epoch | Ended]:
-        """The reports of the jobs."""
-        messages, self.messages = self.messages, []
-        return messages
-
-    def answer(self, epoch: Epoch, prune: bool) -> None:
-        """Notes the answer."""
-        self.answers.setdefault(epoch.number, []).append(prune)
+        self.tried[settings] += 1
+        result = self.end(self.tried.total() - 1, self.tried[settings])
+        self.answers.append([decide(epoch, result.accuracy or 0.0) for epoch in range(1, result.epochs + 1)])
+        return result
 
     def stop(self) -> None:
-        """Nothing runs on."""
+        """Starts no more."""
+        self.stopped = True
 
 
-def sweep_of(place: Fake, trials: int, pruner: str = "none", owner: str = "me", searched: space.Space = SPACE) -> Sweep:
-    opened = study.open_study(
-        optuna.storages.InMemoryStorage(), "fake", searched, study.make_sampler("random"), study.make_pruner(pruner, 9)
-    )
-    return Sweep(
-        study=opened,
-        space=searched,
-        command=["program"],
-        seeds=[1],
-        place=place,
-        trials=trials,
-        owner=owner,
-        exclusive=False,
-        scratch=None,
-        timeout=None,
-        stopped=lambda: False,
-        ended=lambda _: None,
-    )
+def sweep_of(
+    place: Fake,
+    trials: int,
+    pruner: str = "none",
+    searched: space.Space = SPACE,
+    storage: optuna.storages.BaseStorage | None = None,
+) -> Sweep:
+    storage = storage or optuna.storages.InMemoryStorage()
+    opened = study.open_study(storage, "fake", searched, study.make_sampler("random"), study.make_pruner(pruner, 9))
+    return Sweep(opened, searched, ["program"], [1], place, trials, owner="me", exclusive=False)
 
 
 def test_a_study_goes_on_with_the_space_that_it_began_with_and_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -85,65 +69,63 @@ def test_a_study_goes_on_with_the_space_that_it_began_with_and_in_a_folder_of_it
         sweep_script.lock(tmp_path)
 
 
-def test_a_lost_trial_is_run_again_with_its_settings() -> None:
+def test_a_lost_trial_is_run_again_with_its_settings_but_not_for_ever() -> None:
     place = Fake(lambda _, tried: Result("done", 90.0, 1) if tried > 2 else Result("lost"))
     sweep = sweep_of(place, 4)
     sweep.run()
-    assert [trial.value for trial in sweep.finished()] == [90.0] * 4
+    assert [trial.value for trial in finished(sweep.study)] == [90.0] * 4
     assert list(place.tried.values()) == [3] * 4
     assert len(sweep.study.trials) == 12
 
-
-def test_but_not_for_ever() -> None:
     place = Fake(lambda *_: Result("lost"))
-    sweep = sweep_of(place, 10)
     with pytest.raises(SweepFailed, match="its process died 4 times"):
-        sweep.run()
+        sweep_of(place, 10).run()
     assert max(place.tried.values()) == 4
 
 
 def test_failures_count_and_three_in_a_row_end_the_sweep() -> None:
-    place = Fake(lambda job, _: Result("done", 90.0, 1) if job.number % 3 == 0 else Result("failed", error="no disk"))
-    sweep = sweep_of(place, 9)
+    sweep = sweep_of(Fake(lambda n, _: Result("failed", error="no disk") if n % 3 else Result("done", 90.0, 1)), 9)
     sweep.run()
-    assert [trial.state for trial in sweep.finished()].count(TrialState.FAIL) == 6
+    assert [trial.state for trial in finished(sweep.study)].count(TrialState.FAIL) == 6
     assert len(sweep.study.trials) == 9
 
     sweep = sweep_of(Fake(lambda *_: Result("failed", error="no disk")), 9)
     with pytest.raises(SweepFailed, match="3 trials failed in a row, the last one because of: no disk"):
         sweep.run()
+    assert len(sweep.study.trials) == 3
 
 
-def test_trials_without_a_heartbeat_are_run_again_and_the_others_are_not() -> None:
-    sweep = sweep_of(Fake(lambda *_: Result("done", 90.0, 1)), 5)
-    for owner, age in [("me", 0), ("other", 0), ("other", 1000)]:
-        trial = sweep.study.ask(SPACE.distributions)
-        trial.set_user_attr("owner", owner)
-        trial.set_user_attr("heartbeat", time.time() - age)
-    sweep.reclaim(at_start=True)
-    mine, other, dead, *again = sweep.study.trials
-    assert [trial.state for trial in [mine, other, dead]] == [TrialState.FAIL, TrialState.RUNNING, TrialState.FAIL]
-    assert [(trial.state, trial.params) for trial in again] == [
-        (TrialState.WAITING, mine.params),
-        (TrialState.WAITING, dead.params),
-    ]
-    # The fifth is the other sweep's, which is alive.
-    sweep.study.tell(other.number, 80.0)
+def started(sweep: Sweep, owner: str = "other", age: float = 0.0) -> optuna.Trial:
+    """A trial that another process has begun, and of which nothing was heard for some seconds."""
+    trial = sweep.study.ask(SPACE.distributions)
+    trial.set_user_attr("owner", owner)
+    trial.set_user_attr("heartbeat", time.time() - age)
+    return trial
+
+
+def test_trials_without_a_heartbeat_are_run_again_and_the_others_are_not(tmp_path: Path) -> None:
+    storage = SharedJournal(optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal")))
+    sweep = sweep_of(Fake(lambda *_: Result("done", 90.0, 1)), 5, storage=storage)
+    mine, other, dead = started(sweep, "me"), started(sweep), started(sweep, age=1000.0)
+    sweep.ended = lambda _: other.study.tell(other.number, 80.0, skip_if_finished=True)
     sweep.run()
-    assert len(sweep.finished()) == 5
-    assert {trial.value for trial in sweep.finished()} == {80.0, 90.0}
+    trials = sweep.study.trials
+    assert [trials[it.number].state for it in [mine, dead]] == [TrialState.FAIL] * 2
+    again = [trial.params for trial in trials if "retry_history" in trial.system_attrs]
+    assert again == [mine.params, dead.params]
+    # The fifth is the other sweep's, which is alive.
+    assert sorted(trial.value for trial in finished(sweep.study)) == [80.0] + [90.0] * 4
 
 
 def test_the_pruner_sees_every_epoch() -> None:
     accuracies = [90.0, 10.0, 20.0, 30.0]
-    place = Fake(lambda job, _: Result("done" if job.number == 0 else "pruned", accuracies[job.number], 3))
-    place.jobs = 1
+    place = Fake(lambda n, _: Result("done" if n == 0 else "pruned", accuracies[n], 3))
     sweep = sweep_of(place, 4, "halving")
     sweep.run()
     # Of each three that reach an epoch one goes on, the first one here.
-    assert [place.answers[number][0] for number in range(4)] == [False, True, True, True]
+    assert [answers[0] for answers in place.answers] == [False, True, True, True]
     assert sweep.study.best_value == 90.0
-    assert all(trial.intermediate_values == dict.fromkeys([1, 2, 3], trial.value) for trial in sweep.finished())
+    assert all(trial.intermediate_values == dict.fromkeys([1, 2, 3], trial.value) for trial in sweep.study.trials)
     assert all(is_finished(trial) for trial in sweep.study.trials)
 
 
@@ -158,17 +140,17 @@ def test_the_front_has_the_trials_that_no_other_one_beats_and_none_that_diverged
         Result("done", 10.0, 2, training_seconds=1.0),
     ]
     searched = replace(SPACE, objectives=("accuracy", "seconds"))
-    place = Fake(lambda job, _: outcomes[job.number])
+    place = Fake(lambda n, _: outcomes[n])
     sweep = sweep_of(place, len(outcomes), searched=searched)
     sweep.run()
     assert [trial.number for trial in objectives.front(sweep.study)] == [0, 1, 5]
     assert objectives.best(sweep.study).values == [95.0, 5.0]
     # Nothing is pruned.
-    assert not any(any(answers) for answers in place.answers.values())
-    said = study.summary(sweep.finished(), lambda _: 2)
+    assert not any(any(answers) for answers in place.answers)
+    said = study.summary(finished(sweep.study), lambda _: 2)
     assert said.startswith("6 trials: 5 complete (1 of them diverged), 0 pruned, 1 failed; ")
 
-    results.write_table(tmp_path / "sweep.csv", sweep.study, sweep.finished(), searched)
+    results.write_table(tmp_path / "sweep.csv", sweep.study, finished(sweep.study), searched)
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [row["front"] for row in rows] == ["yes", "yes", "no", "no", "no", "yes"]
     assert [row["training_seconds"] for row in rows] == ["5.0", "4.0", "4.5", "", "", "1.0"]
@@ -179,13 +161,13 @@ def test_the_front_has_the_trials_that_no_other_one_beats_and_none_that_diverged
 def test_a_trial_that_diverged_is_never_the_best() -> None:
     sweep = sweep_of(Fake(lambda *_: Result("diverged", None, 1)), 2)
     sweep.run()
-    assert [trial.value for trial in sweep.finished()] == [0.0, 0.0]
+    assert [trial.value for trial in finished(sweep.study)] == [0.0, 0.0]
     assert objectives.best(sweep.study) is None
 
 
 def test_a_lost_trial_keeps_just_the_settings_that_it_drew() -> None:
-    schedule = space.read_range({"type": "choice", "values": ["step", "cosine"]})
-    gamma = space.read_range({"type": "float", "low": 0.1, "high": 0.9, "when": {"schedule": "step"}})
+    schedule = space.read_range("schedule", {"type": "choice", "values": ["step", "cosine"]})
+    gamma = space.read_range("gamma", {"type": "float", "low": 0.1, "high": 0.9, "when": {"schedule": "step"}})
     searched = replace(SPACE, ranges={"schedule": schedule, "gamma": gamma})
     sweep = sweep_of(Fake(lambda _, tried: Result("done" if tried > 1 else "lost", 90.0, 1)), 12, searched=searched)
     sweep.run()
@@ -215,8 +197,7 @@ def test_the_time_left_is_that_of_the_trials_so_far() -> None:
 def test_progress_in_a_log(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "time_left", lambda elapsed, done, left, *_: 240.0 * left if left else None)
     outcomes = [Result("done", 90.0, 1), Result("failed", error="no disk"), Result("done", 80.0, 1), Result("diverged")]
-    sweep = sweep_of(Fake(lambda job, _: outcomes[job.number]), 4)
-    sweep.place.jobs = 1
+    sweep = sweep_of(Fake(lambda n, _: outcomes[n]), 4)
     sweep.ended = progress.Progress(sweep.study, 4, 1, None).ended
     sweep.run()
     lines = capsys.readouterr().err.splitlines()
@@ -229,55 +210,57 @@ def test_progress_in_a_log(capsys: pytest.CaptureFixture, monkeypatch: pytest.Mo
     ]
 
 
-def started(sweep: Sweep, **attrs: object) -> optuna.Trial:
-    """A trial that another process has begun."""
-    trial = sweep.study.ask(SPACE.distributions)
-    for name, value in {"owner": "other", "heartbeat": time.time(), **attrs}.items():
-        trial.set_user_attr(name, value)
-    return trial
-
-
 def test_a_trial_that_others_have_made_meanwhile_is_not_run() -> None:
     place = Fake(lambda *_: Result("done", 90.0, 1))
     sweep = sweep_of(place, 3)
-    others = [started(sweep) for _ in range(3)]
-    # What a process does that saw two of them.
-    sweep._start()
-    assert not place.tried
-    for trial in others:
-        sweep.study.tell(trial.number, 80.0)
-    sweep.run()
-    assert [trial.value for trial in sweep.finished()] == [80.0] * 3
+    others = []
+
+    def make_some(trial: optuna.trial.FrozenTrial) -> None:
+        """Others take the rest while this process runs its first one."""
+        if not others:
+            others.extend(started(sweep) for _ in range(2))
+            sweep.study.tell(others[0].number, 80.0)
+        elif trial.number > others[1].number:
+            pytest.fail("it ran a trial too many")
+
+    sweep.ended = make_some
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", lambda _: sweep.study.tell(others[1].number, 80.0))
+        sweep.run()
+    assert [trial.value for trial in finished(sweep.study)] == [90.0, 80.0, 80.0]
+    assert place.tried.total() == 1
     # Given again with more trials, it runs those.
-    sweep.trials = 5
+    sweep.trials, sweep.ended = 5, lambda _: None
     sweep.run()
-    assert [trial.value for trial in sweep.finished()] == [80.0] * 3 + [90.0] * 2
+    assert [trial.value for trial in finished(sweep.study)] == [90.0, 80.0, 80.0, 90.0, 90.0]
 
 
 def test_a_dead_trial_is_replaced_once_whoever_notices() -> None:
     place = Fake(lambda *_: Result("done", 90.0, 1))
     sweep = sweep_of(place, 2)
-    dead = started(sweep, heartbeat=0.0)
-    sweep.reclaim()
-    # A second process that noticed at the same time, and a third that was killed between the two steps.
-    again = {"state": TrialState.WAITING, "system_attrs": {claims.REPLACES: dead.number}}
-    sweep.study.add_trial(optuna.create_trial(**again, params=dead.params, distributions=SPACE.distributions))
-    half_done = started(sweep, heartbeat=0.0)
+    dead, half_done = started(sweep), started(sweep)
+    # Two processes noticed the first one; of the second one a process was told that was killed before it did the rest.
+    sweep.study.tell(dead.number, state=TrialState.FAIL)
+    for _ in range(2):
+        run_again(sweep.study, sweep.study.trials[dead.number])
     sweep.study.tell(half_done.number, state=TrialState.FAIL)
     sweep.run()
-    assert len(sweep.finished()) == 2
+    assert len(finished(sweep.study)) == 2
     assert list(place.tried.values()) == [1] * 2
 
 
 def test_a_trial_that_was_taken_for_dead_is_not_told_twice() -> None:
-    place = Fake(lambda *_: Result("done", 90.0, 1))
+    def end(number: int, _: int) -> Result:
+        if number == 0:
+            # No heartbeat came through for some minutes, and another process runs the trial again.
+            sweep.study.tell(0, state=TrialState.FAIL)
+            run_again(sweep.study, sweep.study.trials[0])
+        return Result("done", 90.0, 1)
+
+    place = Fake(end)
     sweep = sweep_of(place, 1)
-    sweep._start()
-    # No heartbeat came through for some minutes, and another process runs the trial again.
-    sweep.study.tell(0, state=TrialState.FAIL)
-    sweep._replace()
     sweep.run()
     first, again = sweep.study.trials
     assert (first.state, again.value) == (TrialState.FAIL, 90.0)
     assert first.params == again.params
-    assert place.answers[0] == [True]
+    assert place.answers == [[True], [False]]
