@@ -13,8 +13,8 @@
 //! | `evaluate` | loss, accuracy, confusion |
 //! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
-//! | `data` | datasets: files downloaded, imported, checked, put on a device |
-//! | `model` | any net as a list of layers, named as in PyTorch |
+//! | `data` | datasets: files downloaded, imported, checked, read by tch's loader, put on a device |
+//! | `model` | any net as tch's `nn::SequentialT`, named as in PyTorch; one file per kind of layer |
 //! | `memory` | memory that runs out: explained, and got by with |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |

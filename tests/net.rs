@@ -37,6 +37,7 @@ fn a_net_with_a_mistake_is_one_sentence_with_line_and_layer() {
     // A fourth of them: all are tested beside the parser.
     for case in include_str!("reference/net_mistakes.txt").split("\n=== ").skip(1).step_by(4) {
         let (sentence, text) = case.split_once('\n').unwrap();
+        let sentence = sentence.replace("LAYERS", &Layer::examples().map(|(class, _)| class).join(", "));
         let with_values = text.strip_prefix("--- ").and_then(|text| text.split_once('\n'));
         let (values, text) = with_values.unwrap_or(("", text));
         let net = file(folder.path(), text.trim_end());

@@ -1,4 +1,4 @@
-//! The net: its layers as data, its weights by name, its summary.
+//! The net: its layers as data, tch's modules for them, its weights by name, its summary.
 
 mod architecture;
 mod fused;

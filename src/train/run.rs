@@ -12,7 +12,8 @@ use crate::error::UsageError;
 use crate::evaluate::{Evaluation, evaluate, evaluate_tta, percent};
 use crate::libtorch::generator;
 use crate::memory::in_smaller_batches;
-use crate::model::{Architecture, Layer, NamedLayer, Net};
+use crate::model::layers::{NUM_BATCHES_TRACKED, Variable};
+use crate::model::{Architecture, NamedLayer, Net};
 use crate::settings::Settings;
 use anyhow::{Result, bail};
 use std::cell::Cell;
@@ -395,13 +396,15 @@ fn check_smallest_batch(settings: &Settings, split: &Split, architecture: &Archi
         return Ok(());
     }
     let is_lone = |named: &&NamedLayer| {
-        matches!(named.layer, Layer::BatchNorm2d { .. }) && named.output[1..].iter().product::<i64>() == 1
+        let counts = |variable: &Variable| variable.name == NUM_BATCHES_TRACKED;
+        named.layer.variables().iter().any(counts) && named.output[1..].iter().product::<i64>() == 1
     };
-    if let Some(NamedLayer { path, .. }) = architecture.layers().iter().find(is_lone) {
+    if let Some(NamedLayer { path, layer, .. }) = architecture.layers().iter().find(is_lone) {
         let images = split.len();
         bail!(UsageError(format!(
-            "--batch-size {batch_size} makes a batch of one image out of {images}, and {path}, a BatchNorm2d, needs more \
-             than one value per channel: give another --batch-size"
+            "--batch-size {batch_size} makes a batch of one image out of {images}, and {path}, a {}, needs more \
+             than one value per channel: give another --batch-size",
+            layer.class()
         )));
     }
     Ok(())

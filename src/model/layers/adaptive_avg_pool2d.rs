@@ -69,8 +69,8 @@ impl LayerKind for AdaptiveAvgPool2d {
             return Ok(vec![Node::new("AveragePool").pool(size, size, [0, 0], false)]);
         }
         Ok(vec![
-            Node::constant("rows", averages(height, rows)),
-            Node::constant("columns", transposed(&averages(width, columns))),
+            Node::matrix("rows", &averages(height, rows)),
+            Node::matrix("columns", &transposed(&averages(width, columns))),
             Node::new("MatMul").named("narrow").on(&[Input::Layer, Input::Node("columns")]),
             Node::new("MatMul").on(&[Input::Node("rows"), Input::Node("narrow")]),
         ])

@@ -58,17 +58,9 @@ impl LayerKind for BatchNorm2d {
         floats.chain([Variable { name: NUM_BATCHES_TRACKED, shape: vec![], is_parameter: false }]).collect()
     }
 
-    /// The net counts the batches of all its BatchNorms at once: the module does not.
     fn add_to(&self, net: SequentialT, path: &Path) -> SequentialT {
-        let config = nn::BatchNormConfig {
-            eps: self.eps,
-            momentum: self.momentum,
-            // tch's default is Uniform(0, 1).
-            ws_init: nn::Init::Const(1.0),
-            ..Default::default()
-        };
-        let norm = nn::batch_norm2d(path, self.num_features, config);
-        let _ = path.add(NUM_BATCHES_TRACKED, Tensor::zeros([0i64; 0], (Kind::Int64, path.device())), false);
+        let norm = nn::batch_norm2d(path, self.num_features, self.config());
+        count_batches(path);
         net.add(norm)
     }
 
@@ -80,4 +72,17 @@ impl LayerKind for BatchNorm2d {
     fn onnx(&self, _: &[i64]) -> Result<Vec<Node>> {
         Ok(vec![Node::new("BatchNormalization").variables(&STATISTICS).with("epsilon", self.eps)])
     }
+}
+
+impl BatchNorm2d {
+    /// tch's default weight is drawn from Uniform(0, 1).
+    pub(super) fn config(&self) -> nn::BatchNormConfig {
+        let BatchNorm2d { eps, momentum, .. } = *self;
+        nn::BatchNormConfig { eps, momentum, ws_init: nn::Init::Const(1.0), ..Default::default() }
+    }
+}
+
+/// Makes the count of training batches, which tch's module does not have. The net counts for all its BatchNorms at once.
+pub(super) fn count_batches(path: &Path) {
+    let _ = path.add(NUM_BATCHES_TRACKED, Tensor::zeros([0i64; 0], (Kind::Int64, path.device())), false);
 }

@@ -168,8 +168,8 @@ macro_rules! kinds {
             }
 
             /// The class of each kind in `torch.nn`, and a net with it.
-            pub fn examples() -> Vec<(&'static str, &'static str)> {
-                vec![$((stringify!($kind), $kind::EXAMPLE)),*]
+            pub fn examples() -> [(&'static str, &'static str); [$(stringify!($kind)),*].len()] {
+                [$((stringify!($kind), $kind::EXAMPLE)),*]
             }
 
             /// The name of its class in `torch.nn`.
@@ -233,10 +233,16 @@ macro_rules! kinds {
 kinds! {
     conv2d::Conv2d,
     batch_norm2d::BatchNorm2d,
+    batch_norm1d::BatchNorm1d,
     relu::ReLU,
+    relu6::ReLU6,
     leaky_relu::LeakyReLU,
+    prelu::PReLU,
+    elu::ELU,
     gelu::GELU,
     silu::SiLU,
+    tanh::Tanh,
+    sigmoid::Sigmoid,
     dropout::Dropout,
     dropout2d::Dropout2d,
     max_pool2d::MaxPool2d,

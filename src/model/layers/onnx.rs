@@ -26,8 +26,13 @@ pub(crate) enum Attribute {
     Ints(Vec<i64>),
     Float(f32),
     Text(&'static str),
-    /// float32 [rows, columns].
-    Matrix(Vec<Vec<f32>>),
+    /// A tensor of float32.
+    Floats {
+        shape: Vec<i64>,
+        values: Vec<f32>,
+    },
+    /// A tensor of int64 [n].
+    Shape(Vec<i64>),
 }
 
 impl Node {
@@ -36,9 +41,24 @@ impl Node {
         Node { name: None, operator, inputs: vec![Input::Layer], attributes: Vec::new() }
     }
 
-    /// A matrix that is not one of the net's weights.
-    pub(super) fn constant(name: &'static str, matrix: Vec<Vec<f32>>) -> Node {
-        Node::new("Constant").named(name).on(&[]).with("value", Attribute::Matrix(matrix))
+    /// A number that is not one of the net's weights.
+    pub(super) fn scalar(name: &'static str, value: f32) -> Node {
+        Node::constant(name, Attribute::Floats { shape: vec![], values: vec![value] })
+    }
+
+    /// A matrix of which each row is given.
+    pub(super) fn matrix(name: &'static str, rows: &[Vec<f32>]) -> Node {
+        let shape = vec![rows.len() as i64, rows[0].len() as i64];
+        Node::constant(name, Attribute::Floats { shape, values: rows.concat() })
+    }
+
+    /// The shape of a tensor.
+    pub(super) fn shape(name: &'static str, sizes: Vec<i64>) -> Node {
+        Node::constant(name, Attribute::Shape(sizes))
+    }
+
+    fn constant(name: &'static str, value: Attribute) -> Node {
+        Node { name: Some(name), operator: "Constant", inputs: vec![], attributes: vec![("value", value)] }
     }
 
     pub(super) fn named(self, name: &'static str) -> Node {

@@ -94,8 +94,13 @@ fn bound<'a>(call: &'a Call, signature: &Signature) -> Result<BTreeMap<&'a str, 
 /// The end of a sentence: what `word` may be meant as, the nearest of `known` or any of them.
 fn suggestion(word: &str, known: &[&str]) -> String {
     let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &other.to_lowercase());
+    // Conv1d is not a slip of the pen for Conv2d.
+    let letters = |word: &str| word.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>();
+    let is_other = |other: &str| letters(other) == letters(word);
     match known.iter().min_by_key(|other| distance(other)) {
-        Some(nearest) if 3 * distance(nearest) <= nearest.len() => format!(": did you mean {nearest}?"),
+        Some(nearest) if 3 * distance(nearest) <= nearest.len() && !is_other(nearest) => {
+            format!(": did you mean {nearest}?")
+        }
         _ => format!("; there are {}", known.join(", ")),
     }
 }

@@ -34,7 +34,8 @@ fn every_mistake_has_its_sentence() {
             (given, text) = (values(line), rest);
         }
         let error = Architecture::parse(text, &given).expect_err(text);
-        assert_eq!(format!("{error:#}"), sentence, "for\n{text}");
+        let layers = Layer::examples().map(|(class, _)| class).join(", ");
+        assert_eq!(format!("{error:#}"), sentence.replace("LAYERS", &layers), "for\n{text}");
     }
 }
 

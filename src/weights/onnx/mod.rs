@@ -128,10 +128,10 @@ fn attribute(name: &str, value: &onnx::Attribute) -> Result<Attribute> {
         onnx::Attribute::Ints(numbers) => Attribute::ints(name, numbers),
         onnx::Attribute::Float(number) => Attribute::float(name, *number),
         onnx::Attribute::Text(text) => Attribute::string(name, text),
-        onnx::Attribute::Matrix(rows) => {
-            let matrix = Tensor::from_slice(&rows.concat()).f_view([rows.len() as i64, -1])?;
-            Attribute::tensor(name, Constant::of("", &matrix)?)
+        onnx::Attribute::Floats { shape, values } => {
+            Attribute::tensor(name, Constant::of("", &Tensor::from_slice(values).f_view(shape.as_slice())?)?)
         }
+        onnx::Attribute::Shape(sizes) => Attribute::tensor(name, Constant::of("", &Tensor::from_slice(sizes))?),
     })
 }
 
