@@ -1,4 +1,4 @@
-//! Everything that training changes, in one place, and what teachers say.
+//! All state that training changes, and the teachers' soft targets.
 //!
 //! The checkpoint, the resume and the snapshot before a CUDA graph is captured all go through [`State::tensors`]: a
 //! tensor that is listed there is saved, restored and rewound. Nothing else lists them.
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// What the steps of a run change, the best of it, and what a resume could not find out again.
+/// Everything a checkpoint must hold.
 pub struct State {
     /// The net that is trained.
     pub(crate) net: Net,
@@ -115,7 +115,7 @@ impl State {
         if done % self.optimizer.after_steps_every() == 0 { self.optimizer.after_steps(done) } else { Ok(()) }
     }
 
-    /// How many steps lead to the next one after which the optimizer has something to do.
+    /// Steps until the optimizer's next periodic work.
     pub(crate) fn until_optimizer(&self) -> i64 {
         let every = self.optimizer.after_steps_every();
         every - self.steps_of_run() % every

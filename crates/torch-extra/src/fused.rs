@@ -213,3 +213,55 @@ pub fn available_instruction_sets() -> Vec<&'static str> {
     let has = |name: &str| CString::new(name).is_ok_and(|name| unsafe { tm_fused_has_instruction_set(name.as_ptr()) });
     INSTRUCTION_SETS.into_iter().filter(|name| has(name)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    /// The gradient of a block's weight, and of a max-pool's, if `between` runs after the forward passes.
+    fn gradients(between: impl Fn()) -> [Tensor; 2] {
+        let numbers = |size: &[i64]| (Tensor::arange(size.iter().product::<i64>(), FLOAT) * 0.7).sin().view(size);
+        let weight = |size: &[i64]| numbers(size).set_requires_grad(true);
+        let channels = |value: f64| Tensor::full([16], value, FLOAT);
+        let block = ConvBlock {
+            weight: weight(&[16, 16, 3, 3]),
+            gamma: channels(1.0),
+            beta: channels(0.0),
+            running_mean: channels(0.0),
+            running_var: channels(1.0),
+            num_batches_tracked: Tensor::from(0i64),
+            padding: 0,
+            dropout: 0.0,
+            plain: true,
+        };
+        let y = block.f_forward_t(&numbers(&[8, 10, 10, 16]), true).unwrap();
+        let pool = weight(&[16, 16, 1, 1]);
+        let pooled = convolution_max_pool(&normalise(&y).unwrap(), &pool, true).unwrap();
+        between();
+        (&pooled * &pooled).sum(Kind::Float).backward();
+        [block.weight.grad(), pool.grad()]
+    }
+
+    #[test]
+    fn a_backward_pass_has_the_kernels_of_its_forward_pass() {
+        let chosen = instruction_set();
+        let expected = gradients(|| ());
+        for other in available_instruction_sets().into_iter().chain([REFERENCE]) {
+            let got = gradients(|| assert!(use_instruction_set(other)));
+            assert_eq!(instruction_set(), other);
+            // Asking which sets there are chooses none.
+            assert!(available_instruction_sets().contains(&chosen));
+            assert_eq!(instruction_set(), other);
+            assert!(use_instruction_set(chosen));
+            // Normalising, which packs no weights, may be another's.
+            for (got, expected) in got.iter().zip(&expected) {
+                let error = (got - expected).abs().max() / expected.abs().max();
+                assert!(error.double_value(&[]) < 1e-5, "{chosen}, then {other}: {error}");
+            }
+        }
+        assert!(!use_instruction_set("mmx"));
+    }
+}

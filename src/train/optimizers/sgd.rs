@@ -28,36 +28,24 @@ impl Sgd {
         Ok(Sgd { parameters, momentum, dampening, nesterov })
     }
 
-    /// `buf.add_(grad, alpha=1 - dampening)`, and at a parameter's first step `buf.add_(grad)`: PyTorch's first buffer is
-    /// a copy of the gradient.
+    /// `buf.add_(grad, alpha=1 - dampening)`, and at the first step `buf.add_(grad)`: PyTorch's first buffer is a copy of
+    /// the gradient. All parameters have made as many steps as the first one, for a sequential net has no branches.
     fn add_dampened(&self, bufs: &[&Tensor], grads: &[Tensor], steps: &[&Tensor], lr: &Rate) -> Result<()> {
-        if self.dampening == 0.0 {
+        let Some(step) = steps.first().filter(|_| self.dampening > 0.0) else {
             return foreach::add_scaled_(bufs, grads, 1.0);
-        }
+        };
         match lr {
             Rate::Host(_) => {
-                for is_first in [true, false] {
-                    let is_one = |step: &Tensor| Ok((f64::try_from(step)? == 0.0) == is_first);
-                    let which = steps.iter().map(|step| is_one(step)).collect::<Result<Vec<bool>>>()?;
-                    let bufs: Vec<&Tensor> = chosen(bufs, &which).copied().collect();
-                    let grads: Vec<&Tensor> = chosen(grads, &which).collect();
-                    foreach::add_scaled_(&bufs, &grads, if is_first { 1.0 } else { 1.0 - self.dampening })?;
-                }
+                let share = if f64::try_from(*step)? == 0.0 { 1.0 } else { 1.0 - self.dampening };
+                foreach::add_scaled_(bufs, grads, share)?;
             }
             Rate::Device(_) => {
-                // 1 at the first step, 1 - dampening at the others
-                let shares = foreach::clamp_max(steps, 1.0)?;
-                foreach::mul_(&shares, -self.dampening)?;
-                foreach::add_(&shares, 1.0)?;
-                foreach::add_(bufs, &foreach::mul(grads, &shares)?)?;
+                let share = step.f_clamp_max(1.0)?.f_mul_scalar(-self.dampening)?.f_add_scalar(1.0)?;
+                foreach::add_(bufs, &foreach::mul(grads, &share)?)?;
             }
         }
         foreach::add_(steps, 1.0)
     }
-}
-
-fn chosen<'a, T>(all: &'a [T], which: &[bool]) -> impl Iterator<Item = &'a T> {
-    all.iter().zip(which).filter(|(_, is_chosen)| **is_chosen).map(|(one, _)| one)
 }
 
 impl Optimizer for Sgd {
