@@ -10,11 +10,6 @@ use std::path::Path;
 const PICTURES: [&str; 8] =
     ["accuracy", "confusion", "loss", "loss_by_step", "lr", "misclassified", "training_images", "unfamiliar"];
 
-/// A run with a report.
-fn run(out: &Path, args: &[&str]) {
-    train(out, &["-q", "--report"]).args(args).assert().success();
-}
-
 /// All files of the plots and the page, by name.
 fn looked_at(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let plots = names(&out.join("plots")).into_iter().map(|name| format!("plots/{name}"));
