@@ -182,6 +182,15 @@ fn a_checkpoint_beside_the_files_of_another_run_needs_a_folder_and_overwrites_no
         assert!(sentence.contains(reason) && sentence.contains("give --out DIR"), "{sentence}");
         assert!(code == 2 && contents(folder) == before, "{}", named.display());
     }
+    // One that was stopped within its first epoch has no epoch to tell it by.
+    let (_e, begun) = out();
+    let mut child = start_or_resume(&begun, SGD);
+    wait_for_checkpoint(&mut child, &begun);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::copy(checkpoint(&begun), checkpoint(&other)).unwrap();
+    let (sentence, code) = failure(tch_mnist(&["train", "--resume"]).arg(&other));
+    assert!(sentence.contains("is of another run than the files beside it") && code == 2, "{sentence}");
     // With a folder of its own it goes on, and is refused one that is taken.
     let before = contents(&other);
     let (_d, new) = out();

@@ -133,7 +133,7 @@ impl RunFolder {
         let (ours, theirs) = (self.epochs().unwrap_or_default(), checkpoint.epochs());
         match ours.is_empty() {
             // How long an epoch took tells two runs of the same settings apart.
-            false => ours.iter().zip(theirs).all(|(one, other)| one == other),
+            false => !theirs.is_empty() && ours.iter().zip(theirs).all(|(one, other)| one == other),
             // The process ended before it listed its first epoch, or the checkpoint is alone.
             true if self.config().exists() => {
                 let has_its_settings = Layer::read(&self.config()).and_then(|it| checkpoint.settings().resumed(&[it]));
