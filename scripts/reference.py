@@ -9,17 +9,20 @@ import argparse
 import csv
 import json
 import math
+import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from copy import copy
+from functools import cache
 from pathlib import Path
 
 import net_file
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import ROOT
+from common import PROGRAM
 from mnist import load_split, normalise
 from net import Net
 from soap import Soap
@@ -152,33 +155,19 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> tuple[float, int]:
     return test_loss / len(loader.dataset), correct
 
 
-# The optimizers by name: a class, and those of the flags that it takes beside --lr and --weight-decay.
-OPTIMIZERS = {
-    "sgd": (optim.SGD, ["momentum", "dampening", "nesterov"]),
-    "adam": (optim.Adam, ["betas", "eps", "amsgrad"]),
-    "adamw": (optim.AdamW, ["betas", "eps", "amsgrad"]),
-    "rmsprop": (optim.RMSprop, ["alpha", "eps", "momentum", "centered"]),
-    "soap": (Soap, ["betas", "eps", "precondition_frequency"]),
-}
-
-# The defaults that depend on the optimizer: torch.optim's, except for the learning rate of SGD and its momentum.
-DEFAULTS = {
-    "lr": {"adam": 0.001, "adamw": 0.001, "soap": 0.003},
-    "momentum": {"sgd": 0.9},
-    "betas": {"soap": (0.95, 0.95)},
-    "weight_decay": {"adamw": 0.01, "soap": 0.01},
-}
+# The optimizers by name. The program lists which of its settings each has.
+OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop, "soap": Soap}
 
 
 def make_optimizer(args: argparse.Namespace, net: nn.Module) -> optim.Optimizer:
     """The optimizer that was asked for. Parameters of one dimension that do not decay are a group of their own."""
-    kind, names = OPTIMIZERS[args.optimizer]
     groups = [{"params": list(net.parameters())}]
     if not args.weight_decay_norm:
         wide, flat = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in [True, False])
         groups = [{"params": wide}, {"params": flat, "weight_decay": 0.0}]
-    own = {name: getattr(args, name) for name in names}
-    return kind(groups, lr=args.lr, weight_decay=args.weight_decay, **own)
+    (listed,) = [it for it in lists()["optimizers"] if it["name"] == args.optimizer]
+    own = {setting["key"]: getattr(args, setting["key"]) for setting in listed["settings"]}
+    return OPTIMIZERS[args.optimizer](groups, **own)
 
 
 # The schedules that change the rate after each step; the others do so after each epoch.
@@ -266,75 +255,62 @@ class Rates:
             self.schedule.step()
 
 
-def pair(text: str) -> tuple[float, ...]:
-    """Two numbers with a comma between them."""
-    return tuple(float(number) for number in text.split(","))
+# Settings of the program that are the twin's too, beside those of OPTIMIZERS and SCHEDULES.
+SETTINGS = [
+    *["dataset", "limit_train", "limit_test", "validation", "epochs", "batch_size", "seed"],
+    *["net", "net_values", "dropout", "teacher", "distillation_weight", "temperature"],
+    *["optimizer", "lr", "weight_decay", "weight_decay_norm", "clip_grad_norm", "schedule", "warmup_epochs"],
+]
+
+# Settings by which the same training is computed in another way.
+HOW = ["recipe", "kernels", "precision", "cuda_graph"]
 
 
-def boolean(text: str) -> bool:
-    """A truth value, in the program's words."""
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"it takes true or false, not {text}")
-    return text == "true"
+def program(*arguments: str) -> str:
+    """What the program prints; exits as it does if it refuses its arguments."""
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr, end="", file=sys.stderr)
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+@cache
+def lists() -> dict[str, list]:
+    """The program's lists of settings, optimizers, schedules and so on."""
+    return json.loads(program("lists"))
+
+
+@cache
+def unknown() -> dict[str, object]:
+    """The settings that shape a training and that the twin has not, with their defaults."""
+    kinds = [*lists()["optimizers"], *lists()["schedules"]]
+    known = {setting["key"] for kind in kinds for setting in kind["settings"]}.union(SETTINGS, HOW)
+    shaping = [setting["key"] for setting in lists()["settings"] if setting["is_hyperparameter"]]
+    defaults = tomllib.loads(program("train", "--print-config"))
+    return {key: defaults.get(key) for key in shaping if key not in known}
+
+
+def check(settings: dict[str, object]) -> None:
+    """Refuses settings that the twin has not."""
+    for key, default in unknown().items():
+        if settings.get(key) != default:
+            sys.exit(f"error: the twin has no --{key.replace('_', '-')}: leave it out")
 
 
 def arguments() -> argparse.Namespace:
-    """The flags, named and set by default as those of `tch-mnist train`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    # `--nesterov` is `--nesterov=true`.
-    switch = {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
-    parser.add_argument("--data", type=Path, default=ROOT / "data", help="the folder with the data (default: data)")
-    parser.add_argument("--dataset", default="mnist", help="as tch-mnist train --help lists them")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
-    parser.add_argument("--lr", type=float, help="0.001 for adam and adamw, 0.003 for soap, else 0.01")
-    parser.add_argument("--momentum", type=float, help="0.9 for sgd, else 0")
-    parser.add_argument("--dampening", type=float, default=0.0)
-    parser.add_argument("--nesterov", **switch, default=False)
-    parser.add_argument("--betas", type=pair, help="0.95,0.95 for soap, else 0.9,0.999")
-    parser.add_argument("--alpha", type=float, default=0.99)
-    parser.add_argument("--eps", type=float, default=1e-8)
-    parser.add_argument("--amsgrad", **switch, default=False)
-    parser.add_argument("--centered", **switch, default=False)
-    parser.add_argument("--precondition-frequency", type=int, default=10)
-    parser.add_argument("--weight-decay", type=float, help="0.01 for adamw and soap, else 0")
-    parser.add_argument("--weight-decay-norm", **switch, default=True)
-    parser.add_argument("--clip-grad-norm", type=float, default=0.0, help="0: never")
-    parser.add_argument("--schedule", choices=SCHEDULES, default="step")
-    parser.add_argument("--warmup-epochs", type=int, default=0)
-    parser.add_argument("--step-size", type=int, default=6)
-    parser.add_argument("--gamma", type=float, default=0.1)
-    parser.add_argument("--milestones", default="6,12")
-    parser.add_argument("--start-factor", type=float, default=1 / 3)
-    parser.add_argument("--end-factor", type=float, default=1.0)
-    parser.add_argument("--total-iters", type=int, default=5)
-    parser.add_argument("--eta-min", type=float, default=0.0)
-    parser.add_argument("--t-0", type=int, default=5)
-    parser.add_argument("--t-mult", type=int, default=1)
-    parser.add_argument("--factor", type=float, default=0.1)
-    parser.add_argument("--plateau-patience", type=int, default=2)
-    parser.add_argument("--threshold", type=float, default=1e-4)
-    parser.add_argument("--cooldown", type=int, default=0)
-    parser.add_argument("--min-lr", type=float, default=0.0)
-    parser.add_argument("--pct-start", type=float, default=0.3)
-    parser.add_argument("--teacher", help="the state_dicts of nets of the original: files separated by commas")
-    parser.add_argument("--distillation-weight", type=float, default=0.9)
-    parser.add_argument("--temperature", type=float, default=2.0)
-    net_file.add_arguments(parser, "instead of the net of the original")
-    parser.add_argument("--dropout", type=float, default=0.05)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: one per core")
-    parser.add_argument("--limit-train", type=int, default=0, help="the first N training images only; 0: all")
-    parser.add_argument("--limit-test", type=int, default=0, help="the first N test images only; 0: all")
-    parser.add_argument("--validation", type=int, default=0, help="hold out N training images and measure on them")
+    """The settings that `tch-mnist train` makes of the same flags."""
+    epilog = "Every other flag is a setting of tch-mnist train."
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=epilog, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
     parser.add_argument("--out", type=Path, help="write model.pth and losses.csv into this folder")
-    args = parser.parse_args()
-    for name, value in [("lr", 0.01), ("momentum", 0.0), ("betas", (0.9, 0.999)), ("weight_decay", 0.0)]:
-        if getattr(args, name) is None:
-            setattr(args, name, DEFAULTS[name].get(args.optimizer, value))
+    own, flags = parser.parse_known_args()
+    settings = tomllib.loads(program("train", "--print-config", *flags))
+    check(settings)
+    args = argparse.Namespace(**{"teacher": None, **settings}, **vars(own))
+    args.data, args.betas = Path(args.data), tuple(float(beta) for beta in args.betas.split(","))
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     return args
@@ -343,12 +319,10 @@ def arguments() -> argparse.Namespace:
 def build(args: argparse.Namespace) -> nn.Module:
     """The net, its weights drawn from the seed."""
     torch.manual_seed(args.seed)
-    if not args.net and not args.net_values:
+    if args.net == "original":
         return Net(args.dropout)
-    try:
-        return net_file.load(args.net or Path("original"), {"dropout": args.dropout} | args.net_values)
-    except net_file.NetFileError as error:
-        sys.exit(f"error: {error}")
+    values = [f"--net-values={args.net_values}", f"--dropout={args.dropout}"]
+    return net_file.read(program("summary", "--print", f"--net={args.net}", *values))
 
 
 def teacher(file: str) -> nn.Module:

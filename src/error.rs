@@ -64,7 +64,7 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     };
     let is_whole = expected.as_ref().is_some_and(|expected| expected.starts_with("a whole number"));
     if is_with_comma && !form.contains(',') && !is_whole {
-        return Some(format!("{flag} takes a point before the decimals: {}, not {value}", value.replace(',', ".")));
+        return Some(format!("{flag}: write {}, with a decimal point", value.replace(',', ".")));
     }
     Some(format!("{flag} takes {}, not {value}", expected?))
 }
@@ -72,8 +72,9 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
 /// The sentence on `--nesterov false`, if `error` is one: a flag that may stand alone takes its value behind an equals sign.
 fn stray_bool(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidArg) else { return None };
-    let is_bool = error.kind() == ErrorKind::UnknownArgument && ["true", "false"].contains(&value.as_str());
-    is_bool.then(|| format!("'{value}' stands alone: give it to a flag with =, as in --FLAG={value}"))
+    let is_bool = ["true", "false"].contains(&value.to_lowercase().as_str());
+    (is_bool && error.kind() == ErrorKind::UnknownArgument)
+        .then(|| format!("'{value}' belongs to no flag: write --FLAG={value}"))
 }
 
 /// `one, two or three`, or with `and` for `or`.

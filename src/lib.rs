@@ -1,6 +1,7 @@
 //! A PyTorch MNIST net, layer for layer in Rust on libtorch. This page is the map.
 //!
-//! A module uses only modules below it in this table; `tests/layers.rs` checks that.
+//! A module uses only modules below it in this table; `tests/layers.rs` checks that. Folders with a row of their own, such as
+//! `train::schedules`, declare settings, so they stand below `settings`.
 //!
 //! | module | one idea |
 //! |---|---|
@@ -8,14 +9,18 @@
 //! | `report` | pictures and pages of a run that has ended |
 //! | `observe` | who watches a run: progress bar, JSON lines, log, TensorBoard |
 //! | `run_folder` | every file name and schema of a run's folder |
-//! | `train` | the loop, a step, what a step changes; optimizers, schedules, augmentations |
+//! | `train` | the loop, a step, what a step changes |
 //! | `settings` | every setting, declared once: flag, key, default, range, help |
+//! | `train::optimizers` | one file per optimizer: its settings and its step |
+//! | `train::schedules` | one file per schedule: its settings and its formula |
+//! | `train::augmentations` | one file per augmentation: its settings and what it does to images |
 //! | `evaluate` | loss, accuracy, confusion |
 //! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
 //! | `data` | datasets: files downloaded, imported, checked, read by tch's loader, put on a device |
 //! | `model` | any net as tch's `nn::SequentialT`, named as in PyTorch; one file per kind of layer |
 //! | `memory` | memory that runs out: explained, and got by with |
+//! | `flags` | how flags are declared and read: ranges, lists, kinds with settings of their own |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |
 //! | `npy` | NumPy's `.npy` files |
@@ -37,6 +42,7 @@ mod data;
 mod error;
 mod evaluate;
 mod files;
+mod flags;
 mod memory;
 mod model;
 mod npy;

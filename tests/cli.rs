@@ -143,7 +143,7 @@ fn verbosity_stands_before_a_command_too() {
 #[test]
 fn a_comma_in_a_number_is_answered_by_what_the_flag_takes() {
     for (flag, sentence) in [
-        ("--lr=0,5", "error: --lr takes a point before the decimals: 0.5, not 0,5"),
+        ("--lr=0,5", "error: --lr: write 0.5, with a decimal point"),
         ("--epochs=1,5", "error: --epochs takes a whole number from 1 to 1000000, not 1,5"),
     ] {
         assert_eq!(failure(&mut tch_mnist(&["train", "--print-config", flag])), (sentence.into(), 2));
@@ -182,6 +182,35 @@ fn print_config_checks_the_settings_and_trains_nothing() {
     assert!(!out.exists());
     let (sentence, code) = failure(&mut train(&out, &["--lr", "-1", "--print-config"]));
     assert_eq!((sentence.contains("--lr takes a number above 0"), code), (true, 2), "{sentence}");
+}
+
+#[test]
+fn the_short_help_fits_on_two_screens_and_the_long_one_names_every_setting() {
+    for command in ["train", "lr-find", "bench"] {
+        let help = |flag: &str| stdout(tch_mnist(&[command, flag]).env("COLUMNS", "80"));
+        let (short, long) = (help("-h"), help("--help"));
+        assert!(short.lines().count() <= 100, "{command} -h: {} lines", short.lines().count());
+        assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+        for heading in ["Data", "Net", "Optimizer", "Schedule", "Augmentation", "Device", "Run", "Output"] {
+            assert!(
+                short.contains(&format!("\n{heading}:\n")) && long.contains(&format!("\n{heading}:\n")),
+                "{heading}"
+            );
+        }
+        for key in config_keys() {
+            assert!(
+                long.contains(&format!("--{} ", key.replace('_', "-")))
+                    || long.contains(&format!("--{}[", key.replace('_', "-"))),
+                "{key}"
+            );
+        }
+    }
+}
+
+/// The key of every setting.
+fn config_keys() -> Vec<String> {
+    let config = stdout(&mut tch_mnist(&["train", "--print-config"]));
+    config.parse::<toml::Table>().unwrap().into_iter().map(|(key, _)| key).collect()
 }
 
 #[test]
@@ -233,7 +262,7 @@ fn mistakes_get_one_sentence_and_exit_code_2() {
         (&["--dropout", "1.5"], "--dropout takes a share from 0 to below 1, not 1.5"),
         (&["--momentum", "1"], "--momentum takes a number from 0 to below 1, not 1"),
         (&["--nesterov", "--momentum", "0"], "--nesterov takes a --momentum above 0"),
-        (&["--report", "false"], "'false' stands alone: give it to a flag with =, as in --FLAG=false"),
+        (&["--report", "false"], "'false' belongs to no flag: write --FLAG=false"),
         (
             &["--optimizer", "adam", "--momentum", "0.5"],
             "adam has no --momentum: leave it out; sgd and rmsprop have it",

@@ -13,7 +13,7 @@ fn table(heading: &str) -> Vec<String> {
     names.map(|(name, _)| name.trim_matches(['[', ']', '`']).to_string()).collect()
 }
 
-/// The modules of the map, from the top.
+/// The modules of the map, from the top. A folder of a module may have a row of its own, such as `train::schedules`.
 fn map() -> Vec<String> {
     table("module")
 }
@@ -40,15 +40,28 @@ fn files(path: &Path) -> Vec<PathBuf> {
     entries.flat_map(|entry| files(&entry.unwrap().path())).collect()
 }
 
-/// The modules that `text` names by `crate::name`, with their lines. In a test module it may use what it likes.
-fn used(text: &str) -> Vec<(usize, String)> {
+/// The files of a row of the map: not those of a row of their own.
+fn files_of(row: &str, map: &[String]) -> Vec<PathBuf> {
+    let place = |row: &str| source().join(row.replace("::", "/"));
+    let folder = place(row);
+    let all = files(&if folder.exists() { folder } else { folder.with_extension("rs") });
+    let others: Vec<PathBuf> = map.iter().filter(|other| *other != row).map(|other| place(other)).collect();
+    let inner = |path: &PathBuf| others.iter().any(|other| other.starts_with(place(row)) && path.starts_with(other));
+    all.into_iter().filter(|path| !inner(path)).collect()
+}
+
+/// The rows that `text` names by `crate::name`, with their lines. In a test module it may use what it likes.
+fn used(text: &str, map: &[String]) -> Vec<(usize, String)> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let numbered = code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
     let mut found = Vec::new();
     for (number, line) in numbered {
         for (_, rest) in line.match_indices("crate::").map(|(at, name)| (at, &line[at + name.len()..])) {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            found.push((number + 1, rest[..end].to_string()));
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
+            let path: Vec<&str> = rest[..end].split("::").collect();
+            let inner = path[..path.len().min(2)].join("::");
+            let row = if map.contains(&inner) { inner } else { path[0].to_string() };
+            found.push((number + 1, row));
         }
     }
     found
@@ -58,7 +71,11 @@ fn used(text: &str) -> Vec<(usize, String)> {
 fn the_map_names_every_module_and_no_other() {
     let mut there = names_in(&source());
     there.retain(|name| !["lib", "main"].contains(&name.as_str()));
-    assert_eq!(sorted(map()), there);
+    let (folders, modules): (Vec<String>, Vec<String>) = map().into_iter().partition(|name| name.contains("::"));
+    assert_eq!(sorted(modules), there);
+    for folder in folders {
+        assert!(source().join(folder.replace("::", "/")).is_dir(), "{folder} is no folder");
+    }
 }
 
 #[test]
@@ -83,9 +100,8 @@ fn no_module_uses_one_above_it() {
     let place = |module: &str| map.iter().position(|name| name == module);
     let mut uses = 0;
     for (height, module) in map.iter().enumerate() {
-        let (folder, file) = (source().join(module), source().join(format!("{module}.rs")));
-        for path in files(if folder.exists() { &folder } else { &file }) {
-            let used = used(&fs::read_to_string(&path).unwrap());
+        for path in files_of(module, &map) {
+            let used = used(&fs::read_to_string(&path).unwrap(), &map);
             for (line, other) in used.into_iter().filter(|(_, other)| !aliases.contains(&other.as_str())) {
                 let at = format!("{}, line {line}: {module} uses {other}", path.display());
                 let below = place(&other).unwrap_or_else(|| panic!("{at}, which is not in the map"));

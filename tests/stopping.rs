@@ -173,8 +173,8 @@ fn nothing_chooses_by_the_test_set() {
     ] {
         let (sentence, code) = failure(tch_mnist(&["train", "--print-config"]).args(args));
         assert_eq!(code, 2);
-        assert!(sentence.starts_with(&format!("error: {choice} goes by images that are held out")), "{sentence}");
-        assert!(sentence.ends_with("give --validation N, such as --validation 5000"), "{sentence}");
+        assert!(sentence.starts_with(&format!("error: {choice} needs held-out images")), "{sentence}");
+        assert!(sentence.ends_with("add --validation N, such as --validation 5000"), "{sentence}");
         tch_mnist(&["train", "--print-config", "--validation=5000"]).args(args).assert().success();
     }
 }

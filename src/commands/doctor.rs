@@ -11,8 +11,9 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// The flags of `doctor`.
-#[derive(clap::Args)]
+/// Show which libtorch, CUDA devices and data files are found
+#[derive(clap::Parser)]
+#[command(name = "doctor")]
 #[command(
     after_help = "It changes nothing, and its exit code is 0 whatever it finds: scripts read --log-format json, \
     where cuda.usable is true or false, and choices lists the allowed values of each setting that has a fixed set of them."
@@ -27,7 +28,7 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args) -> Result<Outcome> {
+pub(super) fn run(args: Args, _: super::Verbosity) -> Result<Outcome> {
     let findings = Findings::gather(&args.data)?;
     match args.log_format {
         LogFormat::Text => findings.text().iter().try_for_each(say)?,

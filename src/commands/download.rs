@@ -8,8 +8,9 @@ use crate::settings::{Source, within};
 use anyhow::{Result, bail};
 use std::time::Duration;
 
-/// The flags of `download`.
-#[derive(clap::Args)]
+/// Download a dataset and check it
+#[derive(clap::Parser)]
+#[command(name = "download")]
 #[command(
     after_help = "Each file is downloaded gzipped, checked by its SHA-256, unpacked, and put in place whole. A file that \
     is there and valid is left alone; one that is damaged or not the published file is replaced."

@@ -18,8 +18,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The flags of `evaluate`.
-#[derive(clap::Args)]
+/// Measure a weights file on the test set
+#[derive(clap::Parser)]
+#[command(name = "evaluate")]
 pub(super) struct Args {
     #[command(flatten)]
     inference: Inference,

@@ -9,8 +9,9 @@ use crate::weights;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// The flags of `export`.
-#[derive(clap::Args)]
+/// Convert a weights file to another format
+#[derive(clap::Parser)]
+#[command(name = "export")]
 pub(super) struct Args {
     #[command(flatten)]
     weights: Weights,

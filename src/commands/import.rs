@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 /// The picture of the first images of each class.
 const SHEET: &str = "import";
 
-/// The flags of `import`.
-#[derive(clap::Args)]
+/// Turn pictures, CSV, .npz, parquet or IDX files into a dataset to train on
+#[derive(clap::Parser)]
+#[command(name = "import")]
 #[command(
     after_help = "SOURCE is a folder of pictures with a subfolder per class (below train and test, or alone), a CSV file \
     as Kaggle has it, an .npz file as Keras has it, parquet files as Hugging Face has them, IDX files under any name, or a \

@@ -9,8 +9,8 @@ mod doctor;
 mod download;
 mod evaluate;
 mod export;
-mod foreign;
 mod import;
+mod lists;
 mod lr_find;
 mod predict;
 mod report;
@@ -21,61 +21,56 @@ mod summary;
 mod train;
 
 use crate::error::{UsageError, sentence, usage_sentence, without_panic};
+use crate::flags::polished;
 use crate::libtorch::about;
 use crate::memory;
 use crate::observe::{StdoutClosed, complain};
+use crate::settings::foreign_sentence;
 use anyhow::Result;
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use signal_hook::consts::SIGPIPE;
-use std::any::TypeId;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use tracing::level_filters::LevelFilter;
 
-/// A PyTorch MNIST net of 11,392 parameters, layer for layer in Rust on libtorch.
-#[derive(Parser)]
-#[command(version = version(), max_term_width = 110, args_conflicts_with_subcommands = true, args_override_self = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    train: train::Args,
-    #[command(flatten)]
-    verbosity: Verbosity,
+/// A command: its flags, and what it does with them.
+struct Entry {
+    command: Command,
+    run: Box<dyn Fn(&ArgMatches, Verbosity) -> Result<Outcome>>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Train the net (the default command)
-    #[command(args_override_self = true, after_help = train::HELP)]
-    Train(Box<train::Args>),
-    /// Find a learning rate: the range test, a few hundred steps at a rate that rises
-    #[command(args_override_self = true, after_help = lr_find::HELP)]
-    LrFind(Box<lr_find::Args>),
-    /// Measure a weights file on the test set
-    Evaluate(evaluate::Args),
-    /// Predict which digit a picture shows
-    Predict(predict::Args),
-    /// Serve a page to draw digits on, and an HTTP interface to the net
-    Serve(serve::Args),
-    /// Print the layers, their output shapes, parameters and receptive fields
-    Summary(summary::Args),
-    /// Convert a weights file to another format
-    Export(export::Args),
-    /// Make the report of a run again, or compare several runs on one page
-    Report(report::Args),
-    /// Show backpropagation by hand on a 2-2-2 network
-    Backprop(backprop::Args),
-    /// Measure how fast it trains and evaluates
-    #[command(args_override_self = true)]
-    Bench(Box<bench::Args>),
-    /// Download a dataset and check it
-    Download(download::Args),
-    /// Turn pictures, CSV, .npz, parquet or IDX files into a dataset to train on
-    Import(import::Args),
-    /// Show which libtorch, CUDA devices and data files are found
-    Doctor(doctor::Args),
+/// Every command, in the order of `--help`. The first one is the default.
+fn all() -> Vec<Entry> {
+    vec![
+        entry(train::run),
+        entry(lr_find::run),
+        entry(evaluate::run),
+        entry(predict::run),
+        entry(serve::run),
+        entry(summary::run),
+        entry(export::run),
+        entry(report::run),
+        entry(backprop::run),
+        entry(bench::run),
+        entry(download::run),
+        entry(import::run),
+        entry(doctor::run),
+        entry(lists::run),
+    ]
+}
+
+fn entry<A: Parser + 'static>(run: fn(A, Verbosity) -> Result<Outcome>) -> Entry {
+    let run = move |matches: &ArgMatches, verbosity| run(A::from_arg_matches(matches)?, verbosity);
+    Entry { command: A::command(), run: Box::new(run) }
+}
+
+/// A PyTorch MNIST net of 11,392 parameters, layer for layer in Rust on libtorch.
+#[derive(Parser)]
+#[command(version = version(), max_term_width = 110, subcommand_required = true)]
+struct Program {
+    #[command(flatten)]
+    verbosity: Verbosity,
 }
 
 /// How much is logged on stderr.
@@ -116,10 +111,11 @@ enum Outcome {
 
 /// The whole program: parses the arguments, runs the command, prints an error as one line, returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
+    let commands = all();
+    let matches = match parse(&commands) {
+        Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
-            let sentence = foreign::sentence(&error).unwrap_or_else(|| usage_sentence(&error));
+            let sentence = foreign_sentence(&error).unwrap_or_else(|| usage_sentence(&error));
             complain(format_args!("error: {sentence}"));
             return ExitCode::from(2);
         }
@@ -130,26 +126,11 @@ pub fn main() -> ExitCode {
     };
     // A panic is reported in one line, as every error is; its place in the source goes to the log.
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
-    let verbosity = cli.verbosity;
-    let command = cli.command.unwrap_or_else(|| Command::Train(Box::new(cli.train)));
-    let trains = matches!(command, Command::Train(_));
-    let result = signals::survive_file_size_limit().and_then(|()| {
-        without_panic(|| match command {
-            Command::Train(args) => train::run(*args, verbosity),
-            Command::LrFind(args) => lr_find::run(*args, verbosity),
-            Command::Evaluate(args) => evaluate::run(args, verbosity),
-            Command::Summary(args) => summary::run(args),
-            Command::Export(args) => export::run(args, verbosity),
-            Command::Predict(args) => predict::run(args, verbosity),
-            Command::Serve(args) => serve::run(args, verbosity),
-            Command::Report(args) => report::run(args, verbosity),
-            Command::Backprop(args) => backprop::run(args),
-            Command::Bench(args) => bench::run(*args, verbosity),
-            Command::Download(args) => download::run(args, verbosity),
-            Command::Import(args) => import::run(args, verbosity),
-            Command::Doctor(args) => doctor::run(args),
-        })
-    });
+    let (name, flags) = matches.subcommand().expect("clap requires a command");
+    let entry = commands.iter().find(|entry| entry.command.get_name() == name).expect("it is one of these");
+    let trains = name == commands[0].command.get_name();
+    let result = signals::survive_file_size_limit()
+        .and_then(|()| without_panic(|| (entry.run)(flags, Verbosity::from_arg_matches(&matches)?)));
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted(signal)) => ExitCode::from(128 + signal as u8),
@@ -163,36 +144,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn parse() -> Result<Cli, clap::Error> {
-    let mut command = Cli::command().mut_args(polished).mut_subcommands(|command| command.mut_args(polished));
-    let matches = command.try_get_matches_from_mut(arguments())?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+fn parse(commands: &[Entry]) -> Result<ArgMatches, clap::Error> {
+    let program = Program::command().subcommands(commands.iter().map(|entry| entry.command.clone()));
+    let program = program.mut_args(polished).mut_subcommands(|command| command.mut_args(polished));
+    program.try_get_matches_from(arguments(commands[0].command.get_name()))
 }
 
-/// What holds for every flag: `--lr -1` is a wrong value, not an unknown flag `-1`; `--nesterov` is `--nesterov=true`.
-fn polished(arg: Arg) -> Arg {
-    if arg.is_positional() || !arg.get_action().takes_values() {
-        return arg;
-    }
-    match arg.get_value_parser().type_id() == TypeId::of::<bool>() {
-        true => arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true),
-        false => arg.allow_negative_numbers(true),
-    }
-}
-
-/// The command line, with a leading -v or -q moved behind the command: clap would take it for a flag of the default
-/// command.
-fn arguments() -> Vec<OsString> {
+/// The command line with its command at the front: the `default` one if none is named, and -v and -q behind it.
+fn arguments(default: &str) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let rest = arguments.get_mut(1..).unwrap_or_default();
-    let is_verbosity = |argument: &&OsString| {
-        argument.to_str().is_some_and(|text| matches!(text, "-q" | "-v" | "-vv" | "--quiet" | "--verbose"))
-    };
-    let leading = rest.iter().take_while(is_verbosity).count();
-    // Just behind the command: what follows `--` is never a flag.
-    let is_command = rest.get(leading).is_some_and(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
-    let end = if is_command { leading + 1 } else { rest.len() };
-    rest[..end].rotate_left(leading);
+    let is = |argument: &OsString, names: &[&str]| argument.to_str().is_some_and(|text| names.contains(&text));
+    let leading = rest.iter().take_while(|word| is(word, &["-q", "-v", "-vv", "--quiet", "--verbose"])).count();
+    match rest.get(leading) {
+        // What needs no command: help, and the version.
+        Some(word) if !word.as_encoded_bytes().starts_with(b"-") || is(word, &["-h", "--help", "-V", "--version"]) => {
+            rest[..=leading].rotate_left(leading);
+        }
+        _ => arguments.insert(arguments.len().min(1), default.into()),
+    }
     arguments
 }
 

@@ -15,8 +15,9 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// The flags of `report`.
-#[derive(clap::Args)]
+/// Make the report of a run again, or compare several runs on one page
+#[derive(clap::Parser)]
+#[command(name = "report")]
 pub(super) struct Args {
     /// The folder of a run; several folders make one page that compares them
     #[arg(required = true, value_name = "RUN")]

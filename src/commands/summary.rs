@@ -3,11 +3,12 @@
 use super::Outcome;
 use crate::model::{receptive_fields, table};
 use crate::observe::say;
-use crate::settings::{Form, Layer, NetSettings, Recipe, name_of};
+use crate::settings::{Form, Given, NetSettings, Recipe, name_of};
 use anyhow::Result;
 
-/// The flags of `summary`.
-#[derive(clap::Args)]
+/// Print the layers, their output shapes, parameters and receptive fields
+#[derive(clap::Parser)]
+#[command(name = "summary")]
 pub(super) struct Args {
     #[command(flatten)]
     net: NetSettings,
@@ -20,7 +21,7 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args) -> Result<Outcome> {
+pub(super) fn run(args: Args, _: super::Verbosity) -> Result<Outcome> {
     let architecture = args.net.architecture()?;
     if args.print {
         say(architecture.to_string().trim_end())?;
@@ -41,7 +42,7 @@ fn settings(recipe: Recipe) -> String {
     };
     let original = Recipe::Original.settings(Form::Cpu);
     let [cpu, taught, gpu] = Form::ALL.map(|form| recipe.settings(form));
-    let columns = [cpu, taught, gpu, original.clone()].map(Layer::effective);
+    let columns = [cpu, taught, gpu, original.clone()].map(Given::effective);
     let heads = [&name_of(&recipe), "with teachers", "on a GPU", &name_of(&Recipe::Original)];
     let mut lines = vec![row("setting", heads)];
     for (key, _) in original.pairs().filter(|(key, _)| columns.iter().any(|column| column.get(key).is_some())) {

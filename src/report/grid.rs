@@ -4,7 +4,7 @@
 use crate::data::{Classes, MEAN, STD, Split};
 use crate::evaluate::Mistake;
 use crate::shape::{PIXELS, SIDE};
-use crate::train::{Augmentation, augment};
+use crate::train::augmentations::{self, Transform};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -43,10 +43,11 @@ pub(super) fn training_images(split: &Split) -> Result<String> {
 }
 
 /// The same images as the net sees them, each distorted anew.
-pub(super) fn augmented_images(split: &Split, augmentations: &[Box<dyn Augmentation>]) -> Result<String> {
+pub(super) fn augmented_images(split: &Split, transforms: &[Box<dyn Transform>]) -> Result<String> {
     let count = TRAINING_IMAGES.min(split.len());
     let (images, _) = split.batch(&Tensor::f_arange(count, (Kind::Int64, split.device()))?)?;
-    let pixels = augment(augmentations, images)?.f_mul_scalar(f64::from(STD))?.f_add_scalar(f64::from(MEAN))?;
+    let pixels =
+        augmentations::apply(transforms, images)?.f_mul_scalar(f64::from(STD))?.f_add_scalar(f64::from(MEAN))?;
     let bytes = pixels.f_mul_scalar(255.0)?.f_round()?.f_clamp(0, 255)?.f_to_kind(Kind::Uint8)?;
     labelled("The same images as a step might see them", split, &pictures(&bytes)?)
 }

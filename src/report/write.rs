@@ -33,11 +33,11 @@ pub(crate) fn write_run(
         pictures.push(("unfamiliar", grid::unfamiliar(data.measured(), &scores)?));
     }
     pictures.push(("training_images", grid::training_images(&data.train)?));
-    let augmentations = augmentations(&run.settings.augmentation, data.train.device())?;
-    if !augmentations.is_empty() {
+    let transforms = augmentations::transforms(&run.settings.augmentation, data.train.device())?;
+    if !transforms.is_empty() {
         // So that `report` draws again what `train` drew.
         tch::manual_seed(run.settings.training.seed);
-        pictures.push(("augmented_images", grid::augmented_images(&data.train, &augmentations)?));
+        pictures.push(("augmented_images", grid::augmented_images(&data.train, &transforms)?));
     }
     write_plots(&run.folder.plots(), &pictures)?;
     let page = html::report(&run, findings, &data.name, &pictures)?;

@@ -25,7 +25,7 @@ use crate::files::{folder_of, write_atomically};
 use crate::libtorch::transfer::to_host;
 use crate::model::{Architecture, Net, StateDict};
 use crate::predict::Knowledge;
-use crate::settings::{Layer, Settings};
+use crate::settings::{Given, Settings};
 use crate::train::{Checkpoint, EpochRecord, StepRecord, kept};
 use crate::weights::{self, WeightsFile};
 use anyhow::{Context, Result, bail, ensure};
@@ -136,7 +136,7 @@ impl RunFolder {
             false => !theirs.is_empty() && ours.iter().zip(theirs).all(|(one, other)| one == other),
             // The process ended before it listed its first epoch, or the checkpoint is alone.
             true if self.config().exists() => {
-                let has_its_settings = Layer::read(&self.config()).and_then(|it| checkpoint.settings().resumed(&[it]));
+                let has_its_settings = checkpoint.settings().resumed(Some(&self.config()), &Given::default());
                 theirs.len() < 2 && !self.has_weights() && has_its_settings.is_ok()
             }
             true => {
@@ -317,7 +317,7 @@ impl RunFolder {
         let text = fs::read_to_string(&metrics).with_context(|| format!("{} cannot be read", metrics.display()))?;
         let (epochs, done) = metrics::read(&text).with_context(|| format!("{} is damaged", metrics.display()))?;
         ensure!(!epochs.is_empty(), "{} holds no epoch: there is nothing to show yet", metrics.display());
-        let settings = Settings::resolve(Some(&folder.config()), &Layer::default())
+        let settings = Settings::resolve(Some(&folder.config()), &Given::default())
             .with_context(|| format!("{place} is not the folder of a run"))?;
         let losses = folder.losses();
         let cannot = || format!("{} cannot be read", losses.display());

@@ -1,8 +1,8 @@
 //! Where and how to compute.
 
 use super::Role;
-use super::ranges::{any, within};
 use crate::error::Expected;
+use crate::flags::{any, within};
 use crate::libtorch::cuda;
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
@@ -30,13 +30,13 @@ pub struct Compute {
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct CudaSettings {
     /// The precision of the convolutions
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32, add = Role::MayChange)]
+    #[arg(long, hide_short_help = true, value_enum, value_name = "FORMAT", default_value_t = Precision::Float32, add = Role::MayChange)]
     pub precision: Precision,
     /// Whether training steps on CUDA are launched as CUDA graphs
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
+    #[arg(long, hide_short_help = true, value_enum, value_name = "WHEN", default_value_t = CudaGraph::Auto, add = Role::MayChange)]
     pub cuda_graph: CudaGraph,
     /// The most training steps in one CUDA graph
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within("a whole number", 1i64..=100), add = Role::Incidental)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 10, value_parser = within("a whole number", 1i64..=100), add = Role::Incidental)]
     pub steps_per_graph: i64,
 }
 

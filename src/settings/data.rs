@@ -1,8 +1,8 @@
 //! Which images.
 
 use super::Role;
-use super::ranges::within;
 use crate::data::Dataset;
+use crate::flags::within;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct TestImages {
     /// The first N test images only; 0: all
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i64..))]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 0, value_parser = within("a whole number", 0i64..))]
     pub limit_test: i64,
 }
 

@@ -1,7 +1,7 @@
 //! Knowledge distillation: the nets that a run learns from, and how much.
 
-use super::ranges::{any, within};
 use crate::error::UsageError;
+use crate::flags::{any, within};
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ pub struct DistillationSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Teachers>,
     /// With --teacher: the weight of the distillation loss; that of the loss on the labels is 1 - X
-    #[arg(long, value_name = "X", default_value_t = Self::WEIGHT, value_parser = within("a share", 0.0..=1.0))]
+    #[arg(long, hide_short_help = true, value_name = "X", default_value_t = Self::WEIGHT, value_parser = within("a share", 0.0..=1.0))]
     pub distillation_weight: f64,
     /// With --teacher: the temperature of the softmax, of the teachers and of the net
-    #[arg(long, value_name = "X", default_value_t = Self::TEMPERATURE, value_parser = within("a number", 0.1..=100.0))]
+    #[arg(long, hide_short_help = true, value_name = "X", default_value_t = Self::TEMPERATURE, value_parser = within("a number", 0.1..=100.0))]
     pub temperature: f64,
 }
 

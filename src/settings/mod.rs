@@ -1,83 +1,86 @@
 //! The settings of a run, each declared once.
 //!
 //! A setting is one field of one of the groups below. The field carries its flag, its help, its default and its range
-//! for clap, and its [`Role`]; its name is its key in `config.toml`. A TOML file is read as the flags that it stands
-//! for, so that a value is checked, and refused in the same words, wherever it comes from.
+//! for clap, and its [`Role`]; its name is its key in `config.toml`.
 //!
-//! Layers, each over the one before: the defaults, `--config FILE`, the flags. The recipe that a layer names comes
-//! right before the rest of that layer, in its form for the device and the teachers that all layers together ask for. So
-//! do, after the recipe, the defaults of an optimizer and of a schedule that the layer chooses anew.
+//! Everything that was given becomes one list of flags, which clap reads once; of a flag that is given twice, the last
+//! counts. The sources, the strongest last: `--config FILE`, the command line. Each source expands to its recipe, the
+//! defaults of the optimizer and the schedule that it newly chooses, and its own values.
 
-mod augmentation;
-mod choice;
 mod compute;
+mod config_file;
 mod data;
 mod distillation;
+mod foreign;
+mod given;
 mod net;
 mod optimizer;
-mod ranges;
 mod recipe;
 mod run;
 mod schedule;
 mod training;
 
-pub(crate) use augmentation::AugmentationSettings;
+pub(crate) use crate::flags::{above, within};
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, MOST_THREADS, Precision};
 pub(crate) use data::{DATA, DataSettings, Source, TestImages};
 pub(crate) use distillation::DistillationSettings;
+pub(crate) use foreign::sentence as foreign_sentence;
+pub(crate) use given::{Given, text_of};
 pub(crate) use net::{NetOfWeights, NetSettings};
-pub(crate) use optimizer::{OptimizerKind, OptimizerSettings};
-pub(crate) use ranges::{above, within};
+pub(crate) use optimizer::OptimizerSettings;
 pub(crate) use recipe::{Form, Recipe};
 pub(crate) use run::{Keep, Monitor, RunSettings};
-pub(crate) use schedule::{ScheduleKind, ScheduleSettings};
+pub(crate) use schedule::ScheduleSettings;
 pub(crate) use training::{Batches, TrainingSettings};
 
 use crate::error::{UsageError, usage_sentence};
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use choice::{Choice, Of};
+use crate::flags::{self, Together, default_of, polished, table_of};
+use crate::train::augmentations::Augmentation;
+use crate::train::optimizers::Algorithm;
+use crate::train::schedules::Scheduler;
+use anyhow::{Context, Result, bail, ensure};
 use clap::builder::ArgExt;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{Arg, Args, Command, FromArgMatches, ValueEnum};
+use config_file::ConfigFile;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-use toml::de::DeTable;
-use toml::{Table, Value};
+use toml::Table;
 
 /// Every setting of a run. The defaults are those of the original: see `docs/original.md`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct Settings {
     /// A preset of settings; it wins over --config, and other flags win over it
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Recipe::Original)]
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Recipe::Original, help_heading = "Run")]
     pub recipe: Recipe,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Data")]
     #[serde(flatten)]
     pub data: DataSettings,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Run")]
     #[serde(flatten)]
     pub training: TrainingSettings,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Optimizer")]
     #[serde(flatten)]
     pub distillation: DistillationSettings,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Optimizer")]
     #[serde(flatten)]
     pub optimizer: OptimizerSettings,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Schedule")]
     #[serde(flatten)]
     pub schedule: ScheduleSettings,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Augmentation")]
     #[serde(flatten)]
-    pub augmentation: AugmentationSettings,
-    #[command(flatten)]
+    pub(crate) augmentation: Together<dyn Augmentation>,
+    #[command(flatten, next_help_heading = "Device")]
     #[serde(flatten)]
     pub compute: Compute,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device")]
     #[serde(flatten)]
     pub cuda: CudaSettings,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Run")]
     #[serde(flatten)]
     pub run: RunSettings,
 }
@@ -96,7 +99,7 @@ impl ArgExt for Role {}
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings::merge(&[]).expect("the defaults are within their ranges")
+        Settings::of(&[]).expect("the defaults are within their ranges")
     }
 }
 
@@ -110,10 +113,10 @@ impl Settings {
     /// assert!(Settings::from_flags(["--epochs=0"]).is_err());
     /// ```
     pub fn from_flags(flags: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Settings> {
-        let flags = flags.into_iter().map(Into::into);
-        let matches =
-            command().try_get_matches_from(std::iter::once("settings".into()).chain(flags)).map_err(refused)?;
-        Settings::merge(&[Layer::from_arg_matches(&matches)?])
+        let flags = std::iter::once("settings".into()).chain(flags.into_iter().map(Into::into));
+        let unread = Given::augment_args(Command::new("settings").args_override_self(true).disable_help_flag(true));
+        let matches = unread.try_get_matches_from(flags).map_err(|error| refused(&error))?;
+        Settings::of(&[&Given::from_arg_matches(&matches)?])
     }
 
     /// The defaults, then the file at `path`, then `flags`.
@@ -121,19 +124,14 @@ impl Settings {
     /// # Errors
     ///
     /// A mistake in the file is an error that names its line, one in the flags a [`UsageError`].
-    pub(crate) fn resolve(path: Option<&Path>, flags: &Layer) -> Result<Settings> {
-        Settings::merge(&Layer::all(path, flags)?)
+    pub(crate) fn resolve(path: Option<&Path>, flags: &Given) -> Result<Settings> {
+        Settings::of_all(None, path, flags)
     }
 
-    /// These settings with those of `layers` that a resumed run may change; the others may only repeat what they were.
-    pub(crate) fn resumed(&self, layers: &[Layer]) -> Result<Settings> {
-        let mut all = vec![self.layer()];
-        all.extend_from_slice(layers);
-        // The run has what its recipe set. On another device the recipe may set something else.
-        for layer in all[1..].iter_mut().filter(|layer| layer.choice("recipe") == Some(self.recipe)) {
-            layer.0.retain(|given| given.key != "recipe");
-        }
-        let resumed = Settings::merge(&all)?;
+    /// These settings with those of the file at `path` and of `flags` that a resumed run may change; the others may only
+    /// repeat what they were.
+    pub(crate) fn resumed(&self, path: Option<&Path>, flags: &Given) -> Result<Settings> {
+        let resumed = Settings::of_all(Some(self), path, flags)?;
         let (old, new) = (self.table(), resumed.table());
         let mut fixed = Settings::roles().into_iter().filter(|(_, role)| role.is_none()).map(|(key, _)| key);
         if let Some(key) = fixed.find(|key| old.get(key) != new.get(key)) {
@@ -146,20 +144,24 @@ impl Settings {
         Ok(resumed)
     }
 
-    fn merge(layers: &[Layer]) -> Result<Settings> {
-        let mut all = Layer::default();
-        // A name that is not one of a recipe or a choice is refused below, as every wrong value is.
-        for layer in layers {
-            if let Some(recipe) = layer.choice::<Recipe>("recipe") {
-                all.0.extend(recipe.settings(Form::of(layers)).0);
+    /// The settings of a `run` that goes on, then those of the file at `path`, then `flags`.
+    fn of_all(run: Option<&Settings>, path: Option<&Path>, flags: &Given) -> Result<Settings> {
+        let file = path.map(ConfigFile::read).transpose()?;
+        let mut sources: Vec<Given> = file.iter().map(ConfigFile::given).chain([flags.clone()]).collect();
+        if let Some(run) = run {
+            // The run has what its recipe set. On another device the recipe may set something else.
+            for source in sources.iter_mut().filter(|source| source.choice("recipe") == Some(run.recipe)) {
+                source.drop("recipe");
             }
-            all.choose::<OptimizerKind>(layer);
-            all.choose::<ScheduleKind>(layer);
-            all.0.extend(layer.0.iter().cloned());
+            sources.insert(0, run.given());
         }
-        let arguments = std::iter::once("settings".to_string()).chain(all.0.iter().map(Given::as_flag));
-        let matches = command().try_get_matches_from(arguments).map_err(refused)?;
-        let settings = Settings::from_arg_matches(&matches).map_err(refused)?;
+        let mistake = |error| file.as_ref().and_then(ConfigFile::mistake).unwrap_or(error);
+        Settings::of(&sources.iter().collect::<Vec<_>>()).map_err(mistake)
+    }
+
+    /// The settings of all `sources`, the strongest last.
+    fn of(sources: &[&Given]) -> Result<Settings> {
+        let settings = read(&Given::expanded(sources)).map_err(|error| refused(&error))?;
         settings.optimizer.check()?;
         settings.schedule.check(settings.training.epochs)?;
         settings.distillation.check()?;
@@ -169,17 +171,14 @@ impl Settings {
 
     /// Refuses a run that would choose by the test set.
     fn check_held_out(&self) -> Result<(), UsageError> {
-        let choice = match (&self.run, self.schedule.schedule) {
+        let choice = match (&self.run, &self.schedule.chosen) {
             _ if self.data.validation > 0 => return Ok(()),
             (run, _) if run.patience > 0 => format!("--patience {}", run.patience),
             (run, _) if run.keep == Keep::Best => "--keep best".to_string(),
-            (_, schedule) if schedule.looks_at_losses() => format!("--schedule {schedule}"),
+            (_, schedule) if schedule.kind().needs_losses() => format!("--schedule {}", schedule.name()),
             _ => return Ok(()),
         };
-        Err(UsageError(format!(
-            "{choice} goes by images that are held out of the training set, never by the test set: give --validation N, \
-             such as --validation 5000"
-        )))
+        Err(UsageError(format!("{choice} needs held-out images: add --validation N, such as --validation 5000")))
     }
 
     /// Every setting under its key in `config.toml`.
@@ -192,8 +191,8 @@ impl Settings {
         toml::to_string(&self.table()).expect("a table is TOML")
     }
 
-    fn layer(&self) -> Layer {
-        Layer::from(&self.table())
+    fn given(&self) -> Given {
+        Given::from(&self.table())
     }
 
     /// The settings that shape a result, for a comparison of runs.
@@ -211,6 +210,35 @@ impl Settings {
         all.filter(|(_, names): &(_, Vec<String>)| !names.is_empty()).collect()
     }
 
+    /// Every setting: what it is to a resumed run and to a comparison of runs, and what its help says.
+    pub(crate) fn listed() -> Vec<serde_json::Value> {
+        let setting = |arg: &Arg| {
+            let arg = with_owners(arg.clone());
+            let (key, role) = (arg.get_id().to_string(), arg.get::<Role>());
+            json!({
+                "flag": format!("--{}", flag(&key)),
+                "key": key,
+                "heading": arg.get_help_heading(),
+                "default": default_of(&arg),
+                "values": arg.get_possible_values().iter().map(|value| value.get_name()).collect::<Vec<_>>(),
+                "help": arg.get_help().map(ToString::to_string),
+                "may_change_in_a_resume": role.is_some(),
+                "is_hyperparameter": role != Some(&Role::Incidental),
+            })
+        };
+        command().get_arguments().map(setting).collect()
+    }
+
+    /// The flag of every setting.
+    pub(crate) fn flags() -> Vec<Arg> {
+        command().get_arguments().cloned().collect()
+    }
+
+    /// The key of every setting.
+    fn keys() -> Vec<String> {
+        Settings::roles().into_iter().map(|(key, _)| key).collect()
+    }
+
     /// The key and the role of every setting.
     fn roles() -> Vec<(String, Option<Role>)> {
         command().get_arguments().map(|arg| (arg.get_id().to_string(), arg.get::<Role>().copied())).collect()
@@ -221,137 +249,29 @@ impl TryFrom<Table> for Settings {
     type Error = anyhow::Error;
 
     fn try_from(table: Table) -> Result<Settings> {
-        Settings::merge(&[Layer::from(&table)])
+        Settings::of(&[&Given::from(&table)])
     }
 }
 
-/// Settings that were given, in a command line or in a file, in their order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Layer(Vec<Given>);
-
-#[derive(Clone, Debug, PartialEq)]
-struct Given {
-    key: String,
-    value: String,
+/// Reads settings; those that are not given have their defaults.
+fn read(given: &Given) -> Result<Settings, clap::Error> {
+    let arguments = std::iter::once("settings".to_string()).chain(given.arguments());
+    Settings::from_arg_matches(&command().try_get_matches_from(arguments)?)
 }
 
-impl Given {
-    fn as_flag(&self) -> String {
-        format!("--{}={}", flag(&self.key), self.value)
-    }
-}
-
-impl Layer {
-    /// Keys and values, in their order.
-    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|given| (given.key.as_str(), given.value.as_str()))
-    }
-
-    /// The last value that was given for `key`.
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().rev().find(|given| given.key == key).map(|given| given.value.as_str())
-    }
-
-    /// The last value that was given for `key`, one of several names.
-    fn choice<T: ValueEnum>(&self, key: &str) -> Option<T> {
-        self.get(key).and_then(|name| T::from_str(name, false).ok())
-    }
-
-    /// Without the settings that its optimizer and its schedule do not have.
-    pub(crate) fn effective(mut self) -> Layer {
-        self.drop_foreign::<OptimizerKind>();
-        self.drop_foreign::<ScheduleKind>();
-        self
-    }
-
-    fn drop_foreign<C: Choice>(&mut self) {
-        let foreign = self.choice(C::KEY).unwrap_or(C::DEFAULT).foreign();
-        self.0.retain(|given| !foreign.iter().any(|(key, _)| *key == given.key));
-    }
-
-    /// Adds the defaults of what `above` chooses, if that is not what is chosen here.
-    fn choose<C: Choice>(&mut self, above: &Layer) {
-        let now = self.choice(C::KEY).unwrap_or(C::DEFAULT);
-        if let Some(chosen) = above.choice::<C>(C::KEY).filter(|chosen| *chosen != now) {
-            self.0.extend(Layer::from(&chosen.defaults()).0);
-        }
-    }
-
-    /// The settings of the file at `path`, then `flags`.
-    pub(crate) fn all(path: Option<&Path>, flags: &Layer) -> Result<Vec<Layer>> {
-        path.map(Layer::read).into_iter().chain([Ok(flags.clone())]).collect()
-    }
-
-    /// The settings of a TOML file, each checked on its own so that an error names its line.
-    pub(crate) fn read(path: &Path) -> Result<Layer> {
-        let text = text_in(path).with_context(|| format!("--config {} cannot be read", path.display()))?;
-        let place =
-            |offset: usize| format!("--config {}, line {}", path.display(), 1 + text[..offset].matches('\n').count());
-        let parsed = DeTable::parse(&text).and_then(|keys| Ok((keys, toml::from_str::<Table>(&text)?)));
-        let (keys, values) = parsed.map_err(|error| {
-            let reason = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-            anyhow!("{}: {reason}", place(error.span().map_or(0, |span| span.start)))
-        })?;
-        let mut layer = Layer::default();
-        for key in keys.get_ref().keys() {
-            let place = place(key.span().start);
-            let key = key.get_ref().to_string();
-            let given = Given { value: text_of(&values[&key]), key };
-            if !Settings::roles().iter().any(|(known, _)| *known == given.key) {
-                bail!("{place}: {} is not a setting; tch-mnist train --help lists them", given.key);
-            }
-            // As an error of the file, exit code 1, whatever it is of the command line.
-            command()
-                .try_get_matches_from(["settings", &given.as_flag()])
-                .map_err(|error| anyhow!("{place}: {}", usage_sentence(&error)))?;
-            layer.0.push(given);
-        }
-        Ok(layer)
-    }
-}
-
-impl From<&Table> for Layer {
-    fn from(table: &Table) -> Layer {
-        Layer(table.iter().map(|(key, value)| Given { key: key.clone(), value: text_of(value) }).collect())
-    }
-}
-
-impl FromArgMatches for Layer {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Layer, clap::Error> {
-        let given = |key: String| {
-            let typed = matches.value_source(&key) == Some(ValueSource::CommandLine);
-            let value = matches.get_raw(&key).filter(|_| typed)?.next_back()?.to_string_lossy().into_owned();
-            Some(Given { key, value })
-        };
-        Ok(Layer(Settings::roles().into_iter().filter_map(|(key, _)| given(key)).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Layer::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The flags of a command that takes every setting of a run.
-impl Args for Layer {
-    fn augment_args(command: Command) -> Command {
-        Settings::augment_args(command)
-            .mut_args(Of::<OptimizerKind>::before_help)
-            .mut_args(Of::<ScheduleKind>::before_help)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Layer::augment_args(command)
-    }
+/// Puts the optimizers or schedules that have a setting before its help.
+fn with_owners(arg: Arg) -> Arg {
+    flags::explained::<dyn Scheduler>(flags::explained::<dyn Algorithm>(arg))
 }
 
 /// A command line of settings alone. If a setting is given twice, the last one counts.
 fn command() -> Command {
-    Settings::augment_args(Command::new("settings").args_override_self(true).disable_help_flag(true))
+    let settings = Command::new("settings").args_override_self(true).disable_help_flag(true);
+    Settings::augment_args(settings).mut_args(polished)
 }
 
-fn refused(error: clap::Error) -> anyhow::Error {
-    UsageError(usage_sentence(&error)).into()
+fn refused(error: &clap::Error) -> anyhow::Error {
+    UsageError(foreign_sentence(error).unwrap_or_else(|| usage_sentence(error))).into()
 }
 
 /// The flag of a key: `batch-size` of `batch_size`.
@@ -359,19 +279,9 @@ fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// Settings under their keys in `config.toml`.
-fn table_of(settings: &impl Serialize) -> Table {
-    Table::try_from(settings).expect("every setting has a TOML form")
-}
-
 /// The name of a choice on the command line.
 pub(crate) fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is hidden").get_name().to_string()
-}
-
-/// A TOML value as a flag takes it: a string without its quotes.
-pub(crate) fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 
 /// The text of a file, or why it is not UTF-8.
@@ -385,23 +295,23 @@ fn text_in(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn layer(text: &str) -> Layer {
-        Layer::from(&text.parse::<Table>().unwrap())
+    fn given(text: &str) -> Given {
+        Given::from(&text.parse::<Table>().unwrap())
     }
 
     fn merged(file: &str, flags: &str) -> Settings {
-        Settings::merge(&[layer(file), layer(flags)]).unwrap()
+        Settings::of(&[&given(file), &given(flags)]).unwrap()
     }
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_the_defaults() {
         let settings = merged("lr = 0.2\nmomentum = 0.8", "lr = 0.5");
-        let (optimizer, schedule) = (settings.optimizer, settings.schedule);
-        assert_eq!((optimizer.lr, optimizer.momentum, schedule.gamma), (0.5, 0.8, 0.1));
+        let table = settings.table();
+        assert_eq!(["lr", "momentum", "gamma"].map(|key| table[key].as_float()), [0.5, 0.8, 0.1].map(Some));
     }
 
     #[test]
-    fn a_recipe_comes_before_the_rest_of_its_layer_and_after_the_layer_below() {
+    fn a_recipe_comes_before_the_rest_of_its_source_and_after_the_source_below() {
         let best = merged("", "recipe = 'best'");
         let longer = merged("", "recipe = 'best'\nepochs = 99");
         assert_ne!(best, Settings { recipe: Recipe::Best, ..Settings::default() });
@@ -423,12 +333,12 @@ mod tests {
     #[test]
     fn best_has_a_form_for_teachers_on_a_cpu() {
         let with = |flags: &str| merged("recipe = 'best'\ndevice = 'cpu'", flags);
-        let optimizer = |settings: &Settings| settings.optimizer.optimizer;
+        let optimizer = |settings: &Settings| settings.optimizer.chosen.name();
         let [alone, taught] = [with(""), with("teacher = 'a.pth'")];
-        assert_eq!([&alone, &taught].map(optimizer), [OptimizerKind::Sgd, OptimizerKind::Soap]);
+        assert_eq!([&alone, &taught].map(optimizer), ["sgd", "soap"]);
         assert_eq!(with("teacher = 'a.pth'\nlr = 0.5").optimizer.lr, 0.5);
-        assert_eq!(optimizer(&with("teacher = 'a.pth'\ndevice = 'cuda'")), OptimizerKind::Sgd);
-        assert_eq!(taught.resumed(&[layer("recipe = 'best'")]).unwrap(), taught);
+        assert_eq!(optimizer(&with("teacher = 'a.pth'\ndevice = 'cuda'")), "sgd");
+        assert_eq!(taught.resumed(None, &given("recipe = 'best'")).unwrap(), taught);
         assert_eq!(merged(&taught.to_toml(), ""), taught);
     }
 
@@ -445,19 +355,22 @@ mod tests {
             assert_eq!(values(&merged(&recipe, "device = 'cuda'\nbatch_size = 64\nlr = 0.2")), (64, 0.2));
             // The settings of a run are what they were when it began.
             for (run, other) in [(&cpu, "cuda"), (&gpu, "cpu")] {
-                let moved = layer(&format!("{recipe}\ndevice = '{other}'"));
+                let moved = given(&format!("{recipe}\ndevice = '{other}'"));
                 assert_eq!(values(&merged(&run.to_toml(), &format!("device = '{other}'"))), values(run));
-                assert_eq!(values(&run.resumed(&[moved]).unwrap()), values(run));
+                assert_eq!(values(&run.resumed(None, &moved).unwrap()), values(run));
             }
         }
         assert_eq!(merged("recipe = 'original'", "device = 'cuda'"), merged("", "device = 'cuda'"));
     }
 
     #[test]
-    fn an_optimizer_brings_its_defaults_right_after_the_recipe_of_its_layer() {
+    fn an_optimizer_brings_its_defaults_right_after_the_recipe_of_its_source() {
         let of = |settings: Settings| {
-            let OptimizerSettings { lr, momentum, weight_decay, nesterov, weight_decay_norm, .. } = settings.optimizer;
-            (lr, momentum, weight_decay, nesterov, weight_decay_norm)
+            let table = settings.table();
+            let [lr, momentum, weight_decay] =
+                ["lr", "momentum", "weight_decay"].map(|key| table[key].as_float().unwrap());
+            let [nesterov, norm] = ["nesterov", "weight_decay_norm"].map(|key| table[key].as_bool().unwrap());
+            (lr, momentum, weight_decay, nesterov, norm)
         };
         assert_eq!(of(merged("", "optimizer = 'adamw'")), (0.001, 0.0, 0.01, false, true));
         assert_eq!(of(merged("", "optimizer = 'adam'")), (0.001, 0.0, 0.0, false, true));
@@ -472,14 +385,15 @@ mod tests {
         assert_eq!(merged("optimizer = 'rmsprop'\nalpha = 0.5", "optimizer = 'sgd'"), Settings::default());
         let adamw = merged("recipe = 'best'", "optimizer = 'adamw'\nlr = 0.02\nbetas = '0.5,0.25'");
         assert_eq!(merged(&adamw.to_toml(), ""), adamw);
-        assert_eq!(adamw.resumed(&[adamw.layer()]).unwrap(), adamw);
-        let error = adamw.resumed(&[layer("optimizer = 'sgd'")]).unwrap_err().to_string();
+        assert_eq!(adamw.resumed(None, &adamw.given()).unwrap(), adamw);
+        let error = adamw.resumed(None, &given("optimizer = 'sgd'")).unwrap_err().to_string();
         assert!(error.starts_with("--optimizer cannot change when a run is resumed: it was \"adamw\""), "{error}");
     }
 
     #[test]
     fn a_schedule_brings_its_defaults_but_keeps_the_warm_up() {
-        let of = |settings: Settings| (settings.schedule.pct_start, settings.schedule.warmup_epochs);
+        let of =
+            |settings: Settings| (settings.table()["pct_start"].as_float().unwrap(), settings.schedule.warmup_epochs);
         assert_eq!(of(merged("recipe = 'best'\nwarmup_epochs = 2", "schedule = 'cosine'")), (0.3, 2));
         assert_eq!(of(merged("recipe = 'best'", "schedule = 'cosine'\neta_min = 0.01")), (0.3, 0));
         assert_eq!(of(merged("recipe = 'best'\nwarmup_epochs = 2", "schedule = 'one-cycle'")), (0.2, 2));
@@ -494,34 +408,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_the_same_sentence_from_a_flag_and_from_a_file_which_names_its_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.toml");
-        for (setting, flag) in [
-            ("lr = -1.0", "--lr=-1.0"),
-            ("epochs = 2.0", "--epochs=2.0"),
-            ("batch_size = 'many'", "--batch-size=many"),
-            ("schedule = 'zigzag'", "--schedule=zigzag"),
-            ("device = 'tpu'", "--device=tpu"),
-            ("nesterov = 1", "--nesterov=1"),
-            ("rotate = nan", "--rotate=nan"),
-        ] {
-            std::fs::write(&path, format!("seed = 2\n{setting}\n")).unwrap();
-            let from_file = Settings::resolve(Some(&path), &Layer::default()).unwrap_err();
-            let from_flag = Settings::from_flags([flag]).unwrap_err();
-            assert!(from_flag.is::<UsageError>() && !from_file.is::<UsageError>());
-            assert_eq!(from_file.to_string(), format!("--config {}, line 2: {from_flag}", path.display()));
-        }
-    }
-
-    #[test]
     fn a_resumed_run_may_repeat_every_setting_and_change_only_some() {
         let settings = merged("recipe = 'best'\ndevice = 'cpu'", "");
-        assert_eq!(settings.resumed(&[settings.layer()]).unwrap(), settings);
-        assert_eq!(settings.resumed(&[layer("epochs = 20")]).unwrap().training.epochs, 20);
-        let error = settings.resumed(&[layer("lr = 0.5")]).unwrap_err().to_string();
+        assert_eq!(settings.resumed(None, &settings.given()).unwrap(), settings);
+        assert_eq!(settings.resumed(None, &given("epochs = 20")).unwrap().training.epochs, 20);
+        let error = settings.resumed(None, &given("lr = 0.5")).unwrap_err().to_string();
         assert_eq!(error, "--lr cannot change when a run is resumed: it was 0.15; start a new run to change it");
-        assert!(settings.resumed(&[layer("init = 'a.pt'")]).unwrap_err().to_string().contains("--init"));
+        assert!(settings.resumed(None, &given("init = 'a.pt'")).unwrap_err().to_string().contains("--init"));
     }
 
     #[test]
@@ -529,5 +422,25 @@ mod tests {
         let table = Settings::default().hyperparameters();
         assert!(["lr", "epochs", "dataset", "cuda_graph"].iter().all(|key| table.contains_key(*key)));
         assert!(["data", "device", "threads", "report", "tta"].iter().all(|key| !table.contains_key(*key)));
+    }
+
+    #[test]
+    fn launchers_may_write_flags_as_python_does() {
+        let plain = Settings::from_flags(["--batch-size=64", "--nesterov=true", "--tta=false"]).unwrap();
+        assert_eq!(Settings::from_flags(["--batch_size=64", "--nesterov=True", "--tta=False"]).unwrap(), plain);
+        let betas = Settings::from_flags(["--optimizer=adam", "--betas=0.5,0.75"]).unwrap();
+        assert_eq!(Settings::from_flags(["--optimizer=adam", "--betas=[0.5, 0.75]"]).unwrap(), betas);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn text_that_is_not_utf8_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        for flag in ["data", "init", "net", "teacher"] {
+            let path = OsString::from_vec([format!("--{flag}=caf").as_bytes(), b"\xe9"].concat());
+            let error = Settings::from_flags([path]).unwrap_err();
+            assert!(error.is::<UsageError>());
+            assert_eq!(error.to_string(), format!("--{flag} takes text in UTF-8, not caf\u{fffd}"));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The net: which file of layers, and what fills its placeholders.
 
-use super::ranges::{any, within};
 use crate::error::UsageError;
+use crate::flags::{any, within};
 use crate::model::Architecture;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Serialize, Serializer};
@@ -17,7 +17,7 @@ pub struct NetSettings {
     #[arg(long, value_name = "FILE", default_value = "original")]
     pub net: PathBuf,
     /// What fills the placeholders of the net file, such as {width}: NAME=VALUE, several separated by commas
-    #[arg(long, value_name = "VALUES", default_value_t, value_parser = any::<NetValues>("NAME=VALUE,.."))]
+    #[arg(long, hide_short_help = true, value_name = "VALUES", default_value_t, value_parser = any::<NetValues>("NAME=VALUE,.."))]
     pub net_values: NetValues,
     /// The share of activations that the dropout layers zero in training: {dropout} in the net file
     #[arg(long, value_name = "X", default_value_t = NetSettings::DROPOUT, value_parser = within("a share", 0.0..1.0))]

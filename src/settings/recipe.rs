@@ -1,6 +1,7 @@
 //! Presets of settings: `--recipe`.
 
-use super::{DeviceChoice, Layer, Settings, table_of};
+use super::{DeviceChoice, Given, Settings};
+use crate::flags::table_of;
 use clap::ValueEnum;
 use serde::Serialize;
 use toml::Table;
@@ -92,13 +93,13 @@ pub(crate) enum Form {
 impl Form {
     pub(crate) const ALL: [Form; 3] = [Form::Cpu, Form::Taught, Form::Gpu];
 
-    /// The form for a run with the settings of all `layers`.
-    pub(super) fn of(layers: &[Layer]) -> Form {
+    /// The form for a run with the settings of all `sources`.
+    pub(super) fn of(sources: &[&Given]) -> Form {
         // What is not the name of a device is refused with all other wrong values, after the recipe has its form.
-        let device = layers.iter().rev().find_map(|layer| DeviceChoice::read(layer.get("device")?).ok());
+        let device = sources.iter().rev().find_map(|source| DeviceChoice::read(source.get("device")?).ok());
         if device.unwrap_or(DeviceChoice::Auto).device().is_cuda() {
             Form::Gpu
-        } else if layers.iter().any(|layer| layer.get("teacher").is_some()) {
+        } else if sources.iter().any(|source| source.get("teacher").is_some()) {
             Form::Taught
         } else {
             Form::Cpu
@@ -109,7 +110,7 @@ impl Form {
 impl Recipe {
     /// Its settings in a `form`. Every recipe sets everything that shapes the training, except the net, the
     /// seed and the teachers: what it does not mention is the original's.
-    pub(crate) fn settings(self, form: Form) -> Layer {
+    pub(crate) fn settings(self, form: Form) -> Given {
         let Settings { training, optimizer, schedule, augmentation, .. } = Settings::default();
         let mut table = table_of(&training);
         for key in ["seed", "net", "net_values"] {
@@ -126,7 +127,7 @@ impl Recipe {
         } {
             table.extend(text.parse::<Table>().expect("the recipes are TOML"));
         }
-        Layer::from(&table)
+        Given::from(&table)
     }
 }
 

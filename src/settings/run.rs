@@ -2,7 +2,7 @@
 //! step.
 
 use super::Role;
-use super::ranges::within;
+use crate::flags::within;
 use clap::{ArgAction, ValueEnum};
 use serde::Serialize;
 
@@ -10,28 +10,28 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct RunSettings {
     /// After the last epoch, also measure the average over nine translations of each image; it changes no other figure
-    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Role::Incidental)]
+    #[arg(long, hide_short_help = true, help_heading = "Output", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, add = Role::Incidental)]
     pub tta: bool,
     /// Stop after the epoch that reaches this accuracy (test, or --validation), in percent; 0: never
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = within("a percentage", 0.0..=100.0), add = Role::MayChange)]
+    #[arg(long, hide_short_help = true, value_name = "P", default_value_t = 0.0, value_parser = within("a percentage", 0.0..=100.0), add = Role::MayChange)]
     pub target_accuracy: f64,
     /// Stop after N epochs in a row that are not better on the --validation images, as --monitor compares them; 0: never
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0i64..), add = Role::MayChange)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 0, value_parser = within("a whole number of epochs", 0i64..), add = Role::MayChange)]
     pub patience: i64,
     /// Which weights to save
-    #[arg(long, value_enum, value_name = "WHICH", default_value_t = Keep::Last)]
+    #[arg(long, hide_short_help = true, help_heading = "Output", value_enum, value_name = "WHICH", default_value_t = Keep::Last)]
     pub keep: Keep,
     /// The metric by which --patience and --keep best compare epochs; the first epoch wins a tie
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Monitor::Accuracy)]
+    #[arg(long, hide_short_help = true, value_enum, value_name = "WHAT", default_value_t = Monitor::Accuracy)]
     pub monitor: Monitor,
     /// Steps between two checkpoints; 0: one checkpoint after each epoch
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = within("a whole number of steps", 0i64..), add = Role::Incidental)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 0, value_parser = within("a whole number of steps", 0i64..), add = Role::Incidental)]
     pub checkpoint_every: i64,
-    /// At the end make report.html and the plots, and note in the weights what digits look like, for `predict`
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, add = Role::Incidental)]
+    /// Write report.html and plots, and store the statistics by which `predict` marks non-digits
+    #[arg(long, help_heading = "Output", value_name = "BOOL", default_value_t = true, action = ArgAction::Set, add = Role::Incidental)]
     pub report: bool,
     /// Write TensorBoard's event file
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, add = Role::Incidental)]
+    #[arg(long, hide_short_help = true, help_heading = "Output", value_name = "BOOL", default_value_t = true, action = ArgAction::Set, add = Role::Incidental)]
     pub tensorboard: bool,
 }
 

@@ -151,8 +151,9 @@ impl Checkpoint {
     /// Schedules that depend on the number of epochs change their rate at once when it changes.
     fn warn_if_stretched(&self, settings: &Settings) {
         let (before, now) = (self.settings().training.epochs, settings.training.epochs);
-        if settings.schedule.schedule.spans_the_run() && before != now {
-            let schedule = settings.schedule.schedule;
+        let schedule = &settings.schedule.chosen;
+        if schedule.kind().spans_the_run() && before != now {
+            let schedule = schedule.name();
             tracing::warn!(
                 "the schedule {schedule} is spread over {now} epochs now instead of {before}: the learning rate jumps"
             );

@@ -31,12 +31,12 @@ pub(super) fn soft_targets(teachers: &[Net], split: &Split, settings: &Settings)
 /// [`soft_targets`], asking about `at_once` images at a time.
 fn ask(teachers: &[Net], split: &Split, settings: &Settings, at_once: i64) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
-    let augmentations = augmentations::of(&settings.augmentation, split.device())?;
-    let views = if augmentations.is_empty() { 1 } else { VIEWS };
+    let transforms = augmentations::transforms(&settings.augmentation, split.device())?;
+    let views = if transforms.is_empty() { 1 } else { VIEWS };
     let sum = Tensor::f_zeros([split.len(), CLASSES as i64], (Kind::Float, split.device()))?;
     for _ in 0..views {
         for (indices, mut its_sum) in split.batches(at_once)?.iter().zip(sum.f_split(at_once, 0)?) {
-            let images = augmentations::apply(&augmentations, split.batch(indices)?.0)?;
+            let images = augmentations::apply(&transforms, split.batch(indices)?.0)?;
             for teacher in teachers {
                 let log_probabilities = teacher.forward_t(&images, false);
                 let _ = its_sum.f_add_(&at_temperature(&log_probabilities, settings)?.f_exp()?)?;

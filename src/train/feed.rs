@@ -4,7 +4,7 @@
 //! a GPU all images are made ready before the epoch's first step, in its order: that takes some 30 kernels out of each
 //! step, and a step that is a CUDA graph finds its batch and its learning rate by a counter in device memory.
 
-use super::augmentations::{self, Augmentation};
+use super::augmentations::{self, Transform};
 use super::optimizers::Rate;
 use super::state::{Position, State};
 use crate::data::Split;
@@ -20,7 +20,7 @@ const CHUNK: i64 = 4096;
 /// The batches of an epoch of `split`.
 pub(super) struct Feed<'a> {
     split: &'a Split,
-    augmentations: Vec<Box<dyn Augmentation>>,
+    augmentations: Vec<Box<dyn Transform>>,
     batch_size: i64,
     /// The indices of the epoch's batches, and the learning rates of their steps.
     batches: Vec<Tensor>,
@@ -52,7 +52,7 @@ impl<'a> Feed<'a> {
         let is_taught = !settings.distillation.teachers().is_empty();
         Ok(Feed {
             split,
-            augmentations: augmentations::of(&settings.augmentation, device)?,
+            augmentations: augmentations::transforms(&settings.augmentation, device)?,
             batch_size,
             batches: Vec::new(),
             lrs: Vec::new(),

@@ -1,7 +1,7 @@
 //! Training: the loop ([`run`]), one step ([`step`]), how it is launched ([`launch`]), what it takes ([`feed`]), everything
 //! that it changes ([`state`]), and the parts that settings choose: optimizers, schedules, augmentations.
 
-mod augmentations;
+pub(crate) mod augmentations;
 mod average;
 mod best;
 mod checkpoint;
@@ -11,20 +11,20 @@ mod events;
 mod feed;
 mod launch;
 mod loss;
-mod optimizers;
+pub(crate) mod optimizers;
 mod run;
-mod schedules;
+mod schedule;
+pub(crate) mod schedules;
 mod shuffle;
 mod state;
 mod step;
 
-pub(crate) use augmentations::{Augmentation, apply as augment, of as augmentations};
 pub(crate) use best::{best, kept};
 pub use checkpoint::Checkpoint;
 pub use events::{Ending, EpochRecord, Event, History, Measured, Observer, StepRecord};
 pub use run::Run;
 pub(crate) use run::{Diverged, steps_per_epoch};
-pub use schedules::Schedule;
+pub use schedule::Schedule;
 pub use shuffle::Shuffle;
 pub use state::State;
 pub use step::Stepper;

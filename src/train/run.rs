@@ -3,7 +3,7 @@
 use super::best::{best, is_out_of_patience};
 use super::checkpoint::Checkpoint;
 use super::events::{Ending, EpochRecord, Event, History, Observer, StepRecord};
-use super::schedules::Schedule;
+use super::schedule::Schedule;
 use super::shuffle::Shuffle;
 use super::state::State;
 use super::step::Stepper;

@@ -5,7 +5,7 @@
 
 use super::average::Average;
 use super::distillation;
-use super::optimizers::{self, Optimizer};
+use super::optimizers::Optimizer;
 use super::shuffle::Shuffle;
 use crate::data::Split;
 use crate::libtorch::generator;
@@ -62,7 +62,7 @@ impl State {
     pub fn new(net: Net, settings: &Settings, steps: i64) -> Result<State> {
         let (device, decay) = (net.device(), settings.training.ema_decay);
         Ok(State {
-            optimizer: optimizers::of(&net, &settings.optimizer)?,
+            optimizer: settings.optimizer.over(&net)?,
             average: if decay > 0.0 { Some(Average::of(&net, decay)?) } else { None },
             best: if settings.run.keep == Keep::Best { Some(net.copy()?) } else { None },
             losses: Tensor::f_zeros([steps], (Kind::Float, device))?,
@@ -85,7 +85,7 @@ impl State {
             bytes <= MAX_BYTES,
             "a checkpoint of this net with --optimizer {} would have {} MiB, and {} MiB is the most that is read: choose a \
              smaller net or another --optimizer, or leave out --ema-decay and --keep best",
-            settings.optimizer.optimizer,
+            settings.optimizer.chosen.name(),
             bytes >> 20,
             MAX_BYTES >> 20
         );

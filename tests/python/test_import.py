@@ -307,7 +307,7 @@ def test_a_mirror_is_trusted_if_the_system_says_so(tmp_path: Path, mirror: str) 
         (["--no-cuda"], "error: --no-cuda is not a flag here: use --device cpu"),
         (["--test_batch_size=1000"], "error: --test_batch_size is not a flag here: use --batch-size"),
         (["--device", "mps"], "error: --device mps: Apple's GPU cannot be used from here; use --device cpu"),
-        (["--lr", "0,01"], "error: --lr takes a point before the decimals: 0.01, not 0,01"),
+        (["--lr", "0,01"], "error: --lr: write 0.01, with a decimal point"),
     ],
 )
 def test_habits_from_elsewhere_get_their_sentence(arguments: list[str], sentence: str) -> None:

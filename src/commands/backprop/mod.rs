@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 /// How many pixels of a PNG a unit of the SVG is: the pictures are 2400 by 1350 units.
 const PNG_SCALE: f32 = 1.0;
 
-/// The flags of `backprop`.
-#[derive(clap::Args)]
+/// Show backpropagation by hand on a 2-2-2 network
+#[derive(clap::Parser)]
+#[command(name = "backprop")]
 pub(super) struct Args {
     /// Learning rates, separated by commas
     #[arg(long, value_name = "LIST", default_value = "0.1,0.2,0.5,0.8,1,2", value_parser = list, allow_hyphen_values = true)]
@@ -96,7 +97,7 @@ struct JsonDone<'a> {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args) -> Result<Outcome> {
+pub(super) fn run(args: Args, _: super::Verbosity) -> Result<Outcome> {
     let problem = Problem {
         weights: args.weights.exactly("--weights", "w1 to w8")?,
         inputs: args.inputs.exactly("--inputs", "i1 and i2")?,

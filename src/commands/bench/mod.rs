@@ -13,7 +13,7 @@ use crate::memory;
 use crate::model::{Kernels, Net};
 use crate::observe::{LogFormat, log, say};
 use crate::run_folder;
-use crate::settings::{Compute, DeviceChoice, KernelsChoice, Layer, Settings, within};
+use crate::settings::{Compute, DeviceChoice, Given, KernelsChoice, Settings, within};
 use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
@@ -33,11 +33,12 @@ const WARM_UP: i64 = 12;
 const RECORDED: i64 = 20;
 const RECORDED_ON_GPU: i64 = 100;
 
-/// The flags of `bench`.
-#[derive(clap::Args)]
+/// Measure how fast it trains and evaluates
+#[derive(clap::Parser)]
+#[command(name = "bench", args_override_self = true)]
 pub(super) struct Args {
     #[command(flatten)]
-    settings: Layer,
+    settings: Given,
     /// What a round is
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     what: What,
@@ -48,17 +49,17 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = within("a whole number", 1i64..))]
     steps: i64,
     /// The fused kernels for this instruction set, not those for the best one that this processor has
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(fused::INSTRUCTION_SETS))]
+    #[arg(long, hide_short_help = true, value_name = "NAME", value_parser = PossibleValuesParser::new(fused::INSTRUCTION_SETS))]
     instruction_set: Option<String>,
     /// After the rounds, record one more (at most 20 steps, on a GPU 100) with libtorch's profiler: a table of what took how long, and
     /// FILE, a trace in JSON for Perfetto or chrome://tracing
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Wait for a line on stdin before each round, so that a script can alternate programs
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     on_request: bool,
     /// What stdout gets: a line for people, or one JSON object per round
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
     log_format: LogFormat,
 }
 

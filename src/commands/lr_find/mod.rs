@@ -18,21 +18,22 @@ use crate::memory;
 use crate::observe::{Bar, LogFormat, log, say};
 use crate::report;
 use crate::run_folder;
-use crate::settings::{Layer, Settings, above, within};
+use crate::settings::{Given, Settings, above, within};
 use crate::train::{State, steps_per_epoch};
 use anyhow::{Context, Result, bail};
 use curve::{End, LossCurve, ROSE_TO, Range};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// The flags of `lr-find`.
-#[derive(clap::Args)]
+/// Find a learning rate: the range test, a few hundred steps at a rate that rises
+#[derive(clap::Parser)]
+#[command(name = "lr-find", args_override_self = true, after_long_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
-    settings: Layer,
+    settings: Given,
 
     /// Settings from a TOML file, such as the config.toml of a run; flags win over it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
     /// The learning rate of the first step
     #[arg(long, value_name = "X", default_value_t = 1e-5, value_parser = within("a number", above(0.0)))]
@@ -44,15 +45,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = within("a whole number", 2i64..=100_000))]
     steps: i64,
     /// Folder for lr_find.json, lr_find.svg and lr_find.png
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
     /// What stdout gets: a curve for people, or one JSON object
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
     log_format: LogFormat,
 }
 
 /// The end of `lr-find --help`.
-pub(super) const HELP: &str = "It takes every setting of a run, but neither --lr nor the schedule is used: the rate that \
+const HELP: &str = "It takes every setting of a run, but neither --lr nor the schedule is used: the rate that \
     it suggests is for --lr, which is the highest rate of one-cycle. Apart from data that it downloads, it writes only the \
     files of --out.";
 

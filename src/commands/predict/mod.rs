@@ -19,8 +19,9 @@ use std::path::PathBuf;
 /// Pictures that go through the net together.
 const BATCH: usize = 128;
 
-/// The flags of `predict`.
-#[derive(clap::Args)]
+/// Predict which digit a picture shows
+#[derive(clap::Parser)]
+#[command(name = "predict")]
 #[command(
     after_help = "A picture may be of any size and colour, dark on light or light on dark, transparent, noisy, badly lit, \
     on lined paper or in a box: each digit is found, scaled to 20 pixels and centred by mass in 28x28, as MNIST was made. \

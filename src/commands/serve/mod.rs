@@ -16,9 +16,9 @@ use std::net::IpAddr;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The flags of `serve`.
-#[derive(clap::Args)]
-#[command(after_help = endpoints())]
+/// Serve a page to draw digits on, and an HTTP interface to the net
+#[derive(clap::Parser)]
+#[command(name = "serve", after_help = help())]
 pub(super) struct Args {
     #[command(flatten)]
     prediction: Prediction,
@@ -35,12 +35,17 @@ pub(super) struct Args {
 }
 
 /// The end of `serve --help`.
-fn endpoints() -> String {
-    let lines: String = ENDPOINTS.iter().map(|it| format!("  {:<14} {}\n", it.name, it.help)).collect();
+fn help() -> String {
+    let lines: String = endpoints().map(|(name, help)| format!("  {name:<14} {help}\n")).collect();
     format!(
         "Endpoints:\n{lines}\nHere --kernels auto means torch, because the page shows the output of each block, and \
          --threads 0 means one thread. docs/digits.md has examples."
     )
+}
+
+/// The endpoints, each with its help.
+pub(super) fn endpoints() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ENDPOINTS.iter().map(|endpoint| (endpoint.name, endpoint.help))
 }
 
 /// An IP address, or a name: letters, digits, dots and hyphens.

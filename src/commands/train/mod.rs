@@ -12,40 +12,40 @@ use crate::memory;
 use crate::model::Architecture;
 use crate::observe::{Console, LogFormat, Progress, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
-use crate::settings::{Layer, Settings};
+use crate::settings::{Given, Settings};
 use crate::train::{Checkpoint, Ending, Observer, Run};
 use anyhow::Result;
 use finish::Finish;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// The flags of `train`. A setting that is not given comes from `--recipe`, else from `--config`, else from the
-/// original.
-#[derive(clap::Args)]
+/// Train the net (the default command)
+#[derive(clap::Parser)]
+#[command(name = "train", args_override_self = true, after_long_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
-    settings: Layer,
+    settings: Given,
 
     /// Settings from a TOML file, such as the config.toml of another run; flags win over it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
     /// The folder that the run writes [default: runs/<date>-<seed>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
     /// Go on with the run in this folder, or from this checkpoint file, with --out in another folder; auto: go on with the
     /// run in --out if it has a checkpoint, else begin it
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", help_heading = "Run")]
     resume: Option<PathBuf>,
     /// What stdout gets: the original's lines, or one JSON object per epoch
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
     log_format: LogFormat,
     /// Check the settings, print them as the config.toml of the run, and train nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     print_config: bool,
 }
 
 /// The end of `train --help`: what a script has to know.
-pub(super) const HELP: &str = "The exit code and the `status` of the last JSON line say how the run ended: 0 for done, \
+const HELP: &str = "The exit code and the `status` of the last JSON line say how the run ended: 0 for done, \
     target_reached, stopped_early and pruned, 1 for diverged and failed, 2 for a mistake in the command line, 130, 143 or \
     another 128 + N for interrupted by a signal. SIGUSR1 prunes a run: it stops after the current step and writes no weights. \
     Ctrl-C, SIGTERM, SIGHUP, SIGUSR2 and SIGXCPU interrupt it: the checkpoint is written, and --resume goes on from there. The \
@@ -123,7 +123,7 @@ impl Args {
         if let Some(file) = file {
             let checkpoint = Checkpoint::read(&file)?;
             folder.check_goes_on(&file, &checkpoint)?;
-            let settings = checkpoint.settings().resumed(&Layer::all(self.config.as_deref(), &self.settings)?)?;
+            let settings = checkpoint.settings().resumed(self.config.as_deref(), &self.settings)?;
             return Ok(Plan { settings, architecture: checkpoint.architecture()?, checkpoint: Some(checkpoint) });
         }
         match self.resume {

@@ -5,54 +5,73 @@
 //! softer digits than those it is tested on. The random numbers come from the device's default generator, so that a
 //! seed repeats them.
 
-use super::Augmentation;
+use super::{Augmentation, Transform};
 use crate::data::BLACK;
-use crate::settings::AugmentationSettings;
+use crate::flags::{Named, within};
 use crate::shape;
 use anyhow::Result;
+use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 const SIDE: i64 = shape::SIDE as i64;
 
-/// The most that an image is distorted by; each amount is drawn from Uniform(-most, most).
-#[derive(Debug)]
-pub(super) struct RandomAffine {
-    /// Degrees.
+/// Rotated, moved, scaled and sheared: RandomAffine of torchvision
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(super) struct Affine {
+    /// Rotate each training image by up to this many degrees
+    #[arg(long, value_name = "D", default_value_t = 0.0, value_parser = within("degrees", 0.0..=180.0))]
     rotate: f64,
-    /// Pixels, across and down.
+    /// Move each training image by up to this many pixels, across and down
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = within("pixels", 0.0..=shape::SIDE as f64))]
     translate: f64,
-    /// How much the size may differ from 1.
+    /// Scale each training image by a factor between 1 - X and 1 + X
+    #[arg(long, value_name = "X", default_value_t = 0.0, value_parser = within("a share", 0.0..1.0))]
     scale: f64,
-    /// Degrees, along the rows, before it is rotated.
+    /// Shear each training image by up to this many degrees, along the rows, before it is rotated
+    #[arg(long, value_name = "D", default_value_t = 0.0, value_parser = within("degrees", 0.0..=45.0))]
     shear: f64,
+}
+
+impl Named for Affine {
+    const NAME: &'static str = "affine";
+}
+
+impl Augmentation for Affine {
+    fn transform(&self, device: Device) -> Result<Option<Box<dyn Transform>>> {
+        let Affine { rotate, translate, scale, shear } = *self;
+        if [rotate, translate, scale, shear].iter().all(|most| *most == 0.0) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(RandomAffine { most: *self, pixels: pixels(device)? })))
+    }
+}
+
+/// Draws each amount from Uniform(-most, most).
+#[derive(Debug)]
+struct RandomAffine {
+    most: Affine,
     /// (x, y, 1) of each pixel's centre, float32 [3, 784], in halves of the image's side from its centre.
     pixels: Tensor,
 }
 
 impl RandomAffine {
-    /// The distortions of `settings`; `None` if they distort nothing.
-    pub(super) fn of(settings: &AugmentationSettings, device: Device) -> Result<Option<RandomAffine>> {
-        let AugmentationSettings { rotate, translate, scale, shear, .. } = *settings;
-        if [rotate, translate, scale, shear].iter().all(|most| *most == 0.0) {
-            return Ok(None);
-        }
-        Ok(Some(RandomAffine { rotate, translate, scale, shear, pixels: pixels(device)? }))
-    }
-
     /// Distorts `images` by the amounts `drawn`, [5, N]: angle, shear, scale, across and down, each as a share of the
     /// most.
     fn distort(&self, images: &Tensor, drawn: &Tensor) -> Result<Tensor> {
         let share = |row| drawn.f_select(0, row);
-        let angle = share(0)?.f_mul_scalar(self.rotate.to_radians())?;
-        let shear = share(1)?.f_mul_scalar(self.shear.to_radians())?.f_tan()?;
-        let zoom = share(2)?.f_mul_scalar(self.scale)?.f_add_scalar(1.0)?.f_reciprocal()?;
+        let angle = share(0)?.f_mul_scalar(self.most.rotate.to_radians())?;
+        let shear = share(1)?.f_mul_scalar(self.most.shear.to_radians())?.f_tan()?;
+        let zoom = share(2)?.f_mul_scalar(self.most.scale)?.f_add_scalar(1.0)?.f_reciprocal()?;
         let (cos, sin) = (angle.f_cos()?.f_mul(&zoom)?, angle.f_sin()?.f_mul(&zoom)?);
         // The inverse of a shear along the rows and then a rotation, scaled by zoom.
         let matrix =
             [cos.f_sub(&sin.f_mul(&shear)?)?, sin.f_add(&cos.f_mul(&shear)?)?, sin.f_neg()?, cos.shallow_clone()];
         // grid_sample takes, for each pixel of the output, its place in the input, in halves of the image's side.
         let half = SIDE as f64 / 2.0;
-        let (x, y) = (share(3)?.f_mul_scalar(-self.translate / half)?, share(4)?.f_mul_scalar(-self.translate / half)?);
+        let (x, y) = (
+            share(3)?.f_mul_scalar(-self.most.translate / half)?,
+            share(4)?.f_mul_scalar(-self.most.translate / half)?,
+        );
         let origin = |a: &Tensor, b: &Tensor| -> Result<Tensor> { Ok(a.f_mul(&x)?.f_add(&b.f_mul(&y)?)?) };
         let [a, b, c, d] = &matrix;
         let rows = Tensor::f_stack(&[a, b, &origin(a, b)?, c, d, &origin(c, d)?], 1)?.f_view([-1, 3])?;
@@ -64,7 +83,7 @@ impl RandomAffine {
     }
 }
 
-impl Augmentation for RandomAffine {
+impl Transform for RandomAffine {
     fn apply(&self, images: &Tensor) -> Result<Tensor> {
         let drawn = Tensor::f_empty([5, images.size()[0]], (Kind::Float, images.device()))?.f_uniform_(-1.0, 1.0)?;
         self.distort(images, &drawn)
@@ -85,7 +104,7 @@ mod tests {
     use crate::data::pixel_table;
 
     fn affine(rotate: f64, translate: f64, scale: f64, shear: f64) -> RandomAffine {
-        RandomAffine { rotate, translate, scale, shear, pixels: pixels(Device::Cpu).unwrap() }
+        RandomAffine { most: Affine { rotate, translate, scale, shear }, pixels: pixels(Device::Cpu).unwrap() }
     }
 
     /// Two images of random bytes, normalised.

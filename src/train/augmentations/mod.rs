@@ -1,14 +1,24 @@
-//! Augmentations: what training images go through before they reach the net, one file each, behind [`Augmentation`].
+//! Augmentations: what training images go through before they reach the net, one file each.
 
 mod affine;
 
-use crate::settings::AugmentationSettings;
-use affine::RandomAffine;
+use crate::flags::{self, Entry, List, Named, Together};
 use anyhow::Result;
+use std::fmt::Debug;
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
+/// Every augmentation, in the order in which images go through them.
+const ALL: &[Entry<dyn Augmentation>] = &[entry::<affine::Affine>()];
+
+/// An augmentation with its settings.
+pub(crate) trait Augmentation: Debug + Send + Sync {
+    /// What it does to images on `device`; `None` if its settings change none.
+    fn transform(&self, device: Device) -> Result<Option<Box<dyn Transform>>>;
+}
+
 /// A random change of training images.
-pub(crate) trait Augmentation {
+pub(crate) trait Transform {
     /// Changes normalised images [N, 1, 28, 28], each in its own way. What comes in from outside an image is black.
     ///
     /// It draws from the device's default generator, so that a seed repeats it. On a GPU, N is as many images of the
@@ -16,18 +26,26 @@ pub(crate) trait Augmentation {
     fn apply(&self, images: &Tensor) -> Result<Tensor>;
 }
 
-/// The augmentations of `settings` on `device`, in the order in which they are applied.
-pub(crate) fn of(settings: &AugmentationSettings, device: Device) -> Result<Vec<Box<dyn Augmentation>>> {
-    let mut augmentations: Vec<Box<dyn Augmentation>> = Vec::new();
-    if let Some(affine) = RandomAffine::of(settings, device)? {
-        augmentations.push(Box::new(affine));
-    }
-    Ok(augmentations)
+/// The transforms that the settings ask for on `device`, in their order.
+pub(crate) fn transforms(settings: &Together<dyn Augmentation>, device: Device) -> Result<Vec<Box<dyn Transform>>> {
+    settings.kinds().filter_map(|augmentation| augmentation.transform(device).transpose()).collect()
 }
 
 /// Applies all of them to `images` [N, 1, 28, 28].
-pub(crate) fn apply(augmentations: &[Box<dyn Augmentation>], images: Tensor) -> Result<Tensor> {
-    augmentations.iter().try_fold(images, |images, augmentation| augmentation.apply(&images))
+pub(crate) fn apply(transforms: &[Box<dyn Transform>], images: Tensor) -> Result<Tensor> {
+    transforms.iter().try_fold(images, |images, transform| transform.apply(&images))
+}
+
+impl List for dyn Augmentation {
+    fn all() -> &'static [Entry<dyn Augmentation>] {
+        ALL
+    }
+}
+
+const fn entry<K: Named + Augmentation>() -> Entry<dyn Augmentation> {
+    Entry::of::<K>(|matches| {
+        flags::read::<K>(matches).map(|(kind, table)| (Arc::new(kind) as Arc<dyn Augmentation>, table))
+    })
 }
 
 #[cfg(test)]
@@ -37,6 +55,6 @@ mod tests {
 
     #[test]
     fn the_original_changes_no_image() {
-        assert!(of(&Settings::default().augmentation, Device::Cpu).unwrap().is_empty());
+        assert!(transforms(&Settings::default().augmentation, Device::Cpu).unwrap().is_empty());
     }
 }

@@ -1,16 +1,63 @@
 //! `torch.optim.Adam(net.parameters(), lr, betas, eps, weight_decay, amsgrad)`, and AdamW with the same arguments.
 
 use super::parameters::{Parameters, zero, zeros_like};
-use super::{Optimizer, Rate};
+use super::shared::{Averages, Eps};
+use super::{Algorithm, Optimizer, Rate, WeightDecay};
+use crate::flags::Named;
 use crate::libtorch::foreach;
 use crate::model::Net;
-use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
+use clap::ArgAction;
+use serde::Serialize;
 use std::hint::black_box;
 use tch::Tensor;
 
+/// Adam (Kingma and Ba, 2015)
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(super) struct AdamSettings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    averages: Averages,
+    #[command(flatten)]
+    #[serde(flatten)]
+    eps: Eps,
+    /// divide by the largest average of squared gradients so far
+    #[arg(long, hide_short_help = true, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    amsgrad: bool,
+}
+
+impl Named for AdamSettings {
+    const NAME: &'static str = "adam";
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[("lr", "0.001")];
+}
+
+impl Algorithm for AdamSettings {
+    fn optimizer(&self, net: &Net, decay: &WeightDecay) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Adam::new(net, decay, self, false)?))
+    }
+}
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019)
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(super) struct AdamWSettings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    adam: AdamSettings,
+}
+
+impl Named for AdamWSettings {
+    const NAME: &'static str = "adamw";
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[("lr", "0.001"), ("weight_decay", "0.01")];
+}
+
+impl Algorithm for AdamWSettings {
+    fn optimizer(&self, net: &Net, decay: &WeightDecay) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Adam::new(net, decay, &self.adam, true)?))
+    }
+}
+
 /// Adam or AdamW.
-pub(super) struct Adam {
+struct Adam {
     /// The greatest average is kept with amsgrad alone.
     parameters: Parameters<4>,
     betas: (f64, f64),
@@ -21,14 +68,13 @@ pub(super) struct Adam {
 }
 
 impl Adam {
-    pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Adam> {
-        let OptimizerSettings { optimizer, betas, eps, amsgrad, .. } = *settings;
+    fn new(net: &Net, decay: &WeightDecay, settings: &AdamSettings, decoupled_weight_decay: bool) -> Result<Adam> {
+        let AdamSettings { averages: Averages { betas }, eps: Eps { eps }, amsgrad } = *settings;
         let names = ["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
-        let parameters = Parameters::new(net, settings, names, |tensor| {
+        let parameters = Parameters::new(net, decay, names, |tensor| {
             let zeros = |needed| zeros_like(tensor, needed);
             Ok([zero(tensor.device())?, zeros(true)?, zeros(true)?, zeros(amsgrad)?])
         })?;
-        let decoupled_weight_decay = optimizer == OptimizerKind::AdamW;
         Ok(Adam { parameters, betas: (betas.0, betas.1), eps, amsgrad, decoupled_weight_decay })
     }
 

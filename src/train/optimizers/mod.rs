@@ -5,14 +5,39 @@ mod parameters;
 mod rate;
 mod rmsprop;
 mod sgd;
+mod shared;
 mod soap;
 
 pub(crate) use rate::Rate;
+pub(crate) use shared::WeightDecay;
 
+use crate::error::UsageError;
+use crate::flags::{self, Choice, Entry, List, Named};
 use crate::model::Net;
-use crate::settings::{OptimizerKind, OptimizerSettings};
 use anyhow::Result;
+use std::fmt::Debug;
+use std::sync::Arc;
 use tch::Tensor;
+
+/// Every optimizer. The first is the default.
+const ALL: &[Entry<dyn Algorithm>] = &[
+    entry::<sgd::SgdSettings>(),
+    entry::<adam::AdamSettings>(),
+    entry::<adam::AdamWSettings>(),
+    entry::<rmsprop::RmsPropSettings>(),
+    entry::<soap::SoapSettings>(),
+];
+
+/// The settings of an optimizer: what it is before it has a net.
+pub(crate) trait Algorithm: Debug + Send + Sync {
+    /// The optimizer over the parameters of `net`, before its first step.
+    fn optimizer(&self, net: &Net, decay: &WeightDecay) -> Result<Box<dyn Optimizer>>;
+
+    /// Refuses settings that exclude each other.
+    fn check(&self) -> Result<(), UsageError> {
+        Ok(())
+    }
+}
 
 /// What changes a net's parameters once their gradients are known.
 pub(crate) trait Optimizer {
@@ -35,13 +60,22 @@ pub(crate) trait Optimizer {
     fn state(&self) -> Vec<(String, Tensor)>;
 }
 
-/// The optimizer of `settings` over the parameters of `net`, before its first step.
-pub(crate) fn of(net: &Net, settings: &OptimizerSettings) -> Result<Box<dyn Optimizer>> {
-    Ok(match settings.optimizer {
-        OptimizerKind::Sgd => Box::new(sgd::Sgd::new(net, settings)?),
-        OptimizerKind::Adam | OptimizerKind::AdamW => Box::new(adam::Adam::new(net, settings)?),
-        OptimizerKind::RmsProp => Box::new(rmsprop::RmsProp::new(net, settings)?),
-        OptimizerKind::Soap => Box::new(soap::Soap::new(net, settings)?),
+impl List for dyn Algorithm {
+    fn all() -> &'static [Entry<dyn Algorithm>] {
+        ALL
+    }
+}
+
+impl Choice for dyn Algorithm {
+    const KEY: &'static str = "optimizer";
+    const VALUE_NAME: &'static str = "NAME";
+    const HELP: &'static str = "The optimizer; its settings start from its own defaults";
+    const SHARED: &'static [&'static str] = &["lr", "weight_decay"];
+}
+
+const fn entry<K: Named + Algorithm>() -> Entry<dyn Algorithm> {
+    Entry::of::<K>(|matches| {
+        flags::read::<K>(matches).map(|(kind, table)| (Arc::new(kind) as Arc<dyn Algorithm>, table))
     })
 }
 
@@ -50,8 +84,12 @@ mod tests {
     use super::*;
     use crate::model::{Architecture, Kernels};
     use crate::settings::Settings;
-    use clap::ValueEnum;
     use tch::{Device, Kind};
+
+    /// The optimizer that `flags` ask for.
+    fn of(net: &Net, flags: &[impl AsRef<str>]) -> Box<dyn Optimizer> {
+        Settings::from_flags(flags.iter().map(AsRef::as_ref)).unwrap().optimizer.over(net).unwrap()
+    }
 
     /// By how much each of two steps lowers a weight whose gradient is 1, at the learning rate 1 and with an eps of 0.
     const STEPS: [(&[&str], [f64; 2]); 10] = [
@@ -75,8 +113,7 @@ mod tests {
         for (flags, expected) in STEPS {
             for on_device in [false, true] {
                 let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
-                let settings = Settings::from_flags(flags).unwrap();
-                let mut optimizer = of(&net, &settings.optimizer).unwrap();
+                let mut optimizer = of(&net, flags);
                 let weights = || net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect::<Vec<_>>();
                 for expected in expected {
                     let before = weights();
@@ -95,13 +132,12 @@ mod tests {
 
     #[test]
     fn every_optimizer_steps_alike_at_a_rate_in_device_memory() {
-        for kind in OptimizerKind::value_variants() {
-            let settings = Settings::from_flags([format!("--optimizer={kind}")]).unwrap();
+        for kind in <dyn Algorithm>::all().iter().map(|entry| entry.name) {
             let first = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
             let [one, other] = [Rate::Host(0.01), Rate::Device(Tensor::from(0.01f32))].map(|lr| {
                 let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
                 net.load_state_dict(&first.state_dict()).unwrap();
-                let mut optimizer = of(&net, &settings.optimizer).unwrap();
+                let mut optimizer = of(&net, &[format!("--optimizer={kind}")]);
                 for step in [1.0, 2.0, 3.0] {
                     for (_, tensor) in net.parameters() {
                         // As good as random, and not from the generator, which tests share.
@@ -124,8 +160,9 @@ mod tests {
     fn amsgrad_divides_by_the_greatest_average_so_far() {
         for (amsgrad, falls) in [("false", false), ("true", true)] {
             let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
-            let flags = ["--optimizer=adam", "--betas=0,0", "--eps=0", &format!("--amsgrad={amsgrad}")];
-            let mut optimizer = of(&net, &Settings::from_flags(flags).unwrap().optimizer).unwrap();
+            let flags =
+                ["--optimizer=adam", "--betas=0,0", "--eps=0", &format!("--amsgrad={amsgrad}")].map(String::from);
+            let mut optimizer = of(&net, &flags);
             let (_, weight) = net.parameters().next().unwrap();
             for gradient in [1.0, 0.25] {
                 let before = weight.detach().copy();
@@ -153,7 +190,7 @@ mod tests {
             ),
         ] {
             let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
-            let state = of(&net, &Settings::from_flags(flags).unwrap().optimizer).unwrap().state();
+            let state = of(&net, flags).state();
             let name = net.parameters().next().unwrap().0;
             let first: Vec<_> = state.iter().filter_map(|(key, _)| key.strip_suffix(&format!(".{name}"))).collect();
             assert_eq!(first, expected, "{flags:?}");
@@ -169,8 +206,7 @@ mod tests {
                 let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
                 let norm = format!("--weight-decay-norm={weight_decay_norm}");
                 let optimizer = format!("--optimizer={optimizer}");
-                let settings = Settings::from_flags([&optimizer, "--weight-decay=0.5", &norm]).unwrap();
-                let mut optimizer = of(&net, &settings.optimizer).unwrap();
+                let mut optimizer = of(&net, &[&optimizer[..], "--weight-decay=0.5", &norm]);
                 let before: Vec<_> = net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect();
                 net.parameters().for_each(|(_, tensor)| (tensor * tensor.zeros_like()).sum(Kind::Float).backward());
                 optimizer.step(&Rate::Host(0.1)).unwrap();

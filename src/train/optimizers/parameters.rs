@@ -1,8 +1,8 @@
 //! The parameters of a net, and the tensors that an optimizer keeps for each.
 
+use super::WeightDecay;
 use crate::libtorch::foreach;
 use crate::model::Net;
-use crate::settings::OptimizerSettings;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -29,7 +29,7 @@ impl<const N: usize> Parameters<N> {
     /// The parameters of `net`, each with the tensors that `state` makes for it, which are called `names`.
     pub(super) fn new(
         net: &Net,
-        settings: &OptimizerSettings,
+        decay: &WeightDecay,
         names: [&'static str; N],
         state: impl Fn(&Tensor) -> Result<[Tensor; N]>,
     ) -> Result<Parameters<N>> {
@@ -38,12 +38,12 @@ impl<const N: usize> Parameters<N> {
                 name: name.to_string(),
                 tensor: tensor.shallow_clone(),
                 // Without --weight-decay-norm, BatchNorm's parameters and all biases do not decay.
-                decays: settings.weight_decay != 0.0 && (settings.weight_decay_norm || tensor.dim() > 1),
+                decays: decay.weight_decay != 0.0 && (decay.weight_decay_norm || tensor.dim() > 1),
                 state: state(tensor)?,
             })
         };
         let all = net.parameters().map(parameter).collect::<Result<_>>()?;
-        Ok(Parameters { all, weight_decay: settings.weight_decay, names })
+        Ok(Parameters { all, weight_decay: decay.weight_decay, names })
     }
 
     /// The parameters that have a gradient; the others are left alone, as in `torch.optim`.

@@ -1,15 +1,45 @@
 //! `torch.optim.RMSprop(net.parameters(), lr, alpha, eps, weight_decay, momentum, centered)`.
 
 use super::parameters::{Parameters, zero, zeros_like};
-use super::{Optimizer, Rate};
+use super::shared::{Eps, Momentum};
+use super::{Algorithm, Optimizer, Rate, WeightDecay};
+use crate::flags::{Named, within};
 use crate::libtorch::foreach;
 use crate::model::Net;
-use crate::settings::OptimizerSettings;
 use anyhow::Result;
+use clap::ArgAction;
+use serde::Serialize;
 use tch::Tensor;
 
-/// RMSprop.
-pub(super) struct RmsProp {
+/// RMSprop (Hinton, 2012)
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(super) struct RmsPropSettings {
+    /// decay of the average of squared gradients
+    #[arg(long, hide_short_help = true, value_name = "X", default_value_t = 0.99, value_parser = within("a number", 0.0..1.0))]
+    alpha: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    eps: Eps,
+    #[command(flatten)]
+    #[serde(flatten)]
+    momentum: Momentum,
+    /// divide by an estimate of the gradient's variance
+    #[arg(long, hide_short_help = true, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    centered: bool,
+}
+
+impl Named for RmsPropSettings {
+    const NAME: &'static str = "rmsprop";
+}
+
+impl Algorithm for RmsPropSettings {
+    fn optimizer(&self, net: &Net, decay: &WeightDecay) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(RmsProp::new(net, decay, self)?))
+    }
+}
+
+/// RMSprop over the parameters of a net.
+struct RmsProp {
     parameters: Parameters<4>,
     alpha: f64,
     eps: f64,
@@ -18,10 +48,10 @@ pub(super) struct RmsProp {
 }
 
 impl RmsProp {
-    pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<RmsProp> {
-        let OptimizerSettings { alpha, eps, momentum, centered, .. } = *settings;
+    fn new(net: &Net, decay: &WeightDecay, settings: &RmsPropSettings) -> Result<RmsProp> {
+        let RmsPropSettings { alpha, eps: Eps { eps }, momentum: Momentum { momentum }, centered } = *settings;
         let names = ["step", "square_avg", "momentum_buffer", "grad_avg"];
-        let parameters = Parameters::new(net, settings, names, |tensor| {
+        let parameters = Parameters::new(net, decay, names, |tensor| {
             let zeros = |needed| zeros_like(tensor, needed);
             Ok([zero(tensor.device())?, zeros(true)?, zeros(momentum > 0.0)?, zeros(centered)?])
         })?;

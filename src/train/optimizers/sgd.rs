@@ -1,15 +1,60 @@
 //! `torch.optim.SGD(net.parameters(), lr, momentum, dampening, weight_decay, nesterov)`.
 
 use super::parameters::{Parameters, zero, zeros_like};
-use super::{Optimizer, Rate};
+use super::shared::Momentum;
+use super::{Algorithm, Optimizer, Rate, WeightDecay};
+use crate::error::UsageError;
+use crate::flags::{Named, within};
 use crate::libtorch::foreach;
 use crate::model::Net;
-use crate::settings::OptimizerSettings;
 use anyhow::Result;
+use clap::ArgAction;
+use serde::Serialize;
 use tch::Tensor;
 
-/// SGD.
-pub(super) struct Sgd {
+/// Stochastic gradient descent
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(super) struct SgdSettings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    momentum: Momentum,
+    /// dampening of the momentum: the buffer adds 1 - X times the gradient
+    #[arg(long, hide_short_help = true, value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..=1.0))]
+    dampening: f64,
+    /// Nesterov momentum
+    #[arg(long, hide_short_help = true, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    nesterov: bool,
+}
+
+impl Named for SgdSettings {
+    const NAME: &'static str = "sgd";
+    /// The original's.
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[("momentum", "0.9")];
+}
+
+impl Algorithm for SgdSettings {
+    fn optimizer(&self, net: &Net, decay: &WeightDecay) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Sgd::new(net, decay, self)?))
+    }
+
+    fn check(&self) -> Result<(), UsageError> {
+        if self.nesterov && self.momentum.momentum == 0.0 {
+            return Err(UsageError(
+                "--nesterov takes a --momentum above 0, not 0: give one, or --nesterov=false".into(),
+            ));
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            let dampening = self.dampening;
+            return Err(UsageError(format!(
+                "--nesterov takes a --dampening of 0, not {dampening}: leave one of them out"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// SGD over the parameters of a net.
+struct Sgd {
     /// The momentum buffer begins as zeros. Steps are counted for dampening alone.
     parameters: Parameters<2>,
     momentum: f64,
@@ -18,10 +63,10 @@ pub(super) struct Sgd {
 }
 
 impl Sgd {
-    pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Sgd> {
-        let OptimizerSettings { momentum, dampening, nesterov, .. } = *settings;
+    fn new(net: &Net, decay: &WeightDecay, settings: &SgdSettings) -> Result<Sgd> {
+        let SgdSettings { momentum: Momentum { momentum }, dampening, nesterov } = *settings;
         let counts = momentum > 0.0 && dampening > 0.0;
-        let parameters = Parameters::new(net, settings, ["momentum_buffer", "step"], |tensor| {
+        let parameters = Parameters::new(net, decay, ["momentum_buffer", "step"], |tensor| {
             let step = if counts { zero(tensor.device())? } else { Tensor::new() };
             Ok([zeros_like(tensor, momentum > 0.0)?, step])
         })?;
@@ -67,5 +112,17 @@ impl Optimizer for Sgd {
 
     fn state(&self) -> Vec<(String, Tensor)> {
         self.parameters.state()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::Settings;
+
+    #[test]
+    fn nesterov_takes_what_torch_optim_takes() {
+        let refused = |flags: [&str; 2]| Settings::from_flags(flags).unwrap_err().to_string();
+        assert!(refused(["--nesterov=true", "--momentum=0"]).contains("--momentum above 0, not 0"));
+        assert!(refused(["--nesterov=true", "--dampening=0.5"]).contains("--dampening of 0, not 0.5"));
     }
 }

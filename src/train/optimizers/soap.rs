@@ -6,11 +6,13 @@
 //! turned, as with `max_precond_dim` in the paper's code.
 
 use super::parameters::{Parameters, zero, zeros_like};
-use super::{Optimizer, Rate};
+use super::shared::{Averages, Eps};
+use super::{Algorithm, Optimizer, Rate, WeightDecay};
+use crate::flags::{Named, within};
 use crate::libtorch::{foreach, matrices};
 use crate::model::Net;
-use crate::settings::OptimizerSettings;
 use anyhow::Result;
+use serde::Serialize;
 use std::borrow::Borrow;
 use tch::{Kind, Tensor};
 
@@ -18,8 +20,34 @@ use tch::{Kind, Tensor};
 /// average and the basis 8 MB.
 const LONGEST_SIDE: i64 = 1024;
 
-/// SOAP. `scripts/soap.py` is the same in Python.
-pub(super) struct Soap {
+/// SOAP: Adam in the eigenbases of Shampoo's preconditioner (Vyas et al., 2024)
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(super) struct SoapSettings {
+    #[command(flatten)]
+    #[serde(flatten)]
+    averages: Averages,
+    #[command(flatten)]
+    #[serde(flatten)]
+    eps: Eps,
+    /// steps between two updates of the preconditioner's eigenbases
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 10, value_parser = within("a whole number of steps", 1i64..))]
+    precondition_frequency: i64,
+}
+
+impl Named for SoapSettings {
+    const NAME: &'static str = "soap";
+    const DEFAULTS: &'static [(&'static str, &'static str)] =
+        &[("lr", "0.003"), ("betas", "0.95,0.95"), ("weight_decay", "0.01")];
+}
+
+impl Algorithm for SoapSettings {
+    fn optimizer(&self, net: &Net, decay: &WeightDecay) -> Result<Box<dyn Optimizer>> {
+        Ok(Box::new(Soap::new(net, decay, self)?))
+    }
+}
+
+/// SOAP over the parameters of a net; `scripts/soap.py` is the same in Python.
+struct Soap {
     /// `left` and `right` are averages of G G^T and of G^T G, where G is the gradient as a matrix; the bases are
     /// orthogonal matrices near their eigenvectors, those of large eigenvalues first. `exp_avg_sq` is in the bases. A side
     /// that is not turned has neither.
@@ -35,9 +63,9 @@ pub(super) struct Soap {
 const STATE: [&str; 6] = ["exp_avg", "exp_avg_sq", "left", "right", "left_basis", "right_basis"];
 
 impl Soap {
-    pub(super) fn new(net: &Net, settings: &OptimizerSettings) -> Result<Soap> {
-        let OptimizerSettings { betas, eps, precondition_frequency, .. } = *settings;
-        let parameters = Parameters::new(net, settings, STATE, |tensor| {
+    fn new(net: &Net, decay: &WeightDecay, settings: &SoapSettings) -> Result<Soap> {
+        let SoapSettings { averages: Averages { betas }, eps: Eps { eps }, precondition_frequency } = *settings;
+        let parameters = Parameters::new(net, decay, STATE, |tensor| {
             let options = (Kind::Float, tensor.device());
             let rows = tensor.size()[0];
             let columns = tensor.numel() as i64 / rows;
@@ -193,7 +221,7 @@ mod tests {
     fn state_after(steps: i64) -> Vec<Tensor> {
         let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
         let settings = Settings::from_flags(["--optimizer=soap", "--precondition-frequency=4"]).unwrap();
-        let mut soap = Soap::new(&net, &settings.optimizer).unwrap();
+        let mut soap = settings.optimizer.over(&net).unwrap();
         let (_, weight) = net.parameters().find(|(name, _)| *name == "convblock2.0.weight").unwrap();
         let scale = Tensor::arange(32, (Kind::Float, Device::Cpu)).exp2().sqrt().sqrt().view([32, 1, 1, 1]);
         for step in 1..=steps {

@@ -1,11 +1,26 @@
 //! `ExponentialLR(gamma)`.
 
-use super::Progress;
+use super::{Gamma, Progress, Scheduler};
+use crate::flags::Named;
+use serde::Serialize;
 
-/// `lr` times `gamma` for every epoch that is done.
-pub(super) fn lr(lr: f64, gamma: f64, progress: Progress) -> f64 {
-    // One multiplication after the other, as PyTorch does it: a power rounds differently.
-    (0..progress.epoch).fold(lr, |lr, _| lr * gamma)
+/// ExponentialLR: multiplied by --gamma after every epoch
+#[derive(Debug, clap::Args, Serialize)]
+pub(super) struct Exponential {
+    #[command(flatten)]
+    #[serde(flatten)]
+    gamma: Gamma,
+}
+
+impl Named for Exponential {
+    const NAME: &'static str = "exponential";
+}
+
+impl Scheduler for Exponential {
+    fn lr(&self, lr: f64, progress: Progress) -> f64 {
+        // One multiplication after the other, as PyTorch does it: a power rounds differently.
+        (0..progress.epoch).fold(lr, |lr, _| lr * self.gamma.gamma)
+    }
 }
 
 #[cfg(test)]
@@ -14,7 +29,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_cut_after_every_epoch() {
-        let at = |epoch| lr(0.5, 0.7, Progress::at_epoch(epoch, 5));
+        let exponential = Exponential { gamma: Gamma { gamma: 0.7 } };
+        let at = |epoch| exponential.lr(0.5, Progress::at_epoch(epoch, 5));
         assert_eq!([0, 1, 2].map(at), [0.5, 0.5 * 0.7, 0.5 * 0.7 * 0.7]);
     }
 }

@@ -1,16 +1,43 @@
 //! `LinearLR(start_factor, end_factor, total_iters)`, which is also the warm-up in front of any schedule.
 
-use super::Progress;
+use super::{Progress, Scheduler};
+use crate::flags::{Named, within};
+use serde::Serialize;
 use std::iter::successors;
+use std::ops::Bound::{Excluded, Included};
 
-/// The rate of an epoch; the rates of all are [`rates`].
-pub(super) fn lr(lr: f64, start_factor: f64, end_factor: f64, total_iters: i64, progress: Progress) -> f64 {
-    let mut rates = rates(lr, start_factor, end_factor, total_iters);
-    rates.nth(progress.epoch as usize).expect("the rates have no end")
+/// LinearLR: from --start-factor to --end-factor of --lr over --total-iters epochs
+#[derive(Debug, clap::Args, Serialize)]
+pub(super) struct Linear {
+    /// first learning rate, as a share of --lr
+    #[arg(long, hide_short_help = true, value_name = "X", default_value_t = 1.0 / 3.0, value_parser = within("a share", (Excluded(0.0), Included(1.0))))]
+    start_factor: f64,
+    /// last learning rate, as a share of --lr
+    #[arg(long, hide_short_help = true, value_name = "X", default_value_t = 1.0, value_parser = within("a share", 0.0..=1.0))]
+    end_factor: f64,
+    /// epochs from --start-factor to --end-factor
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 5, value_parser = within("a whole number of epochs", 1i64..))]
+    total_iters: i64,
+}
+
+impl Named for Linear {
+    const NAME: &'static str = "linear";
+}
+
+impl Scheduler for Linear {
+    fn lr(&self, lr: f64, progress: Progress) -> f64 {
+        let mut rates = rates(lr, self.start_factor, self.end_factor, self.total_iters);
+        rates.nth(progress.epoch as usize).expect("the rates have no end")
+    }
 }
 
 /// The rates from `lr` times `start_factor` to `lr` times `end_factor`, in `total_iters` equal parts; then it stays.
-pub(super) fn rates(lr: f64, start_factor: f64, end_factor: f64, total_iters: i64) -> impl Iterator<Item = f64> {
+pub(in crate::train) fn rates(
+    lr: f64,
+    start_factor: f64,
+    end_factor: f64,
+    total_iters: i64,
+) -> impl Iterator<Item = f64> {
     let (change, total) = (end_factor - start_factor, total_iters as f64);
     // From one rate to the next, as PyTorch does it: the closed form rounds differently.
     let next = move |&(done, lr): &(i64, f64)| {

@@ -29,7 +29,7 @@ const FLAGS: [(&str, &str); 22] = [
 ];
 
 /// The sentence on a flag, or a value, of another program, if `error` is about one.
-pub(super) fn sentence(error: &clap::Error) -> Option<String> {
+pub(crate) fn sentence(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return None };
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
     if given.starts_with("--device") && value.is_some_and(|value| value.eq_ignore_ascii_case("mps")) {
@@ -39,6 +39,10 @@ pub(super) fn sentence(error: &clap::Error) -> Option<String> {
         return None;
     }
     let flag = given.split('=').next().unwrap_or(given).replace('_', "-").to_lowercase();
-    let (_, advice) = FLAGS.iter().find(|(foreign, _)| *foreign == flag)?;
-    Some(format!("{given} is not a flag here: {advice}"))
+    Some(format!("{given} is not a flag here: {}", advice(&flag)?))
+}
+
+/// What to do instead of giving `flag`.
+pub(super) fn advice(flag: &str) -> Option<&'static str> {
+    FLAGS.iter().find(|(foreign, _)| *foreign == flag).map(|(_, advice)| *advice)
 }

@@ -1,0 +1,101 @@
+"""Writes the tables of README.md and docs/ from the program's own lists (`tch-mnist lists`).
+
+    .venv/bin/python scripts/tables.py            # writes them
+    .venv/bin/python scripts/tables.py --check    # fails if a page differs
+
+A table stands between two comments in its page: `<!-- schedules -->` and `<!-- end -->`.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from common import PROGRAM, ROOT
+
+HEADINGS = ["Data", "Net", "Optimizer", "Schedule", "Augmentation", "Device", "Run", "Output"]
+
+MARKED = re.compile(r"(?P<begin><!-- (?P<name>[a-z]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in [head, *rows]]
+    lines.insert(1, f"|{'---|' * len(head)}")
+    return "\n".join(lines) + "\n"
+
+
+def flag(key: str, value: str) -> str:
+    """A setting as somebody types it."""
+    name = f"--{key.replace('_', '-')}"
+    return f"{name}={value}" if value in ("true", "false") else f"{name} {value}"
+
+
+def kinds(choice: str) -> Iterator[list[str]]:
+    """Rows of the kinds of which `--choice` takes one."""
+    for kind in LISTS[f"{choice}s"]:
+        own = " ".join(flag(setting["key"], shortened(setting["default"])) for setting in kind["settings"])
+        yield [f"`{kind['name']}`", kind["about"], f"`{own}`" if own else ""]
+
+
+def shortened(text: str) -> str:
+    """A number without the digits that nobody types."""
+    return f"{float(text):.3f}" if re.fullmatch(r"0\.\d{8,}", text) else text
+
+
+def commands() -> Iterator[list[str]]:
+    """Rows of the commands."""
+    for command in LISTS["commands"]:
+        usage = command["usage"].replace("[OPTIONS]", "").replace("<", "").replace(">", "")
+        yield [f"`{' '.join(usage.split())}`", command["about"]]
+
+
+def settings() -> Iterator[list[str]]:
+    """Rows of all settings, by their headings."""
+    for setting in sorted(LISTS["settings"], key=lambda setting: HEADINGS.index(setting["heading"])):
+        default = shortened(setting["default"])
+        yield [
+            setting["heading"],
+            f"`{setting['flag']}`",
+            f"`{default}`" if default else "",
+            "yes" if setting["may_change_in_a_resume"] else "",
+            "yes" if setting["is_hyperparameter"] else "",
+            setting["help"],
+        ]
+
+
+TABLES = {
+    "commands": lambda: table(["command", "what it does"], commands()),
+    "optimizers": lambda: table(["`--optimizer`", "what it is", "its settings and their defaults"], kinds("optimizer")),
+    "schedules": lambda: table(["`--schedule`", "what it does", "its settings and their defaults"], kinds("schedule")),
+    "settings": lambda: table(["", "flag", "default", "resume", "result", "what it is"], settings()),
+}
+
+
+def written(page: Path) -> tuple[str, str]:
+    """A page as it is, and with its tables written anew."""
+    text = page.read_text()
+    return text, MARKED.sub(lambda found: found["begin"] + TABLES[found["name"]]() + found["end"], text)
+
+
+def main() -> None:
+    """Writes or checks the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a table is not up to date")
+    check = parser.parse_args().check
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        before, after = written(page)
+        if before == after:
+            continue
+        if check:
+            sys.exit(f"error: a table of {page.relative_to(ROOT)} is not up to date: run scripts/tables.py")
+        page.write_text(after)
+
+
+LISTS = json.loads(subprocess.run([PROGRAM, "lists"], capture_output=True, text=True, check=True).stdout)
+
+if __name__ == "__main__":
+    main()
