@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,19 +74,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--jobs", type=count, help="trials at once (default: 1; with --ray as many as the cluster has room for)")
     add("--timeout", type=amount, metavar="SECONDS", help="start no trial after this time; running ones are ended")
     add("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/sweep-NAME, of NAME.toml)")
-    add(
-        "--storage",
-        metavar="URL",
-        help="the URL of a database, or the file of a journal (default: DIR/sweep.journal)",
-    )
+    add("--storage", metavar="URL", help="the URL of a database, or the file of a journal (default: DIR/sweep.journal)")
     add("--study", metavar="NAME", help="the study's name in the storage (default: the name of the space file)")
     add("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the folder of the datasets (default: data)")
     add("--program", type=Path, default=PROGRAM, metavar="PATH", help="default: target/release/tch-mnist")
-    add(
-        "--ray",
-        metavar="ADDRESS",
-        help="a Ray cluster for the trials: auto, HOST:PORT, or local to start one here",
-    )
+    add("--ray", metavar="ADDRESS", help="a Ray cluster for the trials: auto, HOST:PORT, or local to start one here")
     add("--cpus-per-trial", type=count, metavar="N", help="threads per trial (default: cores / jobs; with --ray 1)")
     add(
         "--gpus-per-trial",
@@ -158,22 +149,6 @@ def place_of(args: argparse.Namespace) -> tuple[Place, int]:
     return Cluster(args.ray, args.jobs, threads, args.gpus_per_trial), threads
 
 
-@dataclass
-class Setup:
-    """What a sweep is made of."""
-
-    args: argparse.Namespace
-    space: space.Space
-    defaults: dict[str, Setting]
-    """The settings of a run that varies nothing."""
-    out: Path
-    study: optuna.Study
-    trials: int
-    place: Place
-    command: list[str]
-    """The program and the flags that every run has."""
-
-
 def sweep(args: argparse.Namespace) -> int:
     """Runs the sweep; returns the exit code."""
     searched = space.read(args.space)
@@ -209,12 +184,23 @@ def sweep(args: argparse.Namespace) -> int:
     program = [str(args.program.absolute()), "train", "-q", "--log-format=json", f"--data={args.data.absolute()}"]
     # Trials need no report; settings in [fixed] come later and win.
     unseen = ["--report=false", "--tensorboard=false"]
-    command = [*program, f"--threads={threads}", *unseen, *flags(searched.fixed)]
-    setup = Setup(args, searched, defaults, out, opened, trials, place, command)
+    seed = defaults["seed"]
+    searching = Sweep(
+        study=opened,
+        space=searched,
+        command=[*program, f"--threads={threads}", *unseen, *flags(searched.fixed)],
+        seeds=list(range(seed, seed + searched.seeds)),
+        place=place,
+        trials=trials,
+        owner=f"{socket.gethostname()}:{out}",
+        exclusive=args.storage is None,
+        scratch=None if args.ray else out / "scratch",
+        timeout=args.timeout,
+    )
     try:
-        search(setup)
+        search(searching, out)
         if not stop.signal:
-            finish(setup)
+            finish(searching, out, defaults, args.report_seeds)
     finally:
         place.stop()
         os.close(held)
@@ -224,56 +210,41 @@ def sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def search(setup: Setup) -> None:
+def search(searching: Sweep, out: Path) -> None:
     """Runs the trials, and writes sweep.csv."""
-    progress = Progress(setup.study, setup.trials, setup.place.jobs, setup.args.timeout)
-    scratch = setup.out / "scratch"
+    progress = Progress(searching.study, searching.trials, searching.place.jobs, searching.timeout)
+    searching.ended = progress.ended
+    scratch = out / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    seed = setup.defaults["seed"]
-    searching = Sweep(
-        study=setup.study,
-        space=setup.space,
-        command=[*setup.command, f"--validation={setup.space.validation}"],
-        seeds=list(range(seed, seed + setup.space.seeds)),
-        place=setup.place,
-        trials=setup.trials,
-        owner=f"{socket.gethostname()}:{setup.out}",
-        exclusive=setup.args.storage is None,
-        scratch=None if setup.args.ray else scratch,
-        timeout=setup.args.timeout,
-        ended=progress.ended,
-    )
     try:
         searching.run()
     finally:
         progress.close()
-        results.write_table(setup.out / "sweep.csv", setup.study, finished(setup.study), setup.space)
+        results.write_table(out / "sweep.csv", searching.study, finished(searching.study), searching.space)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def finish(setup: Setup) -> None:
+def finish(searching: Sweep, out: Path, defaults: dict[str, Setting], report_seeds: int) -> None:
     """The results of a sweep that is done."""
-    seeds, trials = setup.space.seeds, finished(setup.study)
-    print(study.summary(trials, lambda trial: trial.params.get("epochs", setup.defaults["epochs"]) * seeds))
-    front = objectives.front(setup.study)
+    searched, seeds, trials = searching.space, searching.seeds, finished(searching.study)
+    print(study.summary(trials, lambda trial: trial.params.get("epochs", defaults["epochs"]) * len(seeds)))
+    front = objectives.front(searching.study)
     if not front:
-        raise SweepFailed(f"no trial was trained to its end: {setup.out / 'sweep.csv'} lists what became of them")
-    best = {**setup.space.fixed, **front[0].params}
-    path = setup.out / "best.toml"
-    held_out = {"validation": setup.space.validation} if winner.needs_held_out(setup.command, best) else {}
-    results.write_settings(path, setup.study.study_name, front[0], {**best, **held_out})
-    missing = pictures.draw(setup.out, setup.study, trials, setup.space)
-    if missing:
+        raise SweepFailed(f"no trial was trained to its end: {out / 'sweep.csv'} lists what became of them")
+    best = {**searched.fixed, **front[0].params}
+    path = out / "best.toml"
+    held_out = {"validation": searched.validation} if winner.needs_held_out(searching.command, best) else {}
+    results.write_settings(path, searching.study.study_name, front[0], {**best, **held_out})
+    if missing := pictures.draw(out, searching.study, trials, searched):
         print(f"too few trials for the picture of {' and of '.join(missing)}", file=sys.stderr)
-    if len(setup.space.objectives) > 1:
+    if len(searched.objectives) > 1:
         print(f"Pareto front: trials {', '.join(str(trial.number) for trial in front)}")
     print(f"best: trial {front[0].number}, validation accuracy {front[0].values[0]:.2f} %, {path}")
-    if setup.args.report_seeds:
-        first = setup.defaults["seed"] + seeds
-        fresh = list(range(first, first + setup.args.report_seeds))
-        candidates = {"best": best, "defaults": setup.space.fixed}
-        report = winner.report(setup.out, setup.place, setup.command, setup.space.validation, candidates, fresh)
+    if report_seeds:
+        fresh = list(range(seeds[-1] + 1, seeds[-1] + 1 + report_seeds))
+        candidates = {"best": best, "defaults": searched.fixed}
+        report = winner.report(out, searching.place, searching.command, searched.held_out, candidates, fresh)
         if report is not None:
             print(winner.text(report))
 

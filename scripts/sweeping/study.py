@@ -162,7 +162,7 @@ class Sweep:
     study: optuna.Study
     space: Space
     command: list[str]
-    """The program and the flags that all trials share."""
+    """The program and the flags that every run has."""
     seeds: list[int]
     place: Place
     trials: int
@@ -221,7 +221,7 @@ class Sweep:
             raise NotRun
         self.space.draw(trial)
         trial.set_user_attr("owner", self.owner)
-        command = [*self.command, *flags(trial.params)]
+        command = [*self.command, self.space.held_out, *flags(trial.params)]
         result = self.place.run(Job(command, self.seeds, scratch=self.scratch), self._pruning(trial))
         trial.set_user_attr("seconds", result.seconds)
         trial.set_user_attr("epochs", result.epochs)

@@ -26,7 +26,7 @@ Settings = Mapping[str, Setting]
 
 
 def report(
-    folder: Path, place: Place, command: list[str], validation: int, candidates: dict[str, Settings], seeds: list[int]
+    folder: Path, place: Place, command: list[str], held_out: str, candidates: dict[str, Settings], seeds: list[int]
 ) -> dict | None:
     """Trains each candidate with each seed, and writes and returns `report.json`; None if the place was stopped.
 
@@ -39,7 +39,7 @@ def report(
         if {name: {key: entry[key] for key in ["settings", "seeds"]} for name, entry in known.items()} == wanted:
             return known
     shutil.rmtree(folder / "report", ignore_errors=True)
-    runs = {name: Run(name, folder / "report", command, settings, validation) for name, settings in candidates.items()}
+    runs = {name: Run(name, folder / "report", command, settings, held_out) for name, settings in candidates.items()}
     pairs = list(itertools.product(candidates, seeds))
     with ThreadPoolExecutor(place.jobs) as pool:
         try:
@@ -67,12 +67,12 @@ def needs_held_out(command: list[str], settings: Settings) -> bool:
 class Run:
     """How a candidate is trained and tested."""
 
-    def __init__(self, name: str, folder: Path, command: list[str], settings: Settings, validation: int) -> None:
+    def __init__(self, name: str, folder: Path, command: list[str], settings: Settings, held_out: str) -> None:
         self.name, self.folder = name, folder
         self.command = [*command, *flags(settings)]
         self.held_out = needs_held_out(command, settings)
         if self.held_out:
-            self.command.append(f"--validation={validation}")
+            self.command.append(held_out)
 
     def test_accuracy(self, place: Place, seed: int) -> float:
         """In percent, of a training from a seed, which is made again if its process dies."""

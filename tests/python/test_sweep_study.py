@@ -13,7 +13,7 @@ import sweep as sweep_script
 from optuna.trial import TrialState
 from sweeping import objectives, progress, results, space, study
 from sweeping.storage import SharedJournal, run_again
-from sweeping.study import Sweep, SweepFailed, finished, is_finished
+from sweeping.study import Sweep, SweepFailed, finished
 from sweeping.trial import Decide, Job, Result
 
 RANGES = {"lr": space.read_range("lr", {"type": "float", "low": 0.0, "high": 1.0})}
@@ -45,14 +45,10 @@ class Fake:
 
 
 def sweep_of(
-    place: Fake,
-    trials: int,
-    pruner: str = "none",
-    searched: space.Space = SPACE,
-    storage: optuna.storages.BaseStorage | None = None,
+    place: Fake, trials: int, searched: space.Space = SPACE, storage: optuna.storages.BaseStorage | None = None
 ) -> Sweep:
     storage = storage or optuna.storages.InMemoryStorage()
-    opened = study.open_study(storage, "fake", searched, study.make_sampler("random"), study.make_pruner(pruner, 9))
+    opened = study.open_study(storage, "fake", searched, study.make_sampler("random"), study.make_pruner("none", 9))
     return Sweep(opened, searched, ["program"], [1], place, trials, owner="me", exclusive=False)
 
 
@@ -115,18 +111,6 @@ def test_trials_without_a_heartbeat_are_run_again_and_the_others_are_not(tmp_pat
     assert again == [mine.params, dead.params]
     # The fifth is the other sweep's, which is alive.
     assert sorted(trial.value for trial in finished(sweep.study)) == [80.0] + [90.0] * 4
-
-
-def test_the_pruner_sees_every_epoch() -> None:
-    accuracies = [90.0, 10.0, 20.0, 30.0]
-    place = Fake(lambda n, _: Result("done" if n == 0 else "pruned", accuracies[n], 3))
-    sweep = sweep_of(place, 4, "halving")
-    sweep.run()
-    # Of each three that reach an epoch one goes on, the first one here.
-    assert [answers[0] for answers in place.answers] == [False, True, True, True]
-    assert sweep.study.best_value == 90.0
-    assert all(trial.intermediate_values == dict.fromkeys([1, 2, 3], trial.value) for trial in sweep.study.trials)
-    assert all(is_finished(trial) for trial in sweep.study.trials)
 
 
 def test_the_front_has_the_trials_that_no_other_one_beats_and_none_that_diverged(tmp_path: Path) -> None:
