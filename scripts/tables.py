@@ -16,6 +16,22 @@ from pathlib import Path
 
 from common import PROGRAM, ROOT
 
+
+def readable() -> Iterator[list[str]]:
+    """Rows of the weights formats that are read."""
+    for weights in LISTS["formats"]:
+        ending = "".join(f", `.{ending}`" for ending in weights["endings"][:1])
+        yield [f"{weights['title']}{ending}", weights["written_by"]]
+
+
+def writable() -> Iterator[list[str]]:
+    """Rows of the weights formats that are written."""
+    for weights in LISTS["formats"]:
+        if weights["endings"]:
+            endings = ", ".join(f"`.{ending}`" for ending in weights["endings"])
+            yield [endings, weights["purpose"], f"`{weights['opens_with']}`", weights["keeps"]]
+
+
 HEADINGS = ["Data", "Net", "Optimizer", "Schedule", "Augmentation", "Device", "Run", "Output"]
 
 MARKED = re.compile(r"(?P<begin><!-- (?P<name>[a-z]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -68,6 +84,8 @@ def settings() -> Iterator[list[str]]:
 
 
 TABLES = {
+    "readable": lambda: table(["format", "written by"], readable()),
+    "writable": lambda: table(["file", "for", "opens with", "keeps"], writable()),
     "commands": lambda: table(["command", "what it does"], commands()),
     "optimizers": lambda: table(["`--optimizer`", "what it is", "its settings and their defaults"], kinds("optimizer")),
     "schedules": lambda: table(["`--schedule`", "what it does", "its settings and their defaults"], kinds("schedule")),

@@ -90,12 +90,18 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = first_line(&cause.to_string()).trim().to_string();
-        // Some errors repeat their cause in their own text.
-        if !parts.last().is_some_and(|last| last.contains(&text)) {
+        if !text.is_empty() && !parts.last().is_some_and(|last| ends_with_cause(last, &text)) {
             parts.push(text);
         }
     }
     parts.join(": ")
+}
+
+/// Whether an error's text repeats its cause at its end, as `what is wrong: why`. A cause that is only a word of it, such
+/// as the name of a tensor in that of its file, is not repeated.
+fn ends_with_cause(text: &str, cause: &str) -> bool {
+    let before = text.strip_suffix(cause).map(str::trim_end);
+    before.is_some_and(|before| before.is_empty() || before.ends_with(':'))
 }
 
 /// The message of a libtorch error, without the C++ back trace on the lines below it.
@@ -114,4 +120,20 @@ pub(crate) fn without_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
         let text = text.split_once("Torch(\"").map_or(text, |(_, text)| text);
         Err(anyhow!("{}", text.split("\\n").next().unwrap_or(text)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once_and_never_left_out() {
+        let said = |outer: &str, cause: &str| sentence(&anyhow!("{cause}").context(outer.to_string()));
+        assert_eq!(said("a.txt cannot be read: it is empty", "it is empty"), "a.txt cannot be read: it is empty");
+        assert_eq!(said("it is empty", "it is empty"), "it is empty");
+        let file = "conv1.safetensors cannot be read as weights";
+        assert_eq!(said(file, "conv1"), format!("{file}: conv1"));
+        assert_eq!(said("the net does not fit net", "net"), "the net does not fit net: net");
+        assert_eq!(said(file, ""), file);
+    }
 }

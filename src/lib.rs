@@ -23,7 +23,6 @@
 //! | `flags` | how flags are declared and read: ranges, lists, kinds with settings of their own |
 //! | `error` | what an error looks like: one sentence |
 //! | `shape` | 28x28 pixels, ten classes |
-//! | `npy` | NumPy's `.npy` files |
 //! | `files` | files that are never half-written |
 //!
 //! What is useful without the program is a crate in `crates/`, which knows nothing of it:
@@ -32,6 +31,7 @@
 //! |---|---|
 //! | `digit-images` | any picture of a digit as MNIST would have it; here [`digit`] |
 //! | `backprop` | backpropagation by hand on a 2-2-2 network |
+//! | `torch-weights` | weights files of PyTorch and others as named arrays |
 //! | `canvas` | drawing: SVG and PNG |
 //! | `torch-extra` | the libtorch calls that tch lacks, here [`libtorch`]; the only `unsafe` and C++ |
 
@@ -45,7 +45,6 @@ mod files;
 mod flags;
 mod memory;
 mod model;
-mod npy;
 mod observe;
 mod predict;
 mod report;

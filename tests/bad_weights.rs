@@ -14,7 +14,9 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 /// The endings of the formats that are written, and the format before PyTorch 1.6, which Python writes.
-const FORMATS: [&str; 7] = ["pt", "pth", "safetensors", "onnx", "pt2", "npz", "legacy"];
+fn formats() -> Vec<&'static str> {
+    weights::written().map(|format| format.endings[0]).chain(["legacy"]).collect()
+}
 
 /// The bytes of a good file, and its folder.
 fn good(format: &str) -> (TempDir, Vec<u8>) {
@@ -109,23 +111,33 @@ type Entries = Vec<(String, Tensor)>;
 #[test]
 fn no_weights_file_at_all() {
     let folder = tempfile::tempdir().unwrap();
-    refused_file(folder.path(), &["it is a folder; name a file in it"]);
+    refused_file(folder.path(), &["it is a folder without model.pt", "; name a file in it"]);
     refused_file(&folder.path().join("none.pt"), &["No such file or directory"]);
     refused_file(Path::new("/dev/zero"), &["it is not a regular file"]);
     refused(b"", &["it is empty"]);
-    refused(b"convblock1.0.weight = [0.1, 0.2]\n", &["it is not a torch.save, safetensors, ONNX or .npz file"]);
+    refused(b"convblock1.0.weight = [0.1, 0.2]\n", &["it has none of the formats that are read: TorchScript module, "]);
     let large = folder.path().join("large.pth");
     std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
     refused_file(&large, &["it has more than 256 MiB, the most that is read as weights"]);
     refused(&archive(b"", &[])[..10], &["the archive is damaged or cut short"]);
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    zip.start_file("readme.txt", SimpleFileOptions::default()).unwrap();
-    refused(&zip.finish().unwrap().into_inner(), &["it is a zip archive, but not one of torch.save"]);
+    for (record, expected) in [
+        ("readme.txt", "it is a zip archive, but not one of torch.save"),
+        ("model.weights.h5", "it is a .keras file: save the arrays as .npz or .safetensors there"),
+    ] {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file(record, SimpleFileOptions::default()).unwrap();
+        refused(&zip.finish().unwrap().into_inner(), &[expected]);
+    }
+    refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", &["run git lfs pull"]);
+    refused(b"<!DOCTYPE html>\n<html><body>404</body></html>", &["it is a web page, not the file that it offers"]);
+    refused(b"\x89HDF\r\n\x1a\n\0\0\0\0", &["it is an HDF5 file, as Keras writes .h5"]);
+    let (_folder, onnx) = good("onnx");
+    refused(&onnx[..onnx.len() / 2], &["it is an ONNX model that is damaged or cut short"]);
 }
 
 #[test]
 fn cut_short() {
-    for format in FORMATS {
+    for format in formats() {
         let (folder, bytes) = good(format);
         let path = folder.path().join("cut");
         // Everywhere near the ends, where the headers lie, and at a step that shares no factor with any alignment else.
@@ -134,7 +146,7 @@ fn cut_short() {
             std::fs::write(&path, &bytes[..length]).unwrap();
             match read_file(&path) {
                 Err(error) => assert!(!format!("{error:#}").contains('\n'), "{error:#}"),
-                // In an ONNX file, other things follow the weights, and it does not say how long it is.
+                // Metadata end an ONNX file, and it does not say how long it is.
                 Ok(_) => assert!(format == "onnx" && length > bytes.len() / 2, "{format} of {length} bytes was read"),
             }
         }
@@ -248,6 +260,24 @@ fn pickles_that_grow() {
 }
 
 #[test]
+fn names_of_half_a_megabyte_are_not_repeated_in_every_message() {
+    let long = "x".repeat(500_000);
+    // 60,000 entries, each a tensor whose storage has a class of that name.
+    let mut pickle = tensor_pickle(6, &[6], &[1]);
+    let at = pickle.windows(12).position(|bytes| bytes == b"FloatStorage").unwrap();
+    pickle.splice(at..at + 12, long.bytes());
+    pickle.truncate(pickle.len() - 2);
+    pickle.extend(b"q\x00s");
+    (0..60_000u32).for_each(|number| {
+        pickle.extend(b"X\x03\x00\x00\x00");
+        pickle.extend([number, number / 40, number / 1600].map(|digit| b'0' + (digit % 40) as u8));
+        pickle.extend(b"h\x00s");
+    });
+    pickle.push(b'.');
+    refused(&archive(&pickle, &[]), &["its numbers have a type (xxx", "that is not read"]);
+}
+
+#[test]
 fn tensors_that_are_not_there() {
     let floats = |numel: usize| vec![0u8; 4 * numel];
     let file = |pickle: &[u8], bytes: &[u8]| archive(pickle, &[("data/0", bytes)]);
@@ -327,9 +357,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn changed_bytes_never_panic(format in 0..FORMATS.len(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+    fn changed_bytes_never_panic(format in any::<prop::sample::Index>(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
         static GOOD: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
-        let mut bytes = GOOD.get_or_init(|| FORMATS.iter().map(|format| good(format).1).collect())[format].clone();
+        let good = GOOD.get_or_init(|| formats().iter().map(|format| good(format).1).collect());
+        let mut bytes = format.get(good).clone();
         let length = bytes.len();
         for (index, byte) in changes {
             // Half of them in the last part, where an archive has its directory, or in the first, where headers lie.

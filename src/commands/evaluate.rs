@@ -1,6 +1,6 @@
 //! `tch-mnist evaluate`: a weights file on the test set.
 
-use super::session::{Inference, other_classes};
+use super::session::{Inference, OnlyFile, other_classes};
 use super::{Outcome, Verbosity};
 use crate::data::{Classes, Data};
 use crate::error::without_panic;
@@ -20,8 +20,10 @@ use std::path::{Path, PathBuf};
 
 /// Measure a weights file on the test set
 #[derive(clap::Parser)]
-#[command(name = "evaluate")]
+#[command(name = "evaluate", override_usage = "tch-mnist evaluate [OPTIONS] <WEIGHTS>")]
 pub(super) struct Args {
+    #[command(flatten)]
+    file: OnlyFile,
     #[command(flatten)]
     inference: Inference,
     #[command(flatten)]
@@ -45,8 +47,9 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
+    args.inference.file.take(args.file);
     let (backend, net, file) = args.inference.net()?;
     let Source { dataset, data } = &args.source;
     let test = Data::load_test(data, *dataset, backend.device, args.test.limit_test)?;
@@ -73,7 +76,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     match args.log_format {
         LogFormat::Text => say(text(&result, tta.as_ref(), &test.classes))?,
-        LogFormat::Json => say(json(&args.inference.file.weights, &result, tta.as_ref(), &test.classes)?)?,
+        LogFormat::Json => say(json(file.path(), &result, tta.as_ref(), &test.classes)?)?,
     }
     Ok(Outcome::Done)
 }

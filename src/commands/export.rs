@@ -1,22 +1,23 @@
 //! `tch-mnist export`: a weights file in another format.
 
-use super::session::{Backend, Weights};
+use super::session::{Backend, OnlyFile, Weights};
 use super::{Outcome, Verbosity};
 use crate::error::UsageError;
 use crate::observe::{log, say};
 use crate::settings::{NetSettings, within};
-use crate::weights;
+use crate::weights::{self, WeightsFile};
 use anyhow::Result;
 use std::path::PathBuf;
 
 /// Convert a weights file to another format
 #[derive(clap::Parser)]
-#[command(name = "export")]
+#[command(name = "export", override_usage = "tch-mnist export [OPTIONS] --to <FILE> <WEIGHTS>")]
 pub(super) struct Args {
     #[command(flatten)]
+    file: OnlyFile,
+    #[command(flatten)]
     weights: Weights,
-    /// The file to write; its ending is the format: .pt TorchScript, .pth state_dict, .safetensors, .onnx, .pt2, .npz
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = format!("The file to write; its ending is the format: {}", weights::endings()))]
     to: PathBuf,
     /// The dropout rate, for weights that do not record it
     #[arg(long, value_name = "X", default_value_t = NetSettings::DROPOUT, value_parser = within("a share", 0.0..1.0))]
@@ -24,14 +25,14 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
+pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
+    args.weights.take(args.file);
     let to = &args.to;
-    let name = weights::describe(to).map_err(|error| UsageError(format!("--to {error}")))?;
+    let format = weights::named(to).map_err(|error| UsageError(format!("--to {error}")))?;
     let (net, file) = args.weights.load(&Backend::PLAIN, args.dropout)?;
     weights::write(to, &net.state_dict(), net.architecture(), file.metadata())?;
-    let parameters: usize = net.parameters().map(|(_, tensor)| tensor.numel()).sum();
-    let tensors = net.state_dict().0.len();
-    say(format!("{}: {name}, {tensors} tensors, {parameters} parameters", to.display()))?;
+    let (tensors, parameters) = WeightsFile::open(to)?.counts();
+    say(format!("{}: {}, {tensors} tensors, {parameters} parameters", to.display(), format.title))?;
     Ok(Outcome::Done)
 }

@@ -38,6 +38,7 @@ fn lists() -> Value {
         "datasets": values::<Dataset>(),
         "nets": Architecture::own_names().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "layers": named("example", Layer::examples()),
+        "formats": torch_weights::FORMATS,
         "endpoints": named("about", serve::endpoints()),
     })
 }

@@ -18,9 +18,9 @@ use tch::Device;
 /// The weights that a command starts from.
 #[derive(clap::Args)]
 pub(super) struct Weights {
-    /// The weights: a file of this program's or of Python's; docs/weights.md lists the formats
+    /// The weights: a file of this program's or of Python's, or a run's folder; docs/weights.md lists the formats
     #[arg(long, value_name = "FILE")]
-    pub(super) weights: PathBuf,
+    weights: Option<PathBuf>,
     /// Which weights, if the file holds several sets
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
@@ -28,10 +28,26 @@ pub(super) struct Weights {
     net: NetOfWeights,
 }
 
+/// The weights of a command that takes no other file: `evaluate model.pt`.
+#[derive(clap::Args)]
+pub(super) struct OnlyFile {
+    /// The weights, in place of --weights FILE
+    #[arg(value_name = "WEIGHTS", required_unless_present = "weights", conflicts_with = "weights")]
+    only_file: Option<PathBuf>,
+}
+
 impl Weights {
+    /// Takes the file that was named without a flag, if one was.
+    pub(super) fn take(&mut self, OnlyFile { only_file }: OnlyFile) {
+        self.weights = self.weights.take().or(only_file);
+    }
+
     /// The net with its weights, and their file. `dropout` is what it has in training if the file does not say that.
     pub(super) fn load(&self, backend: &Backend, dropout: f64) -> Result<(Net, WeightsFile)> {
-        let (file, key) = (WeightsFile::open(&self.weights)?, self.key.as_deref());
+        let Some(path) = &self.weights else {
+            bail!(UsageError("--weights is missing: give --weights FILE, such as a run's model.pt".into()))
+        };
+        let (file, key) = (WeightsFile::open(path)?, self.key.as_deref());
         let known = match self.net.architecture(dropout)? {
             None => file.architecture(key, dropout)?,
             given => given,

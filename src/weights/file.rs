@@ -1,31 +1,39 @@
 //! A weights file that was read: what is asked of it after that reads nothing again.
 
-use super::archive::Archive;
-use super::format::Contents;
-use super::{NET, formats, read_bytes, select};
+use super::formats::{EXTRA, is_parameter};
+use super::safetensors::{CPU_GENERATOR, MODEL};
+use super::{NET, select};
 use crate::model::{Architecture, Kernels, Net, StateDict};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Device;
+use torch_weights::{Contents, locate};
 
-/// All tensors and metadata of a weights file.
+/// All arrays and metadata of a weights file.
 pub struct WeightsFile {
     path: PathBuf,
     contents: Contents,
 }
 
 impl WeightsFile {
-    /// Reads the file `path`.
+    /// Reads the file `path`, or the weights of the run whose folder it is.
     ///
     /// # Errors
     ///
     /// One sentence on a file that is missing, damaged or of an unknown format.
     pub fn open(path: &Path) -> Result<WeightsFile> {
-        let contents = contents(path).with_context(|| format!("{} cannot be read as weights", path.display()))?;
-        Ok(WeightsFile { path: path.to_path_buf(), contents })
+        let path = locate(path)?;
+        let mut contents = weights_of_run(torch_weights::open(&path)?);
+        if let Some(text) = contents.metadata.remove(EXTRA) {
+            let extra: BTreeMap<String, String> = serde_json::from_str(&text)
+                .with_context(|| format!("{} cannot be read as weights: {EXTRA} in it is damaged", path.display()))?;
+            contents.metadata.extend(extra);
+        }
+        Ok(WeightsFile { path, contents })
     }
 
+    /// The file itself, if a folder was named.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -33,6 +41,13 @@ impl WeightsFile {
     /// The metadata, for formats that have some.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.contents.metadata
+    }
+
+    /// How many tensors its outermost dict has, and how many numbers the parameters among them.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let arrays = || self.contents.dicts.first().into_iter().flat_map(|dict| dict.arrays());
+        let parameters = arrays().filter(|(key, _)| is_parameter(key));
+        (arrays().count(), parameters.map(|(_, array)| array.shape().iter().product::<usize>()).sum())
     }
 
     /// The weights of a net with the keys, shapes and types of `expected`; if the file holds several sets, `key` names
@@ -75,15 +90,13 @@ impl WeightsFile {
     }
 }
 
-fn contents(path: &Path) -> Result<Contents> {
-    let bytes = read_bytes(path)?;
-    ensure!(!bytes.is_empty(), "it is empty");
-    match formats::recognise(&bytes) {
-        Some(format) => format.read(&bytes),
-        None if bytes.starts_with(b"PK") => {
-            Archive::flat(&bytes)?;
-            bail!("it is a zip archive, but not one of torch.save, torch.jit.save, torch.export.save or NumPy")
-        }
-        None => bail!("it is not a torch.save, safetensors, ONNX or .npz file"),
+/// Of a run's checkpoint the weights that were measured; of any other file everything.
+fn weights_of_run(contents: Contents) -> Contents {
+    let is_checkpoint = contents.dicts.first().is_some_and(|dict| dict.get(CPU_GENERATOR).is_some());
+    if !is_checkpoint {
+        return contents;
     }
+    let entries = contents.dicts.into_iter().flatten();
+    let own = entries.filter_map(|(key, entry)| Some((key.strip_prefix(MODEL)?.to_string(), entry)));
+    Contents { dicts: vec![torch_weights::Dict::new(String::new(), own)], ..contents }
 }

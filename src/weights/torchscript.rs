@@ -1,10 +1,7 @@
 //! TorchScript modules: what is written has the tree of modules that PyTorch has, to run and to train further in
 //! Python.
 
-use super::archive::Archive;
-use super::archive::with_extra;
-use super::format::{Contents, Format, Weights, is_parameter};
-use super::torch_save::{PICKLE, TorchSave};
+use super::formats::{Weights, is_parameter};
 use crate::libtorch::jit::{Module, TensorKind, saved};
 use crate::model::layers::aten::{Argument, Value};
 use crate::model::layers::{Dropout, Layer, NUM_BATCHES_TRACKED};
@@ -13,44 +10,8 @@ use crate::shape::CLASSES;
 use anyhow::Result;
 use tch::Tensor;
 
-/// The record that TorchScript has and a state_dict does not.
-const CONSTANTS: &str = "constants.pkl";
-
-/// A module with its layers: scripted or traced in Python, or written here. tch saves a VarStore as one.
-pub(super) struct TorchScript;
-
-impl Format for TorchScript {
-    fn name(&self) -> &'static str {
-        "TorchScript module"
-    }
-
-    fn endings(&self) -> &'static [&'static str] {
-        &["pt"]
-    }
-
-    fn recognises(&self, bytes: &[u8]) -> bool {
-        Archive::has(bytes, CONSTANTS)
-    }
-
-    fn read(&self, bytes: &[u8]) -> Result<Contents> {
-        let mut contents = TorchSave.read(bytes)?;
-        if contents.dicts.is_empty() {
-            contents.hint = Some(
-                "it is a frozen TorchScript module, whose weights are constants in its code: save the module before \
-                 torch.jit.freeze"
-                    .into(),
-            );
-        }
-        Ok(contents)
-    }
-
-    fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
-        with_extra(module_file(weights)?, PICKLE, &weights.metadata)
-    }
-}
-
 /// The file of the weights as a scripted `Net` in evaluation mode.
-fn module_file(weights: &Weights) -> Result<Vec<u8>> {
+pub(super) fn render(weights: &Weights) -> Result<Vec<u8>> {
     let architecture = &weights.architecture;
     let mut modules = vec![module(None, "", "Net", String::new())];
     let mut body = call_all(&add_children(&mut modules, 0, architecture.layers(), 0, &weights.state_dict));

@@ -1,6 +1,7 @@
 """Weights between this program and PyTorch, in both directions."""
 
 import argparse
+import json
 import os
 import pickle
 import subprocess
@@ -159,6 +160,11 @@ def test_every_format_classifies_the_same_images_in_python_and_here(trained: Pat
         assert evaluated == (expected or evaluated)
         expected = evaluated
         assert script("load_weights.py", file, "--data", DATA).splitlines() == [evaluated]
+
+
+def test_every_format_that_is_written_can_be_opened_in_python() -> None:
+    formats = json.loads(tch_mnist("lists"))["formats"]
+    assert {f".{form['endings'][0]}" for form in formats if form["endings"]} == set(LOADERS)
 
 
 def all_images() -> Tensor:

@@ -21,7 +21,7 @@ const BATCH: usize = 128;
 
 /// Predict which digit a picture shows
 #[derive(clap::Parser)]
-#[command(name = "predict")]
+#[command(name = "predict", override_usage = "tch-mnist predict [OPTIONS] --weights <FILE> <IMAGE>...")]
 #[command(
     after_help = "A picture may be of any size and colour, dark on light or light on dark, transparent, noisy, badly lit, \
     on lined paper or in a box: each digit is found, scaled to 20 pixels and centred by mass in 28x28, as MNIST was made. \

@@ -4,7 +4,7 @@ mod hosts;
 mod http;
 mod routes;
 
-use super::session::Prediction;
+use super::session::{OnlyFile, Prediction};
 use super::{Outcome, Verbosity};
 use crate::error::Expected;
 use crate::observe::{log, say};
@@ -18,8 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Serve a page to draw digits on, and an HTTP interface to the net
 #[derive(clap::Parser)]
-#[command(name = "serve", after_help = help())]
+#[command(name = "serve", after_help = help(), override_usage = "tch-mnist serve [OPTIONS] <WEIGHTS>")]
 pub(super) struct Args {
+    #[command(flatten)]
+    file: OnlyFile,
     #[command(flatten)]
     prediction: Prediction,
     /// The address to listen on, or a name of this machine; 0.0.0.0 lets other machines in, and nothing asks them for a
@@ -61,6 +63,7 @@ fn host(text: &str) -> Result<String, Expected> {
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
+    args.prediction.inference.file.take(args.file);
     let threads = args.prediction.threads();
     // The page shows the output of each block: the fused kernels have some blocks in one.
     let predictor = args.prediction.predictor(KernelsChoice::Torch)?;

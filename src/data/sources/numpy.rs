@@ -2,12 +2,12 @@
 
 use super::{Form, Image, LABELS, Portion, Record, Records, part_of, part_of_file, pixel, unpacked};
 use crate::data::Part;
-use crate::npy::{Array, ENDING, MAGIC};
 use crate::shape::{PIXELS, SIDE};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use torch_weights::npy::{Array, ENDING, MAGIC};
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
 

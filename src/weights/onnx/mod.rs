@@ -1,18 +1,16 @@
 //! ONNX: the net as a graph of operators (<https://onnx.ai/onnx/operators/>), for ONNX Runtime and whatever else runs
 //! it.
 
-mod proto;
-
-use super::format::{Contents, Dict, Entry, Format, Weights};
+use super::formats::Weights;
+use super::tensors::array;
 use crate::data::{MEAN, STD};
 use crate::model::NamedLayer;
 use crate::model::layers::onnx::{self, Input};
 use crate::shape::{CLASSES, SIDE};
-use anyhow::{Context, Result};
-use prost::Message;
-use proto::{Attribute, Constant, Graph, Model, Node, OperatorSet, Property, Value};
+use anyhow::Result;
 use std::collections::BTreeMap;
 use tch::Tensor;
+use torch_weights::onnx::{Attribute, Constant, Graph, Model, Node, OperatorSet, Property, Value};
 
 /// The version of the file format, and of the operators: ONNX 1.17, which ONNX Runtime reads since version 1.20.
 const IR_VERSION: i64 = 10;
@@ -28,48 +26,19 @@ const LOG_SOFTMAX: &str = "log_softmax";
 /// The graph's own names, which a layer may have too.
 const OWN: [&str; 4] = [INPUT, OUTPUT, FLATTEN, LOG_SOFTMAX];
 
-/// The net in evaluation mode: images [N, 1, 28, 28] to log-probabilities [N, 10].
-pub(super) struct Onnx;
-
-impl Format for Onnx {
-    fn name(&self) -> &'static str {
-        "ONNX model"
-    }
-
-    fn endings(&self) -> &'static [&'static str] {
-        &["onnx"]
-    }
-
-    fn recognises(&self, bytes: &[u8]) -> bool {
-        // Field 1, the version, comes first in every model.
-        bytes.first() == Some(&0x08) && Model::decode(bytes).is_ok_and(|model| model.graph.is_some())
-    }
-
-    fn read(&self, bytes: &[u8]) -> Result<Contents> {
-        let model = Model::decode(bytes).context("it is damaged")?;
-        let initializers = model.graph.map_or_else(Vec::new, |graph| graph.initializer);
-        let entry = |constant: Constant| match constant.tensor() {
-            Ok(tensor) => (constant.name, Entry::Tensor(tensor)),
-            Err(error) => (constant.name, Entry::Unreadable(format!("{error:#}"))),
-        };
-        let entries = initializers.into_iter().map(entry).collect();
-        let metadata = model.metadata_props.into_iter().map(|property| (property.key, property.value)).collect();
-        Ok(Contents { dicts: vec![Dict { path: String::new(), entries }], metadata, hint: None })
-    }
-
-    fn write(&self, weights: &Weights) -> Result<Vec<u8>> {
-        let mut metadata = weights.metadata.clone();
-        metadata.insert("normalisation".into(), format!("(byte / 255 - {MEAN}) / {STD}, white digits on black"));
-        let model = Model {
-            ir_version: IR_VERSION,
-            producer_name: env!("CARGO_PKG_NAME").into(),
-            producer_version: env!("CARGO_PKG_VERSION").into(),
-            graph: Some(graph(weights)?),
-            opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
-            metadata_props: properties(metadata),
-        };
-        Ok(model.encode_to_vec())
-    }
+/// The file of the net in evaluation mode: images [N, 1, 28, 28] to log-probabilities [N, 10].
+pub(super) fn render(weights: &Weights) -> Result<Vec<u8>> {
+    let mut metadata = weights.metadata.clone();
+    metadata.insert("normalisation".into(), format!("(byte / 255 - {MEAN}) / {STD}, white digits on black"));
+    let model = Model {
+        ir_version: IR_VERSION,
+        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        graph: Some(graph(weights)?),
+        opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
+        metadata_props: properties(metadata),
+    };
+    Ok(model.to_bytes())
 }
 
 fn properties(metadata: BTreeMap<String, String>) -> Vec<Property> {
@@ -95,7 +64,7 @@ fn graph(weights: &Weights) -> Result<Graph> {
     }
     // The count of batches has no part in evaluation.
     let used = weights.state_dict.0.iter().filter(|(key, _)| nodes.iter().any(|node| node.input.contains(key)));
-    let initializer = used.map(|(key, tensor)| Constant::of(key, tensor)).collect::<Result<_>>()?;
+    let initializer = used.map(|(key, tensor)| Ok(Constant::of(key, &array(tensor)?))).collect::<Result<_>>()?;
     Ok(Graph {
         name: "Net".into(),
         input: vec![Value::of(INPUT, &images)],
@@ -129,24 +98,9 @@ fn attribute(name: &str, value: &onnx::Attribute) -> Result<Attribute> {
         onnx::Attribute::Float(number) => Attribute::float(name, *number),
         onnx::Attribute::Text(text) => Attribute::string(name, text),
         onnx::Attribute::Floats { shape, values } => {
-            Attribute::tensor(name, Constant::of("", &Tensor::from_slice(values).f_view(shape.as_slice())?)?)
+            let tensor = Tensor::from_slice(values).f_view(shape.as_slice())?;
+            Attribute::tensor(name, Constant::of("", &array(&tensor)?))
         }
-        onnx::Attribute::Shape(sizes) => Attribute::tensor(name, Constant::of("", &Tensor::from_slice(sizes))?),
+        onnx::Attribute::Shape(sizes) => Attribute::tensor(name, Constant::of("", &array(&Tensor::from_slice(sizes))?)),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = [&[0x08, 10, 0x3a][..], &bytes].concat();
-            if Onnx.recognises(&bytes) {
-                let _ = Onnx.read(&bytes);
-            }
-        }
-    }
 }

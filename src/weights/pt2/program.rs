@@ -1,16 +1,17 @@
 //! The program of a `.pt2` file, generated from the list of layers: ATen operators, tensors and signature, as
 //! `torch/_export/serde/schema.py` defines them.
 
-use super::super::format::{Weights, is_parameter};
-use super::{TYPES, contiguous};
+use super::super::formats::{Weights, is_parameter};
+use super::super::tensors::dtype;
 use crate::libtorch::LIBTORCH_VERSION;
 use crate::model::layers::aten::{self, Argument};
 use crate::model::{NamedLayer, StateDict};
 use crate::shape::{CLASSES, SIDE};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use tch::{Kind, Tensor};
+use torch_weights::pt2::{contiguous, scalar_type};
 
 /// The names that are neither a weight's nor a layer's.
 const INPUT: &str = "x";
@@ -118,9 +119,8 @@ fn batch_of(shape: &[i64]) -> Result<Value> {
 
 /// `TensorMeta`; the strides are those of a contiguous tensor of the shape `like`.
 pub(super) fn meta(kind: Kind, sizes: &[Value], like: &[i64], requires_grad: bool) -> Result<Value> {
-    let found = TYPES.iter().find(|(known, _)| *known == kind);
     Ok(json!({
-        "dtype": found.context("an exported program has no such type")?.1,
+        "dtype": scalar_type(dtype(kind)?),
         "sizes": sizes,
         "requires_grad": requires_grad,
         "device": {"type": "cpu", "index": null},

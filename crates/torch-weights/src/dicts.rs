@@ -1,8 +1,8 @@
 //! The dicts of tensors in a pickle, at any depth.
 
-use super::format::{Contents, Dict, Entry};
-use super::pickle::{Graph, Id, Node};
-use super::storages::{Source, Storages};
+use crate::contents::{Contents, Dict, Entry};
+use crate::pickle::{Graph, Id, Node};
+use crate::storages::{Source, Storages};
 use anyhow::{Result, ensure};
 use std::collections::HashSet;
 
@@ -12,11 +12,12 @@ const MAX_DEPTH: usize = 32;
 /// Dict items and attributes that are looked at.
 const MAX_ITEMS: usize = 100_000;
 
-/// The longest key of a tensor, in bytes.
+/// The longest key of a tensor, in bytes, and the longest path of keys to a dict.
 const MAX_KEY: usize = 256;
+const MAX_PATH: usize = 1024;
 
 /// Reads every dict in `graph` that has a tensor, or an object that may stand for one, under a name.
-pub(super) fn read<'a, S: Source>(graph: &'a Graph<'a>, root: Id, storages: Storages<'a, S>) -> Result<Contents> {
+pub(crate) fn read<'a, S: Source>(graph: &'a Graph<'a>, root: Id, storages: Storages<'a, S>) -> Result<Contents> {
     let mut walk = Walk { graph, storages, contents: Contents::default(), seen: HashSet::new(), items: 0 };
     if let Node::Opaque(object) = graph.node(root) {
         walk.contents.hint = Some(format!(
@@ -41,11 +42,9 @@ impl<'a, S: Source> Walk<'a, S> {
     /// Looks for dicts in the value `id`, which the keys in `path` lead to.
     fn value(&mut self, id: Id, path: String, depth: usize) -> Result<()> {
         let node = self.graph.node(id);
-        let is_container = matches!(node, Node::Dict(_) | Node::Object(_) | Node::Opaque(_) | Node::Sequence(_));
-        if !is_container || depth > MAX_DEPTH || !self.seen.insert(id) {
+        if depth > MAX_DEPTH || !self.seen.insert(id) {
             return Ok(());
         }
-        let inside = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
         match node {
             Node::Object(module) => {
                 let mut entries = Vec::new();
@@ -58,14 +57,14 @@ impl<'a, S: Source> Walk<'a, S> {
                 self.keep(path.clone(), entries);
                 for &(key, value) in items {
                     if let Node::Text(name) = self.graph.node(key) {
-                        self.value(value, inside(name), depth + 1)?;
+                        self.inside(value, &path, name, depth)?;
                     }
                 }
             }
             Node::Sequence(_) => {
                 for (index, &value) in self.graph.sequence(id)?.iter().enumerate() {
                     self.count()?;
-                    self.value(value, inside(&index.to_string()), depth + 1)?;
+                    self.inside(value, &path, &index.to_string(), depth)?;
                 }
             }
             _ => {}
@@ -73,14 +72,24 @@ impl<'a, S: Source> Walk<'a, S> {
         Ok(())
     }
 
+    /// Looks for dicts in the value `id`, which is in the container at `path` under `name`.
+    fn inside(&mut self, id: Id, path: &str, name: &str, depth: usize) -> Result<()> {
+        // Only for a container is a path made: a long one costs its length for each item.
+        if !matches!(self.graph.node(id), Node::Dict(_) | Node::Object(_) | Node::Opaque(_) | Node::Sequence(_)) {
+            return Ok(());
+        }
+        ensure!(path.len() + name.len() < MAX_PATH, "it holds a key of more than {MAX_PATH} bytes");
+        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        self.value(id, path, depth + 1)
+    }
+
     fn keep(&mut self, path: String, entries: Vec<(String, Entry)>) {
         if !entries.is_empty() {
-            self.contents.dicts.push(Dict { path, entries });
+            self.contents.dicts.push(Dict::new(path, entries));
         }
     }
 
-    /// The tensors and objects of a dict by name. A key that is there twice counts once, with its last value, as in
-    /// Python.
+    /// The tensors and objects of a dict by name.
     fn entries(&mut self, items: &[(Id, Id)]) -> Result<Vec<(String, Entry)>> {
         let mut entries: Vec<(String, Entry)> = Vec::new();
         for &(key, value) in items {
@@ -88,7 +97,7 @@ impl<'a, S: Source> Walk<'a, S> {
             let Node::Text(name) = self.graph.node(key) else { continue };
             let Some(entry) = self.entry(value)? else { continue };
             ensure!(name.len() <= MAX_KEY, "it holds a key of more than {MAX_KEY} bytes");
-            put(&mut entries, name.to_string(), entry);
+            entries.push((name.to_string(), entry));
         }
         Ok(entries)
     }
@@ -107,7 +116,7 @@ impl<'a, S: Source> Walk<'a, S> {
                 Node::Object(inner) => self.module(inner, &format!("{key}."), depth + 1, entries)?,
                 _ => {
                     if let Some(entry) = self.entry(value)? {
-                        put(entries, key, entry);
+                        entries.push((key, entry));
                     }
                 }
             }
@@ -119,7 +128,7 @@ impl<'a, S: Source> Walk<'a, S> {
     fn entry(&mut self, value: Id) -> Result<Option<Entry>> {
         let entry = match self.graph.node(value) {
             Node::Tensor(tensor) => match self.storages.tensor(self.graph.tensor(tensor)) {
-                Ok(tensor) => Entry::Tensor(tensor),
+                Ok(array) => Entry::Array(array),
                 Err(error) if self.storages.is_exhausted() => return Err(error),
                 Err(error) => Entry::Unreadable(format!("{error:#}")),
             },
@@ -136,12 +145,5 @@ impl<'a, S: Source> Walk<'a, S> {
         self.items += 1;
         ensure!(self.items <= MAX_ITEMS, "it holds more than {MAX_ITEMS} entries");
         Ok(())
-    }
-}
-
-fn put(entries: &mut Vec<(String, Entry)>, key: String, entry: Entry) {
-    match entries.iter_mut().find(|(known, _)| *known == key) {
-        Some((_, known)) => *known = entry,
-        None => entries.push((key, entry)),
     }
 }

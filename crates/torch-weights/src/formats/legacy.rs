@@ -2,11 +2,10 @@
 //! one after the other (a magic number, a version, the byte order, the object, the keys of the storages), then the
 //! storages.
 
-use super::dicts;
-use super::format::{Contents, Format};
-use super::pickle::{self, Graph, Id, Node};
-use super::storages::{Source, Storages};
 use super::torch_save::MAX_PICKLE;
+use crate::pickle::{self, Graph, Id, Node};
+use crate::storages::{Source, Storages};
+use crate::{Contents, Format, Input, Room, dicts};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 
@@ -14,33 +13,32 @@ use std::collections::HashMap;
 const MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
 /// A state_dict in the format before PyTorch 1.6.
-pub(super) struct Legacy;
+pub(crate) const FORMAT: Format = Format {
+    title: "state_dict in the format before PyTorch 1.6",
+    endings: &[],
+    written_by: "`torch.save` before PyTorch 1.6, and with `_use_new_zipfile_serialization=False`",
+    purpose: "",
+    opens_with: "torch.load(file, weights_only=True)",
+    keeps: "the state_dict",
+    layers: false,
+    batch_counts: true,
+    metadata: Room::None,
+    recognises: |bytes| matches!(bytes, [0x80, 0..=5, ..]),
+    read,
+    write: None,
+};
 
-impl Format for Legacy {
-    fn name(&self) -> &'static str {
-        "state_dict in the format before PyTorch 1.6"
-    }
-
-    fn endings(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn recognises(&self, bytes: &[u8]) -> bool {
-        matches!(bytes, [0x80, 0..=5, ..])
-    }
-
-    fn read(&self, bytes: &[u8]) -> Result<Contents> {
-        let rest = bytes.strip_prefix(MAGIC).context(
-            "it is a bare pickle, not a file of torch.save: in Python, save the net's state_dict() with torch.save",
-        )?;
-        let (_, _, rest) = next(rest)?;
-        let (system, about, rest) = next(rest)?;
-        let (graph, root, rest) = next(rest)?;
-        let (keys, list, rest) = next(rest)?;
-        let sizes = element_sizes(&graph);
-        let storages = Raw::parse(&sizes, &keys, list, rest)?;
-        dicts::read(&graph, root, Storages::new(storages, is_big_endian(&system, about)))
-    }
+fn read(input: &Input) -> Result<Contents> {
+    let rest = input.bytes.strip_prefix(MAGIC).context(
+        "it is a bare pickle, not a file of torch.save: in Python, save the net's state_dict() with torch.save",
+    )?;
+    let (_, _, rest) = next(rest)?;
+    let (system, about, rest) = next(rest)?;
+    let (graph, root, rest) = next(rest)?;
+    let (keys, list, rest) = next(rest)?;
+    let sizes = element_sizes(&graph);
+    let storages = Raw::parse(&sizes, &keys, list, rest)?;
+    dicts::read(&graph, root, Storages::new(storages, is_big_endian(&system, about)))
 }
 
 /// The next pickle: its values, its root, and the bytes after it.
@@ -59,7 +57,7 @@ fn is_big_endian(graph: &Graph, about: Id) -> bool {
 /// The bytes per element of each storage that the pickle refers to.
 fn element_sizes<'a>(graph: &Graph<'a>) -> HashMap<&'a str, usize> {
     let storages = graph.storages();
-    storages.filter_map(|storage| Some((storage.key, storage.kind().ok()?.elt_size_in_bytes()))).collect()
+    storages.filter_map(|storage| Some((storage.key, storage.dtype().ok()?.size()))).collect()
 }
 
 /// The storages at the end of the file: for each key the number of elements, eight bytes, and the elements.

@@ -5,29 +5,30 @@
 use anyhow::{Context, Result, bail, ensure};
 
 /// The first bytes of a `.npy` file, before its version.
-pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
+pub const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The ending of an array's file, in an `.npz` archive too.
-pub(crate) const ENDING: &str = ".npy";
+pub const ENDING: &str = ".npy";
 
 /// The most dimensions that are read.
 const MAX_DIMENSIONS: usize = 8;
 
 /// An array as the file has it.
 #[derive(Debug)]
-pub(crate) struct Array<'a> {
+pub struct Array<'a> {
     /// NumPy's name of the numbers' type without its byte order, such as `f4` or `u1`; always little-endian.
-    pub(crate) dtype: String,
+    pub dtype: String,
     /// Whether the first index, not the last, is the fastest.
-    pub(crate) fortran_order: bool,
-    pub(crate) shape: Vec<usize>,
+    pub fortran_order: bool,
+    /// Its sizes; none for a scalar.
+    pub shape: Vec<usize>,
     /// The numbers. Their count is not checked.
-    pub(crate) data: &'a [u8],
+    pub data: &'a [u8],
 }
 
 impl<'a> Array<'a> {
     /// Reads the header at the beginning of `bytes`.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Array<'a>> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Array<'a>> {
         let cut_short = "its .npy file is cut short";
         let rest = bytes.strip_prefix(MAGIC).context("it is not a .npy file")?;
         let (version, rest) = rest.split_at_checked(2).context(cut_short)?;

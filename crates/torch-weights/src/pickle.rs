@@ -5,17 +5,18 @@
 //! result of every other call is [`Node::Opaque`], an object that is known only by name. Opcodes: `Lib/pickletools.py`
 //! of CPython, protocols 2 to 5.
 
+use crate::Dtype;
+use crate::text::shown;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
-use tch::Kind;
 
 /// The index of a value in a [`Graph`]. Values refer to each other by index, so that a pickle that nests deeply, or
 /// that contains itself, costs no stack and leaks nothing.
-pub(super) type Id = usize;
+pub(crate) type Id = usize;
 
 /// What a pickle holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Node<'a> {
+pub(crate) enum Node<'a> {
     None,
     Bool(bool),
     Int(i64),
@@ -39,7 +40,7 @@ pub(super) enum Node<'a> {
 
 /// An object that was not built.
 #[derive(Debug)]
-pub(super) struct Opaque<'a> {
+pub(crate) struct Opaque<'a> {
     module: &'a str,
     name: &'a str,
     /// The items that the pickle puts into it, if it is a kind of dict.
@@ -47,17 +48,16 @@ pub(super) struct Opaque<'a> {
 }
 
 impl Opaque<'_> {
-    /// The class or function that would have built it, such as `argparse.Namespace`, cut to a length that fits in a
-    /// message.
-    pub(super) fn name(&self) -> String {
+    /// The class or function that would have built it, such as `argparse.Namespace`, for a message.
+    pub(crate) fn name(&self) -> String {
         let dot = if self.module.is_empty() { "" } else { "." };
-        format!("{}{dot}{}", self.module, self.name).chars().take(100).flat_map(char::escape_debug).collect()
+        format!("{}{dot}{}", shown(self.module), shown(self.name))
     }
 }
 
 /// A block of memory, which lies beside the pickle in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Storage<'a> {
+pub(crate) struct Storage<'a> {
     /// Its class, such as `FloatStorage`.
     pub class: &'a str,
     pub key: &'a str,
@@ -67,26 +67,26 @@ pub(super) struct Storage<'a> {
 
 impl Storage<'_> {
     /// The type of its elements.
-    pub(super) fn kind(&self) -> Result<Kind> {
+    pub(crate) fn dtype(&self) -> Result<Dtype> {
         Ok(match self.class {
-            "FloatStorage" => Kind::Float,
-            "DoubleStorage" => Kind::Double,
-            "HalfStorage" => Kind::Half,
-            "BFloat16Storage" => Kind::BFloat16,
-            "LongStorage" => Kind::Int64,
-            "IntStorage" => Kind::Int,
-            "ShortStorage" => Kind::Int16,
-            "CharStorage" => Kind::Int8,
-            "ByteStorage" => Kind::Uint8,
-            "BoolStorage" => Kind::Bool,
-            _ => bail!("its numbers have a type ({}) that is not read", self.class.escape_debug()),
+            "FloatStorage" => Dtype::F32,
+            "DoubleStorage" => Dtype::F64,
+            "HalfStorage" => Dtype::F16,
+            "BFloat16Storage" => Dtype::BF16,
+            "LongStorage" => Dtype::I64,
+            "IntStorage" => Dtype::I32,
+            "ShortStorage" => Dtype::I16,
+            "CharStorage" => Dtype::I8,
+            "ByteStorage" => Dtype::U8,
+            "BoolStorage" => Dtype::Bool,
+            _ => bail!("its numbers have a type ({}) that is not read", shown(self.class)),
         })
     }
 }
 
 /// A view of a storage; `offset`, `size` and `stride` count elements.
 #[derive(Debug)]
-pub(super) struct TensorView<'a> {
+pub(crate) struct TensorView<'a> {
     pub storage: Storage<'a>,
     pub offset: i64,
     pub size: Vec<i64>,
@@ -95,7 +95,7 @@ pub(super) struct TensorView<'a> {
 
 /// The values of a pickle and how they refer to each other.
 #[derive(Debug, Default)]
-pub(super) struct Graph<'a> {
+pub(crate) struct Graph<'a> {
     nodes: Vec<Node<'a>>,
     sequences: Vec<Vec<Id>>,
     dicts: Vec<Vec<(Id, Id)>>,
@@ -111,13 +111,13 @@ const MAX_ARGUMENTS: usize = 7;
 
 impl<'a> Graph<'a> {
     /// The value under `id`.
-    pub(super) fn node(&self, id: Id) -> Node<'a> {
+    pub(crate) fn node(&self, id: Id) -> Node<'a> {
         self.nodes[id]
     }
 
     /// The items of a [`Node::Dict`] or of a [`Node::Opaque`] dict, or the attributes of a [`Node::Object`], in their
     /// order; none of other values.
-    pub(super) fn items(&self, node: Node) -> &[(Id, Id)] {
+    pub(crate) fn items(&self, node: Node) -> &[(Id, Id)] {
         match node {
             Node::Dict(dict) | Node::Object(dict) => &self.dicts[dict],
             Node::Opaque(object) => &self.opaques[object].items,
@@ -126,12 +126,12 @@ impl<'a> Graph<'a> {
     }
 
     /// The object behind a [`Node::Opaque`].
-    pub(super) fn opaque(&self, object: usize) -> &Opaque<'a> {
+    pub(crate) fn opaque(&self, object: usize) -> &Opaque<'a> {
         &self.opaques[object]
     }
 
     /// Every storage that the pickle refers to.
-    pub(super) fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
+    pub(crate) fn storages(&self) -> impl Iterator<Item = Storage<'a>> {
         self.nodes.iter().filter_map(|node| match node {
             Node::Storage(storage) => Some(*storage),
             _ => None,
@@ -139,12 +139,12 @@ impl<'a> Graph<'a> {
     }
 
     /// The view behind a [`Node::Tensor`].
-    pub(super) fn tensor(&self, tensor: usize) -> &TensorView<'a> {
+    pub(crate) fn tensor(&self, tensor: usize) -> &TensorView<'a> {
         &self.tensors[tensor]
     }
 
     /// The items of a list or a tuple.
-    pub(super) fn sequence(&self, id: Id) -> Result<&[Id]> {
+    pub(crate) fn sequence(&self, id: Id) -> Result<&[Id]> {
         match self.nodes[id] {
             Node::Sequence(sequence) => Ok(&self.sequences[sequence]),
             other => bail!("a tuple was expected where it has {}", other.describe()),
@@ -196,12 +196,12 @@ impl Node<'_> {
 /// # Errors
 ///
 /// If it is cut short or damaged, or has an opcode that torch does not write.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Graph<'_>, Id)> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Graph<'_>, Id)> {
     parse_first(bytes).map(|(graph, root, _)| (graph, root))
 }
 
 /// As [`parse`], for a pickle that other bytes follow: they are returned too.
-pub(super) fn parse_first(bytes: &[u8]) -> Result<(Graph<'_>, Id, &[u8])> {
+pub(crate) fn parse_first(bytes: &[u8]) -> Result<(Graph<'_>, Id, &[u8])> {
     let mut machine = Machine { bytes, ..Machine::default() };
     loop {
         let opcode = machine.take(1)?[0];
