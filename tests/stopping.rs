@@ -217,7 +217,7 @@ fn slow_steps(out: &Path, signals: &str) -> Child {
     Command::new("env")
         .arg(signals)
         .arg(assert_cmd::cargo::cargo_bin!("tch-mnist"))
-        .args("train --device cpu --kernels torch --threads 1 --limit-train 8192 --batch-size 4096".split(' '))
+        .args("train --device cpu --kernels torch --threads 1 --limit-train 4096 --batch-size 2048".split(' '))
         .args(["--limit-test", "100", "--epochs", "1", "-q", "--log-format", "json", "--data", DATA, "--out"])
         .arg(out)
         .stdout(Stdio::piped())

@@ -40,8 +40,8 @@ impl StopSignals {
 
     /// Takes note of the others too. A SIGHUP that `nohup` has turned off stays so.
     pub(super) fn listen_to_all(&self) -> Result<()> {
-        let wanted = INTERRUPT.into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP));
-        wanted.into_iter().try_for_each(|signal| self.handle.add_signal(signal)).context("signals cannot be caught")
+        let mut wanted = INTERRUPT.into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP));
+        wanted.try_for_each(|signal| self.handle.add_signal(signal)).context("signals cannot be caught")
     }
 
     /// Whether there was one.

@@ -146,8 +146,9 @@ async fn same_site(request: Request, next: Next) -> Response {
 /// Refuses requests for other hosts: a page of another site may let its own name point to this machine (DNS rebinding),
 /// and would then count as the same site.
 async fn known_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    let given = request.headers().get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
-    let unknown = given.into_iter().find(|host| !hosts.knows(host)).map(|host| host_of(&host).to_string());
+    let hosts_given = request.headers().get_all(header::HOST);
+    let mut given = hosts_given.iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
+    let unknown = given.find(|host| !hosts.knows(host)).map(|host| host_of(&host).to_string());
     match unknown {
         Some(host) => {
             let text = format!("the host {host} is not answered for: start the server with --allow-host {host}");
