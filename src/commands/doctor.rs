@@ -14,16 +14,14 @@ use std::path::{Path, PathBuf};
 /// Show which libtorch, CUDA devices and data files are found
 #[derive(clap::Parser)]
 #[command(name = "doctor")]
-#[command(
-    after_help = "It changes nothing, and its exit code is 0 whatever it finds: scripts read --log-format json, \
-    where cuda.usable is true or false, and choices lists the allowed values of each setting that has a fixed set of them."
-)]
+#[command(after_help = "It changes nothing, and its exit code is 0 whatever it finds: scripts read --format json, \
+    where cuda.usable is true or false, and choices lists the allowed values of each setting that has a fixed set of them.")]
 pub(super) struct Args {
     /// The folder with the four IDX files, or with one folder per dataset
     #[arg(long, default_value = DATA, value_name = "DIR")]
     data: PathBuf,
     /// Lines for people, or one JSON object
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long = "format", alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// What stdout gets
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long = "format", alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
 }
 

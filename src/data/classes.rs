@@ -41,6 +41,14 @@ impl Classes {
         self.0.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
+    /// The digit that a class is called, if its name is one.
+    pub(crate) fn digit(&self, class: usize) -> Option<usize> {
+        match self.name(class).as_bytes() {
+            [digit @ b'0'..=b'9'] => Some(usize::from(digit - b'0')),
+            _ => None,
+        }
+    }
+
     /// All names in one line.
     pub(crate) fn listed(&self) -> String {
         self.0.join(", ")

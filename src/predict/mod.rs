@@ -4,15 +4,16 @@ mod familiarity;
 mod reading;
 
 pub(crate) use familiarity::Familiarity;
-pub(crate) use reading::Reading;
+pub(crate) use reading::{Place, Reading};
 
 use crate::data::{Classes, pixel_table};
-use crate::digit::Digit;
+use crate::digit::{Digit, Lines, Sign};
 use crate::memory::in_smaller_batches;
 use crate::model::Net;
 use crate::shape::SIDE;
 use crate::weights;
 use anyhow::{Context, Result, bail};
+use reading::Symbol;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -87,7 +88,7 @@ impl Predictor {
     }
 
     /// What the net says about each of `digits`.
-    pub(crate) fn classify(&self, digits: &[Digit]) -> Result<Vec<Prediction>> {
+    fn classify(&self, digits: &[Digit]) -> Result<Vec<Prediction>> {
         if digits.is_empty() {
             return Ok(Vec::new());
         }
@@ -110,6 +111,21 @@ impl Predictor {
         let numbers = Vec::<f64>::try_from(output.f_reshape([-1])?)?;
         let rows = numbers.chunks(numbers.len() / digits.len()).enumerate();
         rows.map(|(k, row)| Prediction::of(row, unsure.as_ref().map(|unsure| unsure[k]))).collect()
+    }
+
+    /// What the net says about the digits of several pages.
+    pub(crate) fn read(&self, pages: Vec<Lines>) -> Result<Vec<Reading<'_>>> {
+        let digit = |sign: &Sign| if let Sign::Digit(found) = sign { Some(found.digit) } else { None };
+        let digits: Vec<Digit> = pages.iter().flatten().flatten().filter_map(digit).collect();
+        let mut predictions = self.classify(&digits)?.into_iter();
+        let mut symbol = |sign| match sign {
+            Sign::Digit(found) => Symbol::Digit(found, predictions.next().expect("one for each digit")),
+            Sign::Mark(bounds) => Symbol::Mark(bounds),
+        };
+        let mut line = |line: Vec<Sign>| line.into_iter().map(&mut symbol).collect();
+        let mut reading =
+            |lines: Lines| Reading::new(lines.into_iter().map(&mut line).collect(), &self.knowledge.classes);
+        Ok(pages.into_iter().map(&mut reading).collect())
     }
 
     /// The outputs of each member of the net for `digit`. If several members are computed in one go, they have the

@@ -14,7 +14,7 @@ const FLAGS: [(&str, &str); 22] = [
     ("--gpu", "use --device cuda"),
     ("--gpus", "use --device cuda:0"),
     ("--save-model", "a run always saves its weights, in the folder that --out names"),
-    ("--log-interval", "losses.csv in the run's folder has every step, --log-format json prints every epoch"),
+    ("--log-interval", "losses.csv in the run's folder has every step, --format json prints every epoch"),
     ("--test-batch-size", "use --batch-size, which is for training and test"),
     ("--batchsize", "use --batch-size"),
     ("--learning-rate", "use --lr"),

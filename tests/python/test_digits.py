@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -67,6 +68,138 @@ def test_each_digit_of_a_number_has_its_box(run: Path, tmp_path: Path) -> None:
     (one,) = predict(run, "--one", tmp_path / "7210.png")
     assert len(one["digits"]) == 1
     assert one["digits"][0]["box"][2] > 400
+
+
+def page(numbers: list[str], strokes: list[tuple] = (), height: int = 140) -> Image.Image:
+    """Lines of test images, 120 apart, with strokes (x0, y0, x1, y1, width) of a pen between them."""
+    hand = own_digits.Hand(DATA, seed=5)
+    items = [
+        (int(digit), 112, 20 + 120 * k, 14 + height * line)
+        for line, number in enumerate(numbers)
+        for k, digit in enumerate(number)
+        if digit != " "
+    ]
+    sheet = hand.write(
+        (120 * max(map(len, numbers)) + 60, height * len(numbers)), items, (250, 248, 244), (25, 30, 110)
+    )
+    for *ends, width in strokes:
+        ImageDraw.Draw(sheet).line(ends, fill=(25, 30, 110), width=width)
+    return sheet
+
+
+def words(run: Path, *args: object) -> list[str]:
+    """The lines of text without the folder and the probabilities."""
+    lines = tch_mnist("predict", "--weights", run / "model.pt", *args).splitlines()
+    return [re.sub(r"^\S*/", "", line) for line in lines]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_every_page_of_a_tiff_is_read_and_numbered(run: Path, tmp_path: Path, compression: str) -> None:
+    blank = Image.new("RGB", (200, 200), (240, 240, 240))
+    pages = [page(["7"]), page(["1"]), blank, page(["40", "2 "])]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:], compression=compression)
+    lines = subprocess.run(
+        [str(PROGRAM), "predict", "--weights", str(run / "model.pt"), "--format", "json", str(tmp_path / "scan.tif")],
+        capture_output=True,
+        text=True,
+    )
+    assert lines.returncode == 1
+    assert "scan.tif page 3 cannot be predicted: it shows nothing" in lines.stderr
+    found = json_lines(lines.stdout)
+    assert [(line["page"], line["pages"], line["lines"]) for line in found] == [
+        (1, 4, ["7"]),
+        (2, 4, ["1"]),
+        (4, 4, ["40", "2"]),
+    ]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=[pages[1]])
+    seven, one = words(run, tmp_path / "two.tif")
+    assert seven.startswith("two.tif page 1: 7 ")
+    assert one.startswith("two.tif page 2: 1 ")
+    csv = words(run, "--format", "csv", tmp_path / "two.tif")
+    assert csv == ["ImageId,Label", "two.tif page 1,7", "two.tif page 2,1"]
+    pages[0].save(tmp_path / "one.tif")
+    (line,) = predict(run, tmp_path / "one.tif")
+    assert "page" not in line
+
+
+def test_ids_go_on_counting_over_files_of_images(run: Path, tmp_path: Path) -> None:
+    images, _ = forms.arrays("t10k")
+    for name, part in [("b.npy", images[:2]), ("a.npy", images[2:5])]:
+        np.save(tmp_path / name, part)
+    page(["3"]).save(tmp_path / "3.png")
+    rows = words(run, "--format", "csv", tmp_path / "b.npy", tmp_path / "3.png", tmp_path / "a.npy")
+    assert rows == ["ImageId,Label", "1,7", "2,2", "3.png,3", "3,1", "4,0", "5,4"]
+
+
+def test_lines_are_kept_apart(run: Path, tmp_path: Path) -> None:
+    page(["70", "418", "2"]).save(tmp_path / "rows.png")
+    (line,) = predict(run, tmp_path / "rows.png")
+    assert line["lines"] == ["70", "418", "2"]
+    assert line["number"] == "70\n418\n2"
+    assert [digit["line"] for digit in line["digits"]] == [0, 0, 1, 1, 1, 2]
+    text = words(run, tmp_path / "rows.png")
+    assert [text[k].split(" (")[0] for k in range(2)] == ["rows.png line 1: 70", "rows.png line 2: 418"]
+    assert text[2].startswith("rows.png line 3: 2 ")
+    assert words(run, "--format", "csv", tmp_path / "rows.png")[1] == "rows.png,70 / 418 / 2"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "strokes", "read"),
+    [
+        (["2 71"], [(196, 114, 204, 114, 12)], "2?71"),
+        (["0 5"], [(200, 104, 192, 130, 9)], "0?5"),
+        (["7 30"], [(196, 50, 204, 50, 11), (196, 108, 204, 108, 11)], "7?30"),
+        ([" 42"], [(50, 72, 104, 70, 10)], "?42"),
+        (["3 4"], [(172, 134, 228, 8, 9)], "3?4"),
+        (["6 0"], [(200, 2, 200, 139, 10)], "6?0"),
+        (["8 2"], [(174, 70, 228, 70, 9)], "8?2"),
+    ],
+    ids=["point", "comma", "colon", "minus", "slash", "bar", "dash"],
+)
+def test_a_mark_beside_digits_is_said_to_be_there(
+    run: Path, tmp_path: Path, numbers: list[str], strokes: list[tuple], read: str
+) -> None:
+    page(numbers, strokes).save(tmp_path / "marked.png")
+    (line,) = predict(run, tmp_path / "marked.png")
+    assert line["number"] == read
+    (mark,) = line["marks"]
+    assert (mark["line"], mark["place"]) == (0, read.index("?"))
+    left, top, width, height = mark["box"]
+    xs, ys = [x for stroke in strokes for x in stroke[0:4:2]], [y for stroke in strokes for y in stroke[1:4:2]]
+    assert left - 15 <= min(xs) <= max(xs) <= left + width + 15
+    assert top - 15 <= min(ys) <= max(ys) <= top + height + 15
+    assert "a mark" in words(run, tmp_path / "marked.png")[0]
+    assert words(run, "--format", "csv", tmp_path / "marked.png")[1] == f"marked.png,{read}"
+
+
+def test_csv_keeps_the_question_mark_of_a_picture_and_a_legend_says_what_it_is(run: Path, tmp_path: Path) -> None:
+    image = Image.new("L", (300, 300), 255)
+    font = ImageFont.truetype(str(drawn_digits.FONTS / "DejaVuSans.ttf"), 160)
+    ImageDraw.Draw(image).text((150, 150), "M", fill=0, font=font, anchor="mm")
+    image.save(tmp_path / "M.png")
+    assert predict(run, tmp_path / "M.png")[0]["unsure"] is True
+    command = [str(PROGRAM), "predict", "--weights", str(run / "model.pt"), str(tmp_path / "M.png")]
+    done = subprocess.run([*command, "--format", "csv"], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["ImageId,Label", f"{tmp_path / 'M.png'},?"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "? is something that does not look like a digit" in done.stderr
+    number(1).save(tmp_path / "7.png")
+    done = subprocess.run([*command[:4], str(tmp_path / "7.png")], capture_output=True, text=True)
+    assert "? is" not in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--format", "--log-format"])
+def test_every_command_takes_both_names_for_json(run: Path, tmp_path: Path, flag: str) -> None:
+    number(1).save(tmp_path / "7.png")
+    weights = ["--weights", run / "model.pt"]
+    for command in [
+        ["predict", *weights, tmp_path / "7.png"],
+        ["evaluate", *weights, "--data", DATA, "--limit-test", 100],
+        ["backprop", "--lr", 1, "--steps", 2],
+        ["doctor", "--data", DATA],
+    ]:
+        text = tch_mnist(*command, flag, "json")
+        assert isinstance(json.loads(text.splitlines()[0]), dict)
 
 
 def test_letters_are_marked_and_test_images_are_not(run: Path, tmp_path: Path) -> None:

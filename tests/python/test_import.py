@@ -111,7 +111,10 @@ def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> No
             "predict", "--weights", run / f"model.{ending}", tmp_path / "all/two/00002.png", "--format", "json"
         )
         prediction = json.loads(line)
-        assert prediction["class"] == ["one", "two", "zero"][prediction["digit"]], ending
+        assert prediction["class"] == info["classes"][int(np.argmax(prediction["probabilities"]))], ending
+        # A word is no digit.
+        assert "digit" not in prediction, ending
+        assert "digit" not in prediction["digits"][0], ending
     table = tch_mnist("evaluate", "--weights", run / "model.pt", "--data", tmp_path / "data", "--device", "cpu")
     assert "\n2 zero" in table
     # Accuracies and confusion matrix: three rows each, and no class without a name.

@@ -79,6 +79,21 @@ def test_eight_connections_get_what_predict_says(
     assert names[:4] == ["convblock1", "convblock2", "convblock3", "pool1"]
 
 
+def test_a_page_of_a_tiff_is_asked_for(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
+    _, port = server
+    hand = own_digits.Hand(own_digits.DATA, seed=3)
+    seven, two = (hand.write((200, 200), [(digit, 160, 20, 20)], (255,) * 3, (20,) * 3) for digit in (7, 2))
+    seven.save(tmp_path / "two.tif", save_all=True, append_images=[two])
+    file = (tmp_path / "two.tif").read_bytes()
+    for path, page in [("/predict", 1), ("/predict?page=1", 1), ("/predict?page=2", 2)]:
+        code, answer = ask(port, file, path)
+        assert (code, answer["page"], answer["pages"]) == (200, page, 2)
+        assert answer["number"] == ["7", "2"][page - 1]
+    code, answer = ask(port, file, "/predict?page=3")
+    assert code == 400
+    assert "there is no page 3: the pages are 1 to 2" in answer["error"]
+
+
 def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
     process, port = server
     good = own_digits.write(tmp_path / "own", seed=5)[0].read_bytes()
@@ -105,7 +120,10 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
     foreign = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n\r\n"
     assert status(port, foreign).startswith(b"HTTP/1.1 403")
     code, answer = ask(port, good, "/predict?oen=true")
-    assert (code, answer) == (400, {"error": "only details and one can be given, each true or false"})
+    assert (code, answer) == (
+        400,
+        {"error": "only details and one can be given, each true or false, and page, a number"},
+    )
     code, answer = ask(port, b"hello")
     assert code == 400
     assert answer["error"].startswith("the picture cannot be read: it is not a picture")

@@ -11,10 +11,19 @@ const MOST_PIECES: usize = 200;
 /// Pieces one above the other belong together if they are this near: a stroke that the pen missed for a moment.
 const BROKEN: f32 = 0.1;
 
-/// A small piece, such as the bar of a 5, belongs to a digit this near if it lies above or below it, else to one this
-/// near. So do pieces whose rectangles overlap.
+/// A small piece, such as the bar of a 5, belongs to a digit this near if it lies above or below it. So do pieces whose
+/// rectangles overlap.
 const LOOSE: f32 = 0.25;
+
+/// It belongs to a digit this near if it stands beside its upper part; lower down it is a minus or a point, unless it is
+/// as near as a stroke that the pen missed.
 const LOOSE_BESIDE: f32 = 0.18;
+const UPPER_PART: f32 = 0.35;
+const BROKEN_BESIDE: f32 = 0.05;
+
+/// A piece of at most this size beside the foot of a digit, or under its top, is a point.
+const POINT: f32 = 0.25;
+const FOOT: f32 = 0.3;
 
 /// A small piece has at most this share of the height and of the ink of what it belongs to: the loop of a 6 may have
 /// more ink than the stroke above it.
@@ -33,11 +42,20 @@ const SAME_LINE: f32 = 0.4;
 /// So many digits say where a line goes on.
 const LAST_DIGITS: usize = 3;
 
-/// The digits, each with its pieces, from left to right and line by line.
-pub(super) fn digits(mut pieces: Vec<Piece>, width: usize) -> Vec<Piece> {
+/// The digits of a picture, and pieces that are too small to be some.
+pub(super) struct Grouped {
+    /// Each digit with its pieces, from left to right in each line, from the top line to the bottom one.
+    pub lines: Vec<Vec<Piece>>,
+    pub rest: Vec<Piece>,
+}
+
+/// Puts the pieces together.
+pub(super) fn grouped(mut pieces: Vec<Piece>, width: usize) -> Grouped {
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.pixels.len()));
     pieces.truncate(MOST_PIECES);
-    let Some(tallest) = pieces.iter().map(|piece| piece.bounds.height).max() else { return Vec::new() };
+    let Some(tallest) = pieces.iter().map(|piece| piece.bounds.height).max() else {
+        return Grouped { lines: Vec::new(), rest: Vec::new() };
+    };
     let mut pairs = Pairs::of(&pieces, tallest as f32, width);
     while let Some((a, b)) = pairs.nearest() {
         let joined = [pieces[a].pixels.as_slice(), &pieces[b].pixels].concat();
@@ -46,8 +64,9 @@ pub(super) fn digits(mut pieces: Vec<Piece>, width: usize) -> Vec<Piece> {
         pairs.join(a, b, &pieces);
     }
     let tallest = pieces.iter().map(|piece| piece.bounds.height).max().unwrap_or(0);
-    pieces.retain(|piece| piece.bounds.height as f32 >= LEAST_HEIGHT * tallest as f32);
-    in_reading_order(pieces)
+    let is_digit = |piece: &Piece| piece.bounds.height as f32 >= LEAST_HEIGHT * tallest as f32;
+    let (digits, rest) = pieces.into_iter().partition(is_digit);
+    Grouped { lines: in_reading_order(digits), rest }
 }
 
 /// How far apart each two pieces are that belong to one digit. Distances take long to measure: each is measured once.
@@ -102,17 +121,30 @@ fn reach(a: &Piece, b: &Piece) -> f32 {
     let is_small = small.bounds.height as f32 <= SMALL_HEIGHT * large.bounds.height as f32
         && small.pixels.len() as f32 <= SMALL_INK * large.pixels.len() as f32;
     let above = across >= ABOVE;
+    let height = large.bounds.height as f32;
+    // How far down the large piece the middle of the small one is, from 0 at its top to 1 at its foot.
+    let depth = (small.bounds.y as f32 + small.bounds.height as f32 / 2.0 - large.bounds.y as f32) / height;
+    let size = small.bounds.width.max(small.bounds.height) as f32 / height;
+    let is_point = size <= POINT && depth >= 1.0 - FOOT && is_at_right(small.bounds, large.bounds);
     match (is_small, above) {
+        (true, _) if is_point => BROKEN_BESIDE,
         _ if above && down > 0.0 => LOOSE,
         (true, true) => LOOSE,
-        (true, false) => LOOSE_BESIDE,
+        (true, false) if depth <= UPPER_PART => LOOSE_BESIDE,
+        (true, false) => BROKEN_BESIDE,
         (false, true) => BROKEN,
         (false, false) => 0.0,
     }
 }
 
+/// Whether the middle of the small one is at the right end of the large one, or beyond it.
+pub(super) fn is_at_right(small: Bounds, large: Bounds) -> bool {
+    const RIGHT_END: f32 = 0.7;
+    (small.x + small.width / 2) as f32 >= large.x as f32 + RIGHT_END * large.width as f32
+}
+
 /// The part of the shorter of two spans (start, length) that both have.
-fn shared(a: (u32, u32), b: (u32, u32)) -> f32 {
+pub(super) fn shared(a: (u32, u32), b: (u32, u32)) -> f32 {
     let both = (a.0 + a.1).min(b.0 + b.1).saturating_sub(a.0.max(b.0));
     both as f32 / a.1.min(b.1) as f32
 }
@@ -147,7 +179,7 @@ fn thinned(points: Vec<(f32, f32)>) -> Vec<(f32, f32)> {
 }
 
 /// From left to right in each line, from the top line to the bottom one.
-fn in_reading_order(mut digits: Vec<Piece>) -> Vec<Piece> {
+fn in_reading_order(mut digits: Vec<Piece>) -> Vec<Vec<Piece>> {
     digits.sort_by_key(|digit| 2 * digit.bounds.x + digit.bounds.width);
     // Each digit continues the line whose last digits lie most beside it: lines may slope, and digits jump.
     let mut lines: Vec<Vec<Piece>> = Vec::new();
@@ -166,7 +198,7 @@ fn in_reading_order(mut digits: Vec<Piece>) -> Vec<Piece> {
             / line.len() as f32
     };
     lines.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
-    lines.concat()
+    lines
 }
 
 #[cfg(test)]
@@ -179,6 +211,10 @@ mod tests {
     fn block(x: usize, y: usize, width: usize, height: usize) -> Piece {
         let pixels = (0..width * height).map(|k| (y + k / width) * WIDTH + x + k % width).collect();
         Piece::new(pixels, WIDTH)
+    }
+
+    fn digits(pieces: Vec<Piece>, width: usize) -> Vec<Piece> {
+        grouped(pieces, width).lines.concat()
     }
 
     fn lefts(digits: &[Piece]) -> Vec<(u32, u32)> {
@@ -209,6 +245,17 @@ mod tests {
         let expected: Vec<(u32, u32)> =
             (0..4).map(|k| (20 + 60 * k, 10 + 8 * k)).chain((0..4).map(|k| (10 + 60 * k, 100 + 8 * k))).collect();
         assert_eq!(lefts(&found), expected);
+        let lines = grouped(found, WIDTH).lines;
+        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
+    }
+
+    #[test]
+    fn a_point_and_a_minus_are_no_part_of_the_digit_beside_them() {
+        for mark in [block(146, 64, 8, 8), block(70, 38, 24, 6), block(146, 38, 24, 6), block(146, 64, 6, 16)] {
+            let grouped = grouped(vec![block(100, 10, 40, 62), mark], WIDTH);
+            assert_eq!(lefts(&grouped.lines.concat()), [(100, 10)]);
+            assert_eq!(grouped.rest.len(), 1);
+        }
     }
 
     #[test]

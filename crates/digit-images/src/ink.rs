@@ -43,6 +43,8 @@ pub(super) struct Ink {
     relief: Grey,
     /// Pieces of ink that may be parts of digits.
     pub pieces: Vec<Piece>,
+    /// Pieces that are too small for that, and as black.
+    pub specks: Vec<Piece>,
 }
 
 /// Finds the ink in a picture, dark on light or light on dark.
@@ -67,14 +69,20 @@ pub(super) fn find(grey: &Grey) -> Result<Ink> {
     pieces.retain(|piece| piece.pixels.len() >= LEAST_PIXELS.max((DUST * values.len() as f32) as usize));
     let mask = lines::without_lines(&mask.with(&frame::without_boxes(pieces, &mask)));
     let pieces = frame::without_frames(mask.pieces(), &mask);
-    let pieces = frame::without_frames(sharpened(pieces, values, &mask), &mask);
+    let (pieces, specks) = sharpened(pieces, values, &mask);
+    let pieces = frame::without_frames(pieces, &mask);
     if pieces.is_empty() {
         return Err(Error::ShowsNothing("no ink stands out from its paper"));
     }
-    Ok(Ink { relief, pieces })
+    Ok(Ink { relief, pieces, specks })
 }
 
 impl Ink {
+    /// The contrast of a piece.
+    pub(super) fn contrast(&self, piece: &Piece) -> f32 {
+        strength(piece, self.relief.as_raw())
+    }
+
     /// The ink of a digit, 0 for paper to 1, cut out to its bounds.
     pub(super) fn cut(&self, digit: &Piece) -> Grey {
         let width = self.relief.width();
@@ -115,8 +123,8 @@ fn strength(piece: &Piece, relief: &[f32]) -> f32 {
 }
 
 /// The pieces again, each with a threshold of its own: rests of lines fall off, and digits that only blur joins come
-/// apart.
-fn sharpened(pieces: Vec<Piece>, relief: &[f32], mask: &Mask) -> Vec<Piece> {
+/// apart. The specks among them are apart too.
+fn sharpened(pieces: Vec<Piece>, relief: &[f32], mask: &Mask) -> (Vec<Piece>, Vec<Piece>) {
     let strengths: Vec<f32> = pieces.iter().map(|piece| strength(piece, relief)).collect();
     let highest = strengths.iter().copied().fold(0.0, f32::max);
     let mut sharp = Mask { ink: vec![false; mask.ink.len()], ..*mask };
@@ -125,13 +133,9 @@ fn sharpened(pieces: Vec<Piece>, relief: &[f32], mask: &Mask) -> Vec<Piece> {
             piece.pixels.iter().for_each(|&k| sharp.ink[k] = relief[k] >= HALF * strength);
         }
     }
-    without_specks(sharp.pieces())
-}
-
-fn without_specks(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    let pieces = sharp.pieces();
     let largest = pieces.iter().map(|piece| piece.pixels.len()).max().unwrap_or(0);
-    pieces.retain(|piece| piece.pixels.len() as f32 >= SPECK * largest as f32);
-    pieces
+    pieces.into_iter().partition(|piece| piece.pixels.len() as f32 >= SPECK * largest as f32)
 }
 
 /// Otsu's threshold between 0 and `highest`: it separates the values into the two most different classes.

@@ -3,7 +3,8 @@
 //!
 //! A file passes through these in turn: `formats` recognises it, `picture` decodes it, `colour` makes one channel of it,
 //! `shade` takes the paper out, `ink` finds the ink, with `lines` and `frame` taken out of it, `group` puts pieces of ink
-//! together to digits, and `fit` fits each into the square.
+//! together to digits and lines, `marks` tells marks from digits, and `fit` fits each digit into the square. `pages` takes a
+//! TIFF apart before.
 
 //!
 //! ```
@@ -15,10 +16,10 @@
 //! let mut png = Vec::new();
 //! picture.write_to(&mut std::io::Cursor::new(&mut png), ImageFormat::Png)?;
 //!
-//! let digits = digit_images::read_all(&png)?;
-//! assert_eq!(digits.len(), 1);
-//! assert!(digit_images::has_mnist_form(&digits[0].digit));
-//! println!("{}", digit_images::sketch(&digits[0].digit));
+//! let lines = digit_images::read_all(&png)?;
+//! let [digit_images::Sign::Digit(found)] = lines[0].as_slice() else { panic!("a bar") };
+//! assert!(digit_images::has_mnist_form(&found.digit));
+//! println!("{}", digit_images::sketch(&found.digit));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -33,14 +34,18 @@ mod frame;
 mod group;
 mod ink;
 mod lines;
+mod marks;
 mod mask;
+mod pages;
 mod picture;
 mod shade;
 
 pub use error::Error;
 pub use formats::ENDINGS;
 use ink::Ink;
+use marks::Symbol;
 use mask::Piece;
+pub use pages::pages;
 use picture::Picture;
 
 /// Height and width of MNIST's images, in pixels.
@@ -53,6 +58,18 @@ type Result<T> = std::result::Result<T, Error>;
 
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
 pub type Digit = [u8; PIXELS];
+
+/// What stands in a line of a picture.
+#[derive(Debug, Clone)]
+pub enum Sign {
+    /// A digit.
+    Digit(Found),
+    /// Something else, such as a point, a minus or a slash, at this place.
+    Mark(Bounds),
+}
+
+/// The lines of a page, from the top; the signs of each stand from left to right.
+pub type Lines = Vec<Vec<Sign>>;
 
 /// A digit of a picture.
 #[derive(Debug, Clone)]
@@ -84,18 +101,35 @@ pub struct Bounds {
     pub height: u32,
 }
 
-/// All digits in the picture file `bytes`, of a format of [`ENDINGS`], from left to right and line by line: at least
-/// one.
+impl Bounds {
+    /// The smallest rectangle around both.
+    fn with(self, other: Bounds) -> Bounds {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Bounds { x, y, width: right - x, height: bottom - y }
+    }
+}
+
+/// The lines of digits in the picture file `bytes`, of a format of [`ENDINGS`]: at least one digit.
 ///
-/// A picture that already has MNIST's form is one digit and is not changed: see [`has_mnist_form`].
-pub fn read_all(bytes: &[u8]) -> Result<Vec<Found>> {
+/// A picture that already has MNIST's form is one digit and is not changed: see [`has_mnist_form`]. A TIFF of several
+/// [`pages`] is an error, in this function and those below.
+pub fn read_all(bytes: &[u8]) -> Result<Lines> {
     let picture = picture::decode(bytes)?;
     if let Some(found) = ready(&picture) {
-        return Ok(vec![found]);
+        return Ok(vec![vec![Sign::Digit(found)]]);
     }
     let ink = ink::find(&colour::strongest_channel(&picture.working))?;
-    let digits = group::digits(ink.pieces.clone(), picture.working.width() as usize);
-    digits.iter().map(|digit| found(&picture, &ink, digit)).collect()
+    let width = picture.working.width() as usize;
+    let group::Grouped { lines, mut rest } = group::grouped(ink.pieces.clone(), width);
+    rest.extend(ink.specks.iter().cloned());
+    let sign = |symbol: &Symbol<Piece>| match symbol {
+        Symbol::Digit(digit) => Ok(Sign::Digit(found(&picture, &ink, digit)?)),
+        Symbol::Mark(bounds) => Ok(Sign::Mark(at_full_size(&picture, *bounds))),
+    };
+    let lines = marks::marked(lines, rest, |piece| ink.contrast(piece), width);
+    lines.iter().map(|line| line.iter().map(sign).collect()).collect()
 }
 
 /// The picture file `bytes` as one digit, however many pieces of ink it has.
@@ -135,18 +169,23 @@ fn ready(picture: &Picture) -> Option<Found> {
     Some(Found { bounds: Piece::new(lit, SIDE).bounds, digit })
 }
 
-/// A digit whose ink was found, at full size again.
+/// A digit whose ink was found.
 fn found(picture: &Picture, ink: &Ink, digit: &Piece) -> Result<Found> {
+    Ok(Found { digit: fit::fit(&ink.cut(digit))?, bounds: at_full_size(picture, digit.bounds) })
+}
+
+/// A rectangle of the working copy in the picture itself.
+fn at_full_size(picture: &Picture, bounds: Bounds) -> Bounds {
     let (small, full) = (picture.working.dimensions(), picture.size);
     let span = |low: u32, size: u32, small: u32, full: u32| {
         let at = |k: u32| u64::from(k) * u64::from(full);
         let (start, end) = (at(low) / u64::from(small), at(low + size).div_ceil(u64::from(small)));
         (start as u32, (end - start) as u32)
     };
-    let Bounds { x, y, width, height } = digit.bounds;
+    let Bounds { x, y, width, height } = bounds;
     let (x, width) = span(x, width, small.0, full.0);
     let (y, height) = span(y, height, small.1, full.1);
-    Ok(Found { digit: fit::fit(&ink.cut(digit))?, bounds: Bounds { x, y, width, height } })
+    Bounds { x, y, width, height }
 }
 
 /// Whether `digit` is as MNIST's are made: on pure black, with pure white in it, 19 or 20 pixels at its longest side,
@@ -190,6 +229,11 @@ mod tests {
         bytes
     }
 
+    fn digits(bytes: &[u8]) -> Vec<Found> {
+        let digit = |sign: Sign| if let Sign::Digit(found) = sign { Some(found) } else { None };
+        read_all(bytes).expect("it has digits").into_iter().flatten().filter_map(digit).collect()
+    }
+
     const BLOCKS: [Bounds; 3] = [
         Bounds { x: 30, y: 20, width: 20, height: 60 },
         Bounds { x: 100, y: 25, width: 30, height: 60 },
@@ -199,7 +243,7 @@ mod tests {
     #[test]
     fn bounds_are_those_of_the_picture_at_full_size() {
         for scale in [1, 9] {
-            let found = read_all(&png((200, 240), &BLOCKS, scale)).expect("it has digits");
+            let found = digits(&png((200, 240), &BLOCKS, scale));
             assert_eq!(found.len(), 3);
             for (found, block) in found.iter().zip(BLOCKS) {
                 let pairs = [(found.bounds.x, block.x), (found.bounds.y, block.y), (found.bounds.width, block.width)];
@@ -215,13 +259,13 @@ mod tests {
     fn a_whole_picture_is_one_digit_if_asked() {
         let found = read(&png((200, 240), &BLOCKS[..2], 1)).expect("it has ink");
         assert!(found.bounds.width >= 99);
-        assert_eq!(read_all(&png((200, 240), &BLOCKS[..2], 1)).expect("it has digits").len(), 2);
+        assert_eq!(digits(&png((200, 240), &BLOCKS[..2], 1)).len(), 2);
     }
 
     #[test]
     fn a_picture_of_one_colour_shows_nothing() {
-        for error in [read(&png((60, 60), &[], 1)).unwrap_err(), read_all(&png((60, 60), &[], 1)).unwrap_err()] {
-            assert_eq!(error.to_string(), "it shows nothing: it is all one colour");
+        for error in [read(&png((60, 60), &[], 1)).err(), read_all(&png((60, 60), &[], 1)).err()] {
+            assert_eq!(error.expect("it is blank").to_string(), "it shows nothing: it is all one colour");
         }
         assert_eq!(read_all(&[]).unwrap_err().to_string(), "it is empty");
     }

@@ -11,7 +11,7 @@ pub(super) struct Mask {
 }
 
 /// Pixels of ink that touch each other, at sides or corners.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Piece {
     /// Their indices in the picture's rows.
     pub pixels: Vec<usize>,
@@ -64,6 +64,23 @@ impl Piece {
         let size = |low: usize, high: usize| (high + 1 - low) as u32;
         let bounds = Bounds { x: left as u32, y: top as u32, width: size(left, right), height: size(top, bottom) };
         Piece { pixels, bounds }
+    }
+
+    /// About the width of its strokes, in a picture of this width: a long stroke has two pixels of edge to each of its
+    /// length.
+    pub(super) fn pen(&self, width: usize) -> f32 {
+        let Bounds { x, y, width: columns, height: rows } = self.bounds;
+        let (columns, rows) = (columns as usize, rows as usize);
+        let mut ink = vec![false; columns * rows];
+        let place = |k: usize| (k / width - y as usize) * columns + k % width - x as usize;
+        self.pixels.iter().for_each(|&k| ink[place(k)] = true);
+        let is_inner = |k: usize| {
+            let (x, y) = (k % columns, k / columns);
+            let within = x > 0 && y > 0 && x + 1 < columns && y + 1 < rows;
+            within && [k - 1, k + 1, k - columns, k + columns].iter().all(|&other| ink[other])
+        };
+        let edge = self.pixels.iter().filter(|&&k| !is_inner(place(k))).count();
+        2.0 * self.pixels.len() as f32 / edge as f32
     }
 }
 

@@ -1,6 +1,6 @@
 //! Picture files: decoded within limits, and scaled down before anything else is done with them.
 
-use super::{Digit, Error, Result, SIDE, colour, formats};
+use super::{Digit, Error, Result, SIDE, colour, formats, pages};
 use image::imageops::thumbnail;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageReader, Limits, Luma, RgbImage, RgbaImage};
@@ -35,6 +35,10 @@ pub(super) struct Picture {
 pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     if bytes.is_empty() {
         return Err(Error::Empty);
+    }
+    let pages = pages(bytes).len();
+    if pages > 1 {
+        return Err(Error::SeveralPages(pages));
     }
     let (format, bytes) = formats::recognise(bytes)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);

@@ -59,7 +59,14 @@ pub(super) struct Args {
     #[arg(long, hide_short_help = true)]
     on_request: bool,
     /// What stdout gets: a line for people, or one JSON object per round
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
+    #[arg(
+        long = "format",
+        alias = "log-format",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     log_format: LogFormat,
 }
 

@@ -48,7 +48,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
     /// What stdout gets: a curve for people, or one JSON object
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
+    #[arg(
+        long = "format",
+        alias = "log-format",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     log_format: LogFormat,
 }
 

@@ -1,14 +1,18 @@
 //! The images that the command line names: pictures, folders of them, files of many images.
 
 use crate::data::{decoded, sources};
-use crate::digit::{self, Digit, Found};
+use crate::digit::{self, Digit, Found, Lines, Sign};
 use crate::error::without_panic;
+use crate::predict::Place;
 use anyhow::{Context, Result, anyhow, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The largest file that is read as a picture, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -27,35 +31,55 @@ pub(super) enum How {
     Raw,
 }
 
-/// A picture, or an image of a file of many.
+/// A page of a picture, or an image of a file of many.
 pub(super) struct Input {
     pub(super) path: PathBuf,
-    /// Its place in a file of many images, from 0.
-    pub(super) index: Option<usize>,
-    /// At least one.
-    pub(super) digits: Vec<Found>,
+    pub(super) place: Place,
+    /// Of an image of a file of many: its number, from 1, among those of all such files.
+    pub(super) id: Option<usize>,
+    /// With at least one digit.
+    pub(super) lines: Lines,
+}
+
+impl Input {
+    /// `scan.tif page 2`, `test.csv[3]`
+    pub(super) fn name(&self) -> String {
+        name(&self.path, self.place)
+    }
+}
+
+fn name(path: &Path, Place { page, index }: Place) -> String {
+    let page = page.map_or(String::new(), |(page, _)| format!(" page {page}"));
+    let index = index.map_or(String::new(), |index| format!("[{index}]"));
+    format!("{}{page}{index}", path.display())
 }
 
 /// The images of all files in turn. Pictures are read when their turn comes.
 pub(super) fn inputs(images: &[PathBuf], how: How) -> Result<impl Iterator<Item = Result<Input>>> {
     let mut inputs: Vec<Box<dyn Iterator<Item = Result<Input>>>> = Vec::new();
+    let ids = Rc::new(Cell::new(0));
     for path in images {
         if path.is_dir() {
             let pictures: Vec<_> = sources::pictures(path).collect();
             let folder = path.display();
             ensure!(!pictures.is_empty(), "the folder {folder} holds no .{}", digit::ENDINGS.join(", ."));
-            inputs.push(Box::new(pictures.into_iter().map(move |path| picture(path?, how))));
+            inputs.push(Box::new(
+                pictures
+                    .into_iter()
+                    .flat_map(move |path| path.map_or_else(|error| vec![Err(error)], |path| picture(path, how))),
+            ));
         } else if sources::is_table(path) {
-            inputs.push(Box::new(table(path)?));
+            inputs.push(Box::new(table(path, ids.clone())?));
         } else {
-            inputs.push(Box::new(std::iter::once(path.clone()).map(move |path| picture(path, how))));
+            inputs.push(Box::new(std::iter::once(path.clone()).flat_map(move |path| picture(path, how))));
         }
     }
     Ok(inputs.into_iter().flatten())
 }
 
-/// The images of a file that holds many. Of training and test images only the latter are new to the net.
-fn table(path: &Path) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
+/// The images of a file that holds many. Of training and test images only the latter are new to the net. `ids` is the
+/// number of images so far.
+fn table(path: &Path, ids: Rc<Cell<usize>>) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
     let mut portions = sources::open(path)?;
     let has_test = portions.iter().any(|portion| portion.is_test());
     portions.retain(|portion| !has_test || portion.is_test());
@@ -63,21 +87,37 @@ fn table(path: &Path) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
     let path = path.to_path_buf();
     let records = portions.into_iter().flat_map(|portion| portion.records).enumerate();
     Ok(records.map(move |(index, record)| {
+        ids.set(ids.get() + 1);
         let read = || -> Result<Digit> {
             let record = record?;
             decoded(&record).with_context(|| record.place.clone())
         };
         let digit = read().with_context(|| format!("{} cannot be predicted", path.display()))?;
-        Ok(Input { path: path.clone(), index: Some(index), digits: vec![Found::whole(digit)] })
+        let place = Place { index: Some(index), ..Place::default() };
+        let lines = vec![vec![Sign::Digit(Found::whole(digit))]];
+        Ok(Input { path: path.clone(), place, id: Some(ids.get()), lines })
     }))
 }
 
-fn picture(path: PathBuf, how: How) -> Result<Input> {
-    let digits = digits_in(&path, how).with_context(|| format!("{} cannot be predicted", path.display()))?;
-    Ok(Input { path, index: None, digits })
+/// The pages of a picture.
+fn picture(path: PathBuf, how: How) -> Vec<Result<Input>> {
+    let cannot = |place| format!("{} cannot be predicted", name(&path, place));
+    let bytes = match bytes_of(&path).with_context(|| cannot(Place::default())) {
+        Ok(bytes) => bytes,
+        Err(error) => return vec![Err(error)],
+    };
+    let pages = digit::pages(&bytes);
+    let count = pages.len();
+    let page = |(k, page): (usize, Cow<[u8]>)| {
+        let place = Place { page: (count > 1).then_some((k + 1, count)), index: None };
+        let lines = lines_in(&page, how).with_context(|| cannot(place))?;
+        Ok(Input { path: path.clone(), place, id: None, lines })
+    };
+    pages.enumerate().map(page).collect()
 }
 
-fn digits_in(path: &Path, how: How) -> Result<Vec<Found>> {
+/// The bytes of a picture file, or of stdin.
+fn bytes_of(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -87,14 +127,16 @@ fn digits_in(path: &Path, how: How) -> Result<Vec<Found>> {
         File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     }
     ensure!(bytes.len() as u64 <= MAX_BYTES, "it has more than {} MiB", MAX_BYTES >> 20);
-    if bytes.starts_with(DATA_URL) {
-        bytes = data_of(&bytes)?;
-    }
+    if bytes.starts_with(DATA_URL) { data_of(&bytes) } else { Ok(bytes) }
+}
+
+fn lines_in(page: &[u8], how: How) -> Result<Lines> {
+    let alone = |found| vec![vec![Sign::Digit(found)]];
     // A decoder's mistake must not end a batch.
     without_panic(|| match how {
-        How::All => Ok(digit::read_all(&bytes)?),
-        How::One => Ok(vec![digit::read(&bytes)?]),
-        How::Raw => Ok(vec![Found::whole(digit::read_raw(&bytes).map_err(raw)?)]),
+        How::All => Ok(digit::read_all(page)?),
+        How::One => Ok(alone(digit::read(page)?)),
+        How::Raw => Ok(alone(Found::whole(digit::read_raw(page).map_err(raw)?))),
     })
 }
 

@@ -6,10 +6,10 @@ mod output;
 use super::session::Prediction;
 use super::{Outcome, Verbosity};
 use crate::data::sources;
-use crate::digit::{self, Digit};
+use crate::digit;
 use crate::error::sentence;
 use crate::observe::{complain, log, say};
-use crate::predict::{Predictor, Reading};
+use crate::predict::Predictor;
 use crate::settings::KernelsChoice;
 use anyhow::{Result, bail};
 use inputs::{How, Input, inputs};
@@ -26,7 +26,9 @@ const BATCH: usize = 128;
     after_help = "A picture may be of any size and colour, dark on light or light on dark, transparent, noisy, badly lit, \
     on lined paper or in a box: each digit is found, scaled to 20 pixels and centred by mass in 28x28, as MNIST was made. \
     A picture that has MNIST's form already is left as it is, and so are the images of CSV, .npz, .npy, parquet and IDX \
-    files. What does not look like a digit gets a question mark, followed by the nearest digit; weights without \
+    files. A TIFF is read page by page. \
+    ? is something that does not look like a digit, with the nearest digit behind it, or a mark, such as a point, a sign or \
+    a slash; weights without \
     what digits look like are judged by the training data that --dataset and --data name. -v shows what the net sees. A \
     picture that cannot be read is reported on stderr, the others are predicted, and the exit code is 1."
 )]
@@ -42,7 +44,7 @@ pub(super) struct Args {
     /// Take 28x28 pictures as they are, whatever they look like
     #[arg(long, conflicts_with = "one")]
     raw: bool,
-    /// Lines for people, one JSON object per image, or Kaggle's ImageId,Label
+    /// What stdout gets
     #[arg(long, alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
 }
@@ -60,38 +62,56 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
         _ => How::All,
     };
     let is_one_picture = args.images.len() == 1 && !args.images[0].is_dir() && !sources::is_table(&args.images[0]);
-    let (mut batch, mut images, mut failures) = (Vec::new(), 0, 0);
-    for input in inputs(&args.images, how)? {
+    let (mut batch, mut images, mut failures, mut doubts) = (Vec::new(), 0, 0, 0);
+    let mut inputs = inputs(&args.images, how)?.peekable();
+    while let Some(input) = inputs.next() {
         images += 1;
         match input {
             Ok(input) => batch.push(input),
-            Err(error) if is_one_picture => return Err(error),
+            Err(error) if is_one_picture && images == 1 && inputs.peek().is_none() => return Err(error),
             Err(error) => {
                 complain(format_args!("error: {}", sentence(&error)));
                 failures += 1;
             }
         }
         if batch.len() == BATCH {
-            predict(&predictor, std::mem::take(&mut batch), args.format, verbosity)?;
+            doubts += predict(&predictor, std::mem::take(&mut batch), args.format, verbosity)?;
         }
     }
-    predict(&predictor, batch, args.format, verbosity)?;
+    doubts += predict(&predictor, batch, args.format, verbosity)?;
+    if doubts > 0 {
+        legend(args.format, doubts);
+    }
     match failures {
         0 => Ok(Outcome::Done),
         _ => bail!("{failures} of {images} images could not be predicted"),
     }
 }
 
-/// Predicts the digits of all pictures in `batch` together.
-fn predict(predictor: &Predictor, batch: Vec<Input>, format: Format, verbosity: Verbosity) -> Result<()> {
-    let digits: Vec<Digit> = batch.iter().flat_map(|input| input.digits.iter().map(|found| found.digit)).collect();
-    let mut predictions = predictor.classify(&digits)?.into_iter();
-    for Input { path, index, digits } in batch {
-        let digits: Vec<_> = digits.into_iter().zip(predictions.by_ref()).collect();
+/// Predicts the digits of all pages in `batch` together. Returns how many of them have something that is no digit.
+fn predict(predictor: &Predictor, mut batch: Vec<Input>, format: Format, verbosity: Verbosity) -> Result<usize> {
+    let pages = batch.iter_mut().map(|input| std::mem::take(&mut input.lines)).collect();
+    let mut doubts = 0;
+    for (reading, input) in predictor.read(pages)?.iter().zip(&batch) {
         if verbosity.verbose > 0 {
-            digits.iter().for_each(|(found, _)| complain(digit::sketch(&found.digit)));
+            reading.digits().for_each(|(found, _)| complain(digit::sketch(&found.digit)));
         }
-        say(format.line(&Reading::new(&digits, &predictor.knowledge.classes), &path, index)?)?;
+        format.lines(reading, input)?.iter().try_for_each(say)?;
+        doubts += usize::from(reading.has_doubt());
     }
-    Ok(())
+    Ok(doubts)
+}
+
+/// Says what a question mark is; and in Kaggle's form, which has none for the images of a file of many, how many there
+/// would be. JSON has words for it.
+fn legend(format: Format, doubts: usize) {
+    const MEANING: &str = "something that does not look like a digit, with the nearest digit behind it, or a mark, such as a \
+                           point, a sign or a slash";
+    match format {
+        Format::Text => tracing::info!("? is {MEANING}"),
+        Format::Csv => tracing::info!(
+            "{doubts} images have something that does not look like a digit: ? for a picture; --format json says which"
+        ),
+        Format::Json => {}
+    }
 }

@@ -1,10 +1,10 @@
 //! The page, and the HTTP interface: the list of endpoints, and what each answers.
 
 use super::hosts::{Hosts, host_of};
-use crate::digit::{self, Found};
+use crate::digit::{self, Lines, Sign};
 use crate::error::{either, sentence, without_panic};
 use crate::memory;
-use crate::predict::{Predictor, Reading};
+use crate::predict::{Place, Predictor};
 use crate::run_folder;
 use anyhow::{Context, Result};
 use axum::Router;
@@ -57,7 +57,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         name: "POST /predict",
         help: "the bytes of a picture in, the JSON of `predict` out; ?details=true adds what the net sees and the outputs \
-               of its blocks, ?one=true takes the whole picture as one digit",
+               of its blocks, ?one=true takes the whole picture as one digit, ?page=N a page of a TIFF that has several",
         answer: || post(predict),
     },
 ];
@@ -68,12 +68,13 @@ impl Endpoint {
     }
 }
 
-/// `?details=true&one=true`
+/// `?details=true&one=true&page=2`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     details: bool,
     one: bool,
+    page: Option<usize>,
 }
 
 /// An answer other than 200: its status, and one sentence.
@@ -110,27 +111,35 @@ impl App {
 
     /// The JSON on a picture.
     fn answer(&self, bytes: &[u8], options: &Options) -> Result<String, Refusal> {
-        let read = || if options.one { Ok(vec![digit::read(bytes)?]) } else { Ok(digit::read_all(bytes)?) };
-        let found = without_panic(read).map_err(|error| {
+        let (lines, place) = without_panic(|| asked_page(bytes, options)).map_err(|error| {
             Refusal(StatusCode::BAD_REQUEST, format!("the picture cannot be read: {}", sentence(&error)))
         })?;
-        without_panic(|| self.predict(found, options.details))
+        without_panic(|| self.predict(lines, place, options.details))
             .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, sentence(&memory::of_anything(error))))
     }
 
     /// One request at a time: the net is one.
-    fn predict(&self, found: Vec<Found>, details: bool) -> Result<String> {
+    fn predict(&self, lines: Lines, place: Place, details: bool) -> Result<String> {
         // A request that panicked has left the net as it was.
         let predictor = self.predictor.lock().unwrap_or_else(PoisonError::into_inner);
-        let digits: Vec<_> = found.iter().map(|found| found.digit).collect();
-        let digits: Vec<(Found, _)> = found.into_iter().zip(predictor.classify(&digits)?).collect();
-        let reading = Reading::new(&digits, &predictor.knowledge.classes);
+        let reading = predictor.read(vec![lines])?.pop().context("a page has a reading")?;
         let object = match details {
-            true => reading.detailed(FILE, &predictor).context("the net's outputs cannot be shown")?,
-            false => reading.object(FILE, None),
+            true => reading.detailed(FILE, place, &predictor).context("the net's outputs cannot be shown")?,
+            false => reading.object(FILE, place),
         };
         run_folder::line("prediction", &object)
     }
+}
+
+/// What the page that is asked for shows, and which it is of how many, if the picture has several.
+fn asked_page(bytes: &[u8], options: &Options) -> Result<(Lines, Place)> {
+    let mut pages = digit::pages(bytes);
+    let count = pages.len();
+    let number = options.page.unwrap_or(1);
+    let page = number.checked_sub(1).and_then(|k| pages.nth(k));
+    let page = page.with_context(|| format!("there is no page {number}: the pages are 1 to {count}"))?;
+    let lines = if options.one { vec![vec![Sign::Digit(digit::read(&page)?)]] } else { digit::read_all(&page)? };
+    Ok((lines, Place { page: (count > 1).then_some((number, count)), index: None }))
 }
 
 /// Refuses requests that a page of another site makes: the server is for this machine's user.
@@ -174,7 +183,7 @@ async fn predict(
 ) -> Result<Response, Refusal> {
     let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
     let Ok(Query(options)) = options else {
-        return Err(bad("only details and one can be given, each true or false".into()));
+        return Err(bad("only details and one can be given, each true or false, and page, a number".into()));
     };
     let Ok(permit) = app.requests.clone().try_acquire_owned() else {
         let text = format!("{REQUESTS} other pictures are being read: send it again in a moment");

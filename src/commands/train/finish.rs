@@ -87,7 +87,7 @@ impl Finish<'_> {
         })
     }
 
-    /// The last line of `metrics.jsonl` and of `--log-format json`.
+    /// The last line of `metrics.jsonl` and of `--format json`.
     fn done(&self, status: Status, tta: Option<&Evaluation>, error: Option<String>) -> Done {
         let epochs = &self.run.history().epochs;
         Done {

@@ -37,7 +37,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     resume: Option<PathBuf>,
     /// What stdout gets: the original's lines, or one JSON object per epoch
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
+    #[arg(
+        long = "format",
+        alias = "log-format",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
     log_format: LogFormat,
     /// Check the settings, print them as the config.toml of the run, and train nothing
     #[arg(long, help_heading = "Output")]
