@@ -91,7 +91,11 @@ mod tests {
     #[test]
     fn every_list_names_each_of_its_entries_once() {
         for (list, entries) in lists().as_object().unwrap() {
-            let key = if list == "settings" { "key" } else { "name" };
+            let key = match list.as_str() {
+                "settings" => "key",
+                "formats" => "title",
+                _ => "name",
+            };
             let mut names: Vec<&str> = entries.as_array().unwrap().iter().map(|it| it[key].as_str().unwrap()).collect();
             let count = names.len();
             names.sort_unstable();

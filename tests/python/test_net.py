@@ -392,7 +392,7 @@ def test_the_twin_trains_the_original_from_its_file_to_the_same_bits(tmp_path: P
     ("options", "sentence"),
     [
         (["--net", "nowhere.txt"], "error: --net nowhere.txt cannot be read: No such file or directory"),
-        (["--net-values", "w1=8"], "error: --net original: it has no placeholder {w1}, for which a"),
+        (["--net-values", "w1=8"], "error: --net original: there is a value for w1, but the net has no"),
         (["--net-values", "w1"], "error: --net-values takes NAME=VALUE,.., not w1"),
         (["--net-values", "dropout=0.1"], "error: --net-values cannot set dropout: --dropout does"),
     ],

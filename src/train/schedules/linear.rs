@@ -32,12 +32,7 @@ impl Scheduler for Linear {
 }
 
 /// The rates from `lr` times `start_factor` to `lr` times `end_factor`, in `total_iters` equal parts; then it stays.
-pub(in crate::train) fn rates(
-    lr: f64,
-    start_factor: f64,
-    end_factor: f64,
-    total_iters: i64,
-) -> impl Iterator<Item = f64> {
+pub(crate) fn rates(lr: f64, start_factor: f64, end_factor: f64, total_iters: i64) -> impl Iterator<Item = f64> {
     let (change, total) = (end_factor - start_factor, total_iters as f64);
     // From one rate to the next, as PyTorch does it: the closed form rounds differently.
     let next = move |&(done, lr): &(i64, f64)| {
