@@ -134,10 +134,10 @@ impl RunFolder {
         match ours.is_empty() {
             // How long an epoch took tells two runs of the same settings apart.
             false => !theirs.is_empty() && ours.iter().zip(theirs).all(|(one, other)| one == other),
-            // The process ended before it listed its first epoch, or the checkpoint is alone.
+            // The process ended before it listed its first epoch, the list is lost, or the checkpoint is alone.
             true if self.config().exists() => {
                 let has_its_settings = checkpoint.settings().resumed(Some(&self.config()), &Given::default());
-                theirs.len() < 2 && !self.has_weights() && has_its_settings.is_ok()
+                !self.has_weights() && has_its_settings.is_ok()
             }
             true => {
                 let others = [self.environment(), self.metrics(), self.losses(), self.report()];
