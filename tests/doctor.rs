@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 /// The folder of a libcuda.so.1 that answers as the environment tells it, with one device.
 static DRIVER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/libcuda.c");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_in/driver.c");
     let mut compiler = Command::new("g++");
     compiler.args(["-x", "c", "-shared", "-fPIC", source, "-o"]).arg(library(&folder));
     assert!(compiler.status().unwrap().success());

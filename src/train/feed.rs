@@ -234,7 +234,11 @@ impl Next {
     pub(super) fn note_losses(&self, losses: &[Tensor], of_epoch: &mut Tensor) -> Result<()> {
         match &self.numbers {
             Numbers::Host(step) => of_epoch.f_select(0, *step)?.f_copy_(&losses[0])?,
-            Numbers::Device(numbers) => drop(of_epoch.f_index_copy_(0, numbers, &Tensor::f_stack(losses, 0)?)?),
+            Numbers::Device(numbers) => {
+                // A stack of one would be a copy.
+                let losses = if let [only] = losses { only.f_unsqueeze(0)? } else { Tensor::f_stack(losses, 0)? };
+                drop(of_epoch.f_index_copy_(0, numbers, &losses)?);
+            }
         }
         Ok(())
     }

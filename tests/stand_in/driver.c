@@ -1,7 +1,9 @@
-// As much of NVIDIA's driver as `doctor` asks, with answers from the environment. Its GPUs are imaginary.
+// As much of NVIDIA's driver as `doctor` and libtorch ask, with answers from the environment. Its GPUs are imaginary.
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#pragma GCC visibility push(default)
 
 static int answer(const char *name, int otherwise) {
     const char *value = getenv(name);
@@ -36,11 +38,23 @@ int cuDeviceGetName(char *name, int size, int device) {
 }
 
 int cuDeviceTotalMem_v2(size_t *bytes, int device) {
-    *bytes = (size_t)3 << 30;
+    *bytes = (size_t)answer("FAKE_MEMORY", 3 << 10) << 20; // MiB
     return 0;
 }
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? 9 : 2;
+    return 0;
+}
+
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *is_active) {
+    *flags = 0;
+    *is_active = 1;
+    return 0;
+}
+
+int cuCtxGetCurrent(void **context) {
+    static int some;
+    *context = &some;
     return 0;
 }
