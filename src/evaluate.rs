@@ -72,8 +72,8 @@ pub(crate) fn percent(part: i64, whole: i64) -> f64 {
     100.0 * part as f64 / whole as f64
 }
 
-/// How many images, at least, go through the net at once where that changes no bit: what is done for each call, such as
-/// packing the weights, is done less often.
+/// The smallest batch for evaluation, if results do not depend on it: work that is done per call, such as packing the
+/// weights, is done less often.
 const AT_ONCE: usize = 1024;
 
 /// Runs `net` in evaluation mode over the batches of `split` that `batches` index (int64 [B] each).

@@ -138,7 +138,7 @@ impl Prediction {
                 let classes = &data.train.classes;
                 ensure!(!named || **classes == knowledge.classes, "{} has other classes", data.name);
                 tracing::info!(
-                    "measuring on {} what digits look like to the net: the weights file does not have it",
+                    "these weights carry no statistics of their training images; measuring them on {}",
                     data.name
                 );
                 knowledge.classes = (**classes).clone();
@@ -147,7 +147,7 @@ impl Prediction {
             knowledge.familiarity = measured.unwrap_or_else(|error| {
                 let reason = sentence(&error);
                 tracing::info!(
-                    "what is not a digit is not marked: the weights file does not have what digits look like, and {reason}"
+                    "non-digits will not be marked: these weights carry no statistics of their training images, and {reason}"
                 );
                 None
             });
@@ -309,7 +309,7 @@ pub(super) fn teachers(settings: &Settings, split: &Split, backend: &Backend) ->
     settings.distillation.teachers().iter().map(|path| load(path)).collect()
 }
 
-/// The net in a weights file, which must not be known to tell other classes apart than those of `split`.
+/// Loads a teacher; refuses one trained on other classes.
 fn teacher(path: &Path, settings: &Settings, split: &Split, backend: &Backend) -> Result<Net> {
     let file = WeightsFile::open(path)?;
     let Some(architecture) = file.architecture(None, 0.0)? else {

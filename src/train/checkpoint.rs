@@ -130,11 +130,12 @@ impl Checkpoint {
         let done = position.epoch * steps + position.step;
         ensure!(
             done <= settings.training.epochs * steps,
-            "--epochs {} is fewer than the run has done: {} of {} epochs and {} steps; give more, or leave it out",
-            settings.training.epochs,
+            "the run has done {} of {} epochs and {} steps already: --epochs {} is too few; give {} or more, or leave it out",
             position.epoch,
             config.training.epochs,
-            position.step
+            position.step,
+            settings.training.epochs,
+            position.epoch + i64::from(position.step > 0)
         );
         if done > 0 {
             self.warn_if_stretched(settings);

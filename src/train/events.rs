@@ -57,7 +57,7 @@ impl History {
         self.epochs.last().expect("an epoch is done")
     }
 
-    /// The loss that was measured after each epoch.
+    /// The losses of the epochs so far.
     pub(crate) fn losses(&self) -> Vec<f64> {
         self.epochs.iter().map(|epoch| epoch.measured.loss).collect()
     }

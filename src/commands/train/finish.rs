@@ -79,10 +79,10 @@ impl Finish<'_> {
         if !self.settings.run.report {
             return None;
         }
-        tracing::info!("measuring on the training images what digits look like to the net");
+        tracing::info!("measuring the statistics of the training images, by which predict marks non-digits");
         let measured = without_panic(|| Familiarity::measure(self.run.saved_net(), &self.data.train));
         measured.unwrap_or_else(|error| {
-            tracing::warn!("what digits look like to the net was not measured: {}", sentence(&error));
+            tracing::warn!("the statistics of the training images were not measured: {}", sentence(&error));
             None
         })
     }
