@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,13 @@ def need_program() -> None:
     """Exits with a sentence if the program has not been built."""
     if not PROGRAM.exists():
         sys.exit(f"error: {PROGRAM} is missing: run scripts/setup")
+
+
+@cache
+def lists() -> dict[str, list]:
+    """The program's lists of layers, settings, optimizers, schedules and so on."""
+    need_program()
+    return json.loads(subprocess.run([PROGRAM, "lists"], capture_output=True, text=True, check=True).stdout)
 
 
 def say(event: str, **fields: object) -> None:

@@ -14,37 +14,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from common import lists
 from torch import Tensor, nn
 
 NETS = Path(__file__).resolve().parent.parent / "nets"
 
 # The layers that a net file can have, by the names that it gives them.
-LAYERS: dict[str, type[nn.Module]] = {
-    layer.__name__: layer
-    for layer in [
-        nn.Conv2d,
-        nn.BatchNorm2d,
-        nn.BatchNorm1d,
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.PReLU,
-        nn.ELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Tanh,
-        nn.Sigmoid,
-        nn.Dropout,
-        nn.Dropout2d,
-        nn.MaxPool2d,
-        nn.AvgPool2d,
-        nn.AdaptiveAvgPool2d,
-        nn.Flatten,
-        nn.Linear,
-        nn.Identity,
-        nn.LogSoftmax,
-    ]
-}
+LAYERS: dict[str, type[nn.Module]] = {layer["name"]: getattr(nn, layer["name"]) for layer in lists()["layers"]}
 
 # Arguments of these layers that the program has for these values only.
 ONLY = {

@@ -22,7 +22,7 @@ import net_file
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import PROGRAM
+from common import PROGRAM, lists
 from mnist import load_split, normalise
 from net import Net
 from soap import Soap
@@ -273,12 +273,6 @@ def program(*arguments: str) -> str:
         print(done.stderr, end="", file=sys.stderr)
         sys.exit(done.returncode)
     return done.stdout
-
-
-@cache
-def lists() -> dict[str, list]:
-    """The program's lists of settings, optimizers, schedules and so on."""
-    return json.loads(program("lists"))
 
 
 @cache

@@ -7,14 +7,12 @@ A table stands between two comments in its page: `<!-- schedules -->` and `<!-- 
 """
 
 import argparse
-import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common import PROGRAM, ROOT
+from common import ROOT, lists
 
 
 def readable() -> Iterator[list[str]]:
@@ -113,7 +111,7 @@ def main() -> None:
         page.write_text(after)
 
 
-LISTS = json.loads(subprocess.run([PROGRAM, "lists"], capture_output=True, text=True, check=True).stdout)
+LISTS = lists()
 
 if __name__ == "__main__":
     main()

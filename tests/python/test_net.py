@@ -12,11 +12,12 @@ import load_weights
 import net_file
 import numpy as np
 import onnx
+import onnxruntime
 import print_net
 import pytest
 import reference
 import torch
-from common import ROOT
+from common import ROOT, lists
 from compare import read_losses
 from conftest import DATA, Both, call, tch_mnist
 from load_weights import LOADERS, net_of
@@ -416,6 +417,26 @@ def assert_same_bits(twin: Path, program: Path) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_trains_to_the_bits_of_the_twin(both: Both, name: str) -> None:
     assert_same_bits(*both(*SLICE, "--net", ROOT / f"nets/{name}.txt", "--lr", 0.05))
+
+
+@pytest.mark.parametrize("layer", lists()["layers"], ids=lambda layer: layer["name"])
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_the_example_of_every_layer_trains_and_is_exported_as_in_pytorch(
+    tmp_path: Path, both: Both, layer: dict
+) -> None:
+    file = tmp_path / "net.txt"
+    file.write_text(layer["example"])
+    options = ["--limit-train", 640, "--limit-test", 100, "--epochs", 1, "--threads", 1]
+    twin, program = both(*options, "--net", file)
+    assert_same_bits(twin, program)
+    net = net_file.read(layer["example"])
+    net.load_state_dict(torch.load(twin / "model.pth", weights_only=True))
+    expected = outputs(net.eval())
+    assert torch.equal(outputs(torch.jit.load(program / "model.pt")), expected)
+    with torch.no_grad():
+        assert torch.equal(torch.export.load(program / "model.pt2").module()(images()), expected)
+    session = onnxruntime.InferenceSession(program / "model.onnx")
+    assert np.abs(session.run(None, {"images": images().numpy()})[0] - expected.numpy()).max() < 1e-5
 
 
 def test_every_layer_trains_to_the_bits_of_the_twin(tmp_path: Path, both: Both) -> None:

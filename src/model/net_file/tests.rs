@@ -62,6 +62,7 @@ fn every_layer_has_an_example_that_prints_as_it_is_read() {
         let net = parsed(text);
         assert!(net.layers().iter().any(|named| named.layer.class() == class), "{text}");
         assert_eq!(parsed(&net.to_string()), net);
+        assert!(DOCUMENTATION.contains(&format!("`{class}`")), "docs/nets.md does not have {class}");
         let built = crate::model::Net::new(tch::Device::Cpu, &net, crate::model::Kernels::Torch);
         let parameters: usize = built.parameters().map(|(_, tensor)| tensor.numel()).sum();
         assert_eq!(parameters as i64, net.parameters(), "{text}");
