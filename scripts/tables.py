@@ -85,6 +85,7 @@ TABLES = {
     "readable": lambda: table(["format", "written by"], readable()),
     "writable": lambda: table(["file", "for", "opens with", "keeps"], writable()),
     "commands": lambda: table(["command", "what it does"], commands()),
+    "forms": lambda: table(["form", "what it looks like"], ([form["name"], form["about"]] for form in LISTS["forms"])),
     "optimizers": lambda: table(["`--optimizer`", "what it is", "its settings and their defaults"], kinds("optimizer")),
     "schedules": lambda: table(["`--schedule`", "what it does", "its settings and their defaults"], kinds("schedule")),
     "settings": lambda: table(["", "flag", "default", "resume", "result", "what it is"], settings()),

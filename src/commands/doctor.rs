@@ -1,11 +1,11 @@
 //! `tch-mnist doctor`: what is found of libtorch, CUDA and the data, and what to do about what is not.
 
 use super::{Outcome, version};
-use crate::data::{Checksum, Dataset, FileReport, Info, inspect, locate};
+use crate::data::{Checksum, DEFAULT_FOLDER, Dataset, FileReport, Info, inspect, locate};
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
 use crate::libtorch::{about, fused};
 use crate::observe::{LogFormat, say};
-use crate::settings::{DATA, Settings};
+use crate::settings::Settings;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
     where cuda.usable is true or false, and choices lists the allowed values of each setting that has a fixed set of them.")]
 pub(super) struct Args {
     /// The folder with the four IDX files, or with one folder per dataset
-    #[arg(long, default_value = DATA, value_name = "DIR")]
+    #[arg(long, default_value = DEFAULT_FOLDER, value_name = "DIR")]
     data: PathBuf,
     /// Lines for people, or one JSON object
     #[arg(long = "format", alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
@@ -174,7 +174,8 @@ fn data_text(root: &Path, dataset: Dataset, folder: &Path, files: &[FileReport])
     let imported = Info::read(folder).ok().flatten().map(|info| info.name);
     let name = imported.unwrap_or_else(|| dataset.to_string());
     if files.iter().all(|file| file.path.is_none()) {
-        let elsewhere = if root == Path::new(DATA) { String::new() } else { format!(" --data {}", root.display()) };
+        let elsewhere =
+            if root == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --data {}", root.display()) };
         let to_do = format!("tch-mnist download --dataset {dataset}{elsewhere}");
         return vec![field(&name, format_args!("not in {} ({to_do})", folder.display()))];
     }

@@ -11,7 +11,7 @@ use crate::model::StateDict;
 use crate::observe::{LogFormat, log, say};
 use crate::report;
 use crate::run_folder;
-use crate::settings::{Batches, Source, TestImages};
+use crate::settings::{Batches, Inversion, Source, TestImages};
 use crate::weights;
 use anyhow::Result;
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub(super) struct Args {
     inference: Inference,
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    inversion: Inversion,
     #[command(flatten)]
     batches: Batches,
     #[command(flatten)]
@@ -51,8 +53,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     log::init(verbosity.level());
     args.inference.file.take(args.file);
     let (backend, net, file) = args.inference.net()?;
-    let Source { dataset, data } = &args.source;
-    let test = Data::load_test(data, *dataset, backend.device, args.test.limit_test)?;
+    let test = Data::load_test(&args.inversion.of(&args.source), backend.device, args.test.limit_test)?;
     if let Some(difference) = other_classes(&file, &test)? {
         tracing::warn!("{difference}: name theirs by --data");
     }

@@ -1,10 +1,11 @@
 //! `tch-mnist import`: data of any form as the four IDX files.
 
 use super::{Outcome, Verbosity};
-use crate::data::{Import, Imported, Info, refuse_existing};
+use crate::data::{Import, Imported, Info, refuse_existing, sources};
+use crate::flags::within;
 use crate::observe::{log, say};
 use crate::report;
-use crate::settings::within;
+use crate::settings::Inversion;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -15,14 +16,7 @@ const SHEET: &str = "import";
 
 /// Turn pictures, CSV, .npz, parquet or IDX files into a dataset to train on
 #[derive(clap::Parser)]
-#[command(name = "import")]
-#[command(
-    after_help = "SOURCE is a folder of pictures with a subfolder per class (below train and test, or alone), a CSV file \
-    as Kaggle has it, an .npz file as Keras has it, parquet files as Hugging Face has them, IDX files under any name, or a \
-    folder of such files. Pictures of 28x28 pixels are taken as they are, others as `predict` prepares them. A source whose \
-    name says neither train nor test is divided by --test-share. Labels that are not 0 to 9 become classes in sorted \
-    order, at most ten. docs/data.md has an example of each."
-)]
+#[command(name = "import", after_help = help())]
 pub(super) struct Args {
     /// Files or folders
     #[arg(required = true, value_name = "SOURCE")]
@@ -42,12 +36,24 @@ pub(super) struct Args {
     /// Exchange rows and columns of all images; files named emnist-* need no flag
     #[arg(long)]
     transpose: bool,
+    #[command(flatten)]
+    inversion: Inversion,
     /// Leave out pictures that cannot be read
     #[arg(long)]
     skip_unreadable: bool,
     /// Replace the data that are in DIR
     #[arg(long)]
     force: bool,
+}
+
+fn help() -> String {
+    let forms: String = sources::forms().map(|(title, about)| format!("\n  {title}: {about}")).collect();
+    format!(
+        "SOURCE is data in one of these forms, or a folder of such files:{forms}\n\nPictures of 28x28 pixels are taken as they \
+         are, others as `predict` prepares them. A source whose name says neither train nor test is divided by --test-share. \
+         Names of digits are put in the digits' order, other labels become classes in sorted order, at most ten. docs/data.md \
+         says more."
+    )
 }
 
 /// Runs the command.
@@ -58,7 +64,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     }
     let Args { sources, data, test, test_share, seed, transpose, skip_unreadable, .. } = &args;
     let (test_share, seed, transpose, skip_unreadable) = (*test_share, *seed, *transpose, *skip_unreadable);
-    let import = Import { sources, test, test_share, seed, transpose, skip_unreadable };
+    let polarity = args.inversion.invert.into();
+    let import = Import { sources, test, test_share, seed, transpose, skip_unreadable, polarity };
     let opened = import.open()?;
     let bar = bar(opened.count(), verbosity.is_quiet());
     let imported = opened.read(|images| bar.inc(images));

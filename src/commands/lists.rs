@@ -3,7 +3,7 @@
 //! Tests go through all kinds by it, and `scripts/tables.py` writes the tables of the pages from it.
 
 use super::{Outcome, Verbosity, serve};
-use crate::data::Dataset;
+use crate::data::{Dataset, sources};
 use crate::flags::{Choice, Entry, List, default_of};
 use crate::model::{Architecture, Layer};
 use crate::observe::say;
@@ -36,6 +36,7 @@ fn lists() -> Value {
         "augmentations": kinds::<dyn Augmentation>(&[]),
         "recipes": values::<Recipe>(),
         "datasets": values::<Dataset>(),
+        "forms": named("about", sources::forms()),
         "nets": Architecture::own_names().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "layers": named("example", Layer::examples()),
         "formats": torch_weights::FORMATS,

@@ -151,8 +151,10 @@ fn parse(commands: &[Entry]) -> Result<ArgMatches, clap::Error> {
 }
 
 /// The command line with its command at the front: the `default` one if none is named, and -v and -q behind it.
+/// `--no-invert` is short for `--invert=false`.
 fn arguments(default: &str) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let spelt_out = |argument: OsString| if argument == "--no-invert" { "--invert=false".into() } else { argument };
+    let mut arguments: Vec<OsString> = std::env::args_os().map(spelt_out).collect();
     let rest = arguments.get_mut(1..).unwrap_or_default();
     let is = |argument: &OsString, names: &[&str]| argument.to_str().is_some_and(|text| names.contains(&text));
     let leading = rest.iter().take_while(|word| is(word, &["-q", "-v", "-vv", "--quiet", "--verbose"])).count();

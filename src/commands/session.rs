@@ -1,6 +1,6 @@
 //! What every command that runs the net begins with: settings, then the device, the data and the net.
 
-use crate::data::{self, Data, Need, Split};
+use crate::data::{self, Data, Need, Place, Split};
 use crate::error::{UsageError, sentence};
 use crate::libtorch::{allocator, cuda, precision};
 use crate::model::{Architecture, Kernels, Net};
@@ -80,13 +80,14 @@ fn knowledge(file: &WeightsFile) -> Result<(Knowledge, bool)> {
     Ok((knowledge, metadata.contains_key(weights::CLASSES)))
 }
 
-/// In which classes a weights file and `split` differ, as a sentence; `None` if in none, or if the file does not name
-/// its classes.
+/// In which classes a weights file and `split` differ, as a sentence; `None` if in none. A file that names no classes has
+/// those of MNIST.
 pub(super) fn other_classes(file: &WeightsFile, split: &Split) -> Result<Option<String>> {
     let (knowledge, is_named) = knowledge(file)?;
     let (theirs, ours) = (knowledge.classes.listed(), split.classes.listed());
-    let differ = is_named && knowledge.classes != *split.classes;
-    Ok(differ.then(|| format!("the weights are for the classes {theirs}, and these images are of {ours}")))
+    let unnamed = if is_named { "" } else { " (the file names none)" };
+    let differ = !knowledge.classes.agree(&split.classes);
+    Ok(differ.then(|| format!("the weights are for the classes {theirs}{unnamed}, and these images are of {ours}")))
 }
 
 /// The flags of a command that runs a net from a file.
@@ -134,9 +135,9 @@ impl Prediction {
         let (mut knowledge, named) = knowledge(&file)?;
         if knowledge.familiarity.is_none() {
             let Source { dataset, data } = &self.source;
-            let measured = Data::load_train(data, *dataset, backend.device, 0).and_then(|data| {
+            let measured = Data::load_train(&Place::new(data, *dataset), backend.device, 0).and_then(|data| {
                 let classes = &data.train.classes;
-                ensure!(!named || **classes == knowledge.classes, "{} has other classes", data.name);
+                ensure!(!named || classes.agree(&knowledge.classes), "{} has other classes", data.name);
                 tracing::info!(
                     "these weights carry no statistics of their training images; measuring them on {}",
                     data.name
@@ -245,10 +246,11 @@ impl Backend {
 /// Loads the data of `settings` and holds out what is to be held out. The test set is not read if nothing is measured
 /// on it.
 pub(super) fn load_data(settings: &Settings, device: Device) -> Result<Data> {
-    let DataSettings { source: Source { dataset, data }, limit_train, test, validation } = &settings.data;
+    let DataSettings { source, inversion, limit_train, test, validation } = &settings.data;
+    let place = inversion.of(source);
     let data = match need(settings) {
-        Need::Train => Data::load_train(data, *dataset, device, *limit_train),
-        _ => Data::load(data, *dataset, device, *limit_train, test.limit_test),
+        Need::Train => Data::load_train(&place, device, *limit_train),
+        _ => Data::load_all(&place, device, *limit_train, test.limit_test),
     };
     data?.hold_out(*validation, settings.training.seed)
 }
@@ -262,9 +264,9 @@ pub(super) fn load_run_data(settings: &Settings, device: Device, progress: bool)
 
 /// The images that a run trains on, for a command that measures nothing: the test set is neither downloaded nor read.
 pub(super) fn load_training_images(settings: &Settings, device: Device, progress: bool) -> Result<Split> {
-    let DataSettings { source: Source { dataset, data }, limit_train, validation, .. } = &settings.data;
-    data::ensure(data, *dataset, Need::Train, progress)?;
-    let data = Data::load_train(data, *dataset, device, *limit_train)?;
+    let DataSettings { source, inversion, limit_train, validation, .. } = &settings.data;
+    data::ensure(&source.data, source.dataset, Need::Train, progress)?;
+    let data = Data::load_train(&inversion.of(source), device, *limit_train)?;
     Ok(data.hold_out(*validation, settings.training.seed)?.train)
 }
 
@@ -293,12 +295,20 @@ pub(super) fn draw_net(settings: &Settings, architecture: &Architecture, backend
     Ok(net)
 }
 
-/// [`draw_net`] with the weights of `--init` if they are given: what a new run starts from.
-pub(super) fn initial_net(settings: &Settings, architecture: &Architecture, backend: &Backend) -> Result<Net> {
+/// [`draw_net`] with the weights of `--init` if they are given: what a new run on `images` starts from.
+pub(super) fn initial_net(
+    settings: &Settings,
+    architecture: &Architecture,
+    backend: &Backend,
+    images: &Split,
+) -> Result<Net> {
     let net = draw_net(settings, architecture, backend)?;
     let TrainingSettings { init, key, .. } = &settings.training;
     if let Some(init) = init {
-        WeightsFile::open(init).and_then(|file| file.load(key.as_deref(), &net)).context("--init was refused")?;
+        let load = |file: WeightsFile| file.load(key.as_deref(), &net).and_then(|()| other_classes(&file, images));
+        if let Some(difference) = WeightsFile::open(init).and_then(load).context("--init was refused")? {
+            tracing::warn!("--init: {difference}: its last layer has other classes to learn");
+        }
     }
     Ok(net)
 }

@@ -1,10 +1,11 @@
 //! Downloads: each file from the first mirror that serves the published bytes.
 
-use super::Dataset;
 use super::datasets::Checksum;
 use super::folder::{Found, Need, Place};
 use super::idx::{self, FILES, Fault, IdxFile};
-use anyhow::{Context, Result, anyhow, bail};
+use super::sources;
+use super::{DEFAULT_FOLDER, Dataset};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
@@ -19,8 +20,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a mirror may send nothing: the default of `--timeout`.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Downloads the needed files that are missing. Existing files belong to the user: an invalid one is an error and is
-/// not replaced, and a valid one is left alone whatever its checksum.
+/// Downloads the needed files that are missing, if the folder is for them: see [`check_target`]. Existing files belong to
+/// the user: an invalid one is an error and is not replaced, and a valid one is left alone.
 pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool) -> Result<()> {
     let place = Place::new(folder, dataset);
     let mut missing = Vec::new();
@@ -37,8 +38,44 @@ pub(crate) fn ensure(folder: &Path, dataset: Dataset, need: Need, progress: bool
     if place.is_own() {
         return place.glance(need).map(drop);
     }
+    check_target(&place)?;
     let mut fetcher = Fetcher::new(&place, &[], STALL_TIMEOUT, progress)?;
     missing.into_iter().try_for_each(|index| fetcher.fetch(index).map(drop))
+}
+
+/// Refuses to fill a folder that nobody asked to fill: any but the default folder, an empty one, and one that is named
+/// after the dataset or holds published files of it.
+fn check_target(place: &Place) -> Result<()> {
+    let Place { given, dataset, folder, .. } = place;
+    let path = given.display();
+    for found in FILES.iter().filter_map(|file| Found::find(folder, file)) {
+        let digest = found.read(&mut std::io::sink()).map_err(|fault| found.refuse(&fault, place))?;
+        let checksum = place.checksum(&found.file, &digest);
+        place.refuse_other(&found.path, &checksum)?;
+        ensure!(
+            checksum.is_good(),
+            "--data {path} holds files that are not the published ones of {dataset}, and others are missing: add yours (with the \
+             training files alone, train with --validation N), or run `{}`",
+            place.download_command()
+        );
+    }
+    let is_default = std::path::absolute(given).ok() == std::path::absolute(DEFAULT_FOLDER).ok();
+    let is_empty = || std::fs::read_dir(given).is_ok_and(|mut entries| entries.next().is_none());
+    let is_named_after_it = folder != given && folder.is_dir();
+    let holds_some = || FILES.iter().any(|file| Found::find(folder, file).is_some());
+    if is_default || is_named_after_it || holds_some() || is_empty() {
+        return Ok(());
+    }
+    ensure!(
+        given.exists(),
+        "--data {path} does not exist: name the folder with the data, or run `{}`",
+        place.download_command()
+    );
+    bail!(
+        "--data {path} holds no files of {dataset}: {}; to download them there, run `{}`",
+        sources::advice(given),
+        place.download_command()
+    )
 }
 
 /// Downloads the files of one dataset.

@@ -4,7 +4,7 @@ use super::Dataset;
 use super::datasets::Checksum;
 use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
 use super::info::Info;
-use super::sources;
+use super::{Polarity, sources};
 use anyhow::{Result, anyhow, bail, ensure};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -126,11 +126,13 @@ pub(crate) struct Place<'a> {
     pub dataset: Dataset,
     /// The folder with the files: see [`locate`].
     pub folder: PathBuf,
+    /// Whether its images are turned to white on black.
+    pub polarity: Polarity,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn new(given: &'a Path, dataset: Dataset) -> Self {
-        Self { given, dataset, folder: locate(given, dataset) }
+        Self { given, dataset, folder: locate(given, dataset), polarity: Polarity::Border }
     }
 
     /// The command that downloads the files.

@@ -6,11 +6,11 @@ use super::folder::Found;
 use super::idx::{self, Content, Digest, FILES, IdxFile, MAX_COUNT};
 use super::info::{Counts, Info};
 use super::sources::{self, Image, Portion, Record};
-use super::{Dataset, Part, holdout};
+use super::{Dataset, Part, Polarity, holdout};
 use crate::digit::{self, Digit};
 use crate::error::{UsageError, sentence, without_panic};
 use crate::files::write_atomically;
-use crate::shape::{CLASSES, DIGITS, PIXELS, SIDE};
+use crate::shape::{CLASSES, SIDE};
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -33,6 +33,8 @@ pub(crate) struct Import<'a> {
     pub(crate) transpose: bool,
     /// Whether pictures that cannot be read are left out.
     pub(crate) skip_unreadable: bool,
+    /// Whether images are turned to white on black.
+    pub(crate) polarity: Polarity,
 }
 
 /// The sources, opened.
@@ -44,8 +46,7 @@ pub(crate) struct Opened<'a> {
 /// Images and their labels.
 #[derive(Default)]
 pub(crate) struct Pile {
-    /// 784 bytes each.
-    images: Vec<u8>,
+    images: Vec<Digit>,
     /// Places in the list of all labels.
     labels: Vec<i64>,
 }
@@ -123,6 +124,7 @@ impl Opened<'_> {
             left_out.extend(unreadable);
         }
         ensure!(!train.labels.is_empty(), "the sources hold no image to train on");
+        names.refuse_one_class(&train)?;
         let classes = names.number(&mut [&mut train, &mut test])?;
         if !has_test {
             (train, test) = train.share(self.import.test_share, self.import.seed)?;
@@ -167,23 +169,32 @@ impl Names {
         Ok(place)
     }
 
-    /// Replaces the places in `piles` by labels: 0 to 9 as they are, the source's own order, or the names sorted.
+    /// Replaces the places in `piles` by labels: digits as they are, else the source's own order, or the names sorted.
     fn number(self, piles: &mut [&mut Pile]) -> Result<Classes> {
-        let mut sorted = self.all.clone();
-        sorted.sort_by_key(|name| (name.parse::<i64>().unwrap_or(i64::MAX), name.clone()));
-        let are_digits = self.all.iter().all(|name| DIGITS.contains(&name.as_str()));
-        let order = match self.order {
-            Some(order) => order,
-            None if are_digits => DIGITS.map(String::from).into(),
-            None => sorted,
+        let classes = match self.order {
+            Some(order) if !Classes::are_names_of_digits(&order) => Classes::new(order)?,
+            Some(order) => Classes::ordered(order)?,
+            None => Classes::ordered(self.all.clone())?,
         };
-        let number = |name: &String| order.iter().position(|other| other == name).map(|at| at as i64);
+        let number = |name: &String| classes.position(name).map(|at| at as i64);
         let numbers: Option<Vec<i64>> = self.all.iter().map(number).collect();
         let numbers = numbers.context("one source names its classes, another has other labels")?;
         for pile in piles {
             pile.labels.iter_mut().for_each(|label| *label = numbers[*label as usize]);
         }
-        Classes::new(order)
+        Ok(classes)
+    }
+
+    /// Refuses images of one class: a net that knows no other is always right.
+    fn refuse_one_class(&self, train: &Pile) -> Result<()> {
+        let first = train.labels[0];
+        ensure!(
+            train.labels.iter().any(|label| *label != first),
+            "all images to train on are of one class, {}: at least two are needed; the label is expected in a column label, in \
+             an array y_train, or as the folder that a picture is in",
+            self.all[first as usize]
+        );
+        Ok(())
     }
 }
 
@@ -197,14 +208,15 @@ impl Pile {
         progress: &impl Fn(u64),
     ) -> Result<Vec<String>> {
         let transpose = import.transpose || portion.transposed;
-        let (mut records, mut left_out) = (portion.records, Vec::new());
+        let (mut records, mut left_out, mut unchanged) = (portion.records, Vec::new(), Vec::new());
         loop {
             let batch: Vec<Record> = records.by_ref().take(BATCH).collect::<Result<_>>()?;
             if batch.is_empty() {
+                import.polarity.turn(self.chosen(&unchanged), &portion.path.display().to_string());
                 return Ok(left_out);
             }
             progress(batch.len() as u64);
-            let decoded: Vec<Result<Digit>> = batch.par_iter().map(decoded).collect();
+            let decoded: Vec<Result<Decoded>> = batch.par_iter().map(decoded).collect();
             for (record, digit) in batch.into_iter().zip(decoded) {
                 let digit = match digit.with_context(|| record.place.clone()) {
                     Err(error) if import.skip_unreadable && record.image.is_picture() => {
@@ -217,11 +229,21 @@ impl Pile {
                     digit => digit?,
                 };
                 let label = record.label.with_context(|| format!("{} has no label", record.place))?;
+                if digit.is_unchanged {
+                    unchanged.push(self.labels.len());
+                }
                 self.labels.push(names.place(label).with_context(|| record.place.clone())?);
-                self.images.extend(if transpose { transposed(&digit) } else { digit });
+                self.images.push(if transpose { transposed(&digit.pixels) } else { digit.pixels });
             }
             ensure!(self.labels.len() as u64 <= MAX_COUNT, "there are more than {MAX_COUNT} images");
         }
+    }
+
+    /// The images at `places`, which ascend.
+    fn chosen(&mut self, places: &[usize]) -> Vec<&mut Digit> {
+        let mut places = places.iter().peekable();
+        let images = self.images.iter_mut().enumerate();
+        images.filter_map(|(at, image)| places.next_if(|place| **place == at).map(|_| image)).collect()
     }
 
     /// Divides the pile into training and test images: `share` of each class goes to the test set.
@@ -237,9 +259,8 @@ impl Pile {
 
     fn select(&self, indices: &[i64]) -> Pile {
         let indices = || indices.iter().map(|&index| index as usize);
-        let image = |index: usize| &self.images[index * PIXELS..(index + 1) * PIXELS];
         Pile {
-            images: indices().flat_map(image).copied().collect(),
+            images: indices().map(|k| self.images[k]).collect(),
             labels: indices().map(|k| self.labels[k]).collect(),
         }
     }
@@ -247,7 +268,7 @@ impl Pile {
     /// Writes its images or its labels, and returns the SHA-256 of the file.
     fn write(&self, file: &IdxFile, path: &Path) -> Result<String> {
         let labels: Vec<u8> = self.labels.iter().map(|&label| label as u8).collect();
-        let items = if file.content == Content::Images { &self.images } else { &labels };
+        let items = if file.content == Content::Images { self.images.as_flattened() } else { &labels };
         let mut bytes = Vec::with_capacity(file.content.header_length() + items.len());
         idx::write(file.content, items, &mut bytes)?;
         write_atomically(path, |path| Ok(std::fs::write(path, &bytes)?))?;
@@ -263,10 +284,10 @@ impl Pile {
     /// The first images of each class in turn, `columns` of each, and the class; where a class has too few, none.
     pub(crate) fn sheet(&self, classes: &Classes, columns: usize) -> Vec<Vec<&[u8]>> {
         let mut rows = vec![Vec::new(); classes.count()];
-        for (image, &label) in self.images.chunks_exact(PIXELS).zip(&self.labels) {
+        for (image, &label) in self.images.iter().zip(&self.labels) {
             let row = &mut rows[label as usize];
             if row.len() < columns {
-                row.push(image);
+                row.push(&image[..]);
             }
         }
         rows
@@ -286,14 +307,23 @@ pub(crate) fn refuse_existing(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The image of a record.
+#[derive(Clone, Copy)]
+pub(crate) struct Decoded {
+    pub(crate) pixels: Digit,
+    /// Whether the source has these pixels. A picture of another size was made white on black.
+    pub(crate) is_unchanged: bool,
+}
+
 /// The image of a record: a picture as `predict` reads one digit.
-pub(crate) fn decoded(record: &Record) -> Result<Digit> {
+pub(crate) fn decoded(record: &Record) -> Result<Decoded> {
     // A decoder's mistake must not end the program with a panic.
-    without_panic(|| match &record.image {
-        Image::Pixels(digit) => Ok(**digit),
+    let (pixels, is_unchanged) = without_panic(|| match &record.image {
+        Image::Pixels(digit) => Ok((**digit, true)),
         Image::Encoded(bytes) => Ok(digit::read_as_it_is(bytes)?),
         Image::File(path) => Ok(digit::read_as_it_is(&std::fs::read(path)?)?),
-    })
+    })?;
+    Ok(Decoded { pixels, is_unchanged })
 }
 
 /// Rows for columns.

@@ -10,6 +10,7 @@ mod idx;
 mod import;
 mod info;
 mod loader;
+mod polarity;
 pub(crate) mod sources;
 mod split;
 
@@ -20,8 +21,9 @@ pub use datasets::Dataset;
 pub(crate) use fetch::{Fetcher, STALL_TIMEOUT, ensure};
 pub(crate) use folder::{FileReport, Need, Place, inspect, inspect_file, locate};
 pub(crate) use idx::FILES;
-pub(crate) use import::{Import, Imported, decoded, refuse_existing};
+pub(crate) use import::{Decoded, Import, Imported, decoded, refuse_existing};
 pub(crate) use info::Info;
+pub(crate) use polarity::Polarity;
 pub(crate) use split::{BLACK, MEAN, STD, pixel_table};
 pub use split::{Part, Split};
 
@@ -29,12 +31,15 @@ use crate::error::UsageError;
 use crate::libtorch::cuda;
 use anyhow::{Context, Result, ensure};
 use folder::Found;
-use idx::Digest;
+use idx::{Content, Digest};
 use loader::Loaded;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Tensor};
+
+/// The folder with the datasets, if no other is named.
+pub(crate) const DEFAULT_FOLDER: &str = "data";
 
 /// A dataset on a device.
 #[derive(Debug)]
@@ -69,22 +74,27 @@ impl Data {
     ///
     /// One sentence that names the file that is missing or damaged.
     pub fn load(folder: &Path, dataset: Dataset, device: Device, limit_train: i64, limit_test: i64) -> Result<Data> {
-        let files = Files::read(folder, dataset, Need::Both)?;
+        Data::load_all(&Place::new(folder, dataset), device, limit_train, limit_test)
+    }
+
+    /// [`Data::load`] from a place that says more.
+    pub(crate) fn load_all(place: &Place, device: Device, limit_train: i64, limit_test: i64) -> Result<Data> {
+        let files = Files::read(place, Need::Both)?;
         let train = files.split(Part::Train, limit_train, device)?;
         let test = files.split(Part::Test, limit_test, device)?;
         Ok(Data { train, validation: None, test: Some(test), name: files.name, checksums: files.checksums })
     }
 
     /// The same from the two training files alone: [`Data::hold_out`] must then give what the epochs are measured on.
-    pub(crate) fn load_train(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Data> {
-        let files = Files::read(folder, dataset, Need::Train)?;
+    pub(crate) fn load_train(place: &Place, device: Device, limit: i64) -> Result<Data> {
+        let files = Files::read(place, Need::Train)?;
         let train = files.split(Part::Train, limit, device)?;
         Ok(Data { train, validation: None, test: None, name: files.name, checksums: files.checksums })
     }
 
     /// The test set, from its two files alone.
-    pub(crate) fn load_test(folder: &Path, dataset: Dataset, device: Device, limit: i64) -> Result<Split> {
-        Files::read(folder, dataset, Need::Test)?.split(Part::Test, limit, device)
+    pub(crate) fn load_test(place: &Place, device: Device, limit: i64) -> Result<Split> {
+        Files::read(place, Need::Test)?.split(Part::Test, limit, device)
     }
 
     /// Moves `count` training images, chosen by `seed`, to [`Data::validation`]; 0 moves none.
@@ -133,18 +143,26 @@ struct Files {
 }
 
 impl Files {
-    fn read(folder: &Path, dataset: Dataset, need: Need) -> Result<Files> {
-        let place = Place::new(folder, dataset);
-        let Loaded { files, dataset: tensors } = loader::load(&place, place.glance(need)?)?;
+    fn read(place: &Place, need: Need) -> Result<Files> {
+        let Loaded { files, mut dataset } = loader::load(place, place.glance(need)?)?;
+        if need != Need::Test {
+            refuse_one_class(&files[1].0, &dataset.train_labels)?;
+        }
         let info = Info::read(&place.folder)?;
-        check_origin(&place, &files, info.as_ref())?;
+        let is_known = check_origin(place, &files, info.as_ref())?;
+        let polarity = place.polarity.unless(is_known);
+        for (found, _) in files.iter().filter(|(found, _)| found.file.content == Content::Images) {
+            let is_train = found.file == FILES[0];
+            let images = if is_train { &mut dataset.train_images } else { &mut dataset.test_images };
+            *images = polarity.turn_tensor(images, &found.path.display().to_string())?;
+        }
         let checksums =
             files.iter().map(|(found, digest)| (found.file.name.to_string(), digest.sha256.clone())).collect();
         let (name, classes) = match info {
             Some(info) => (info.name, info.classes),
-            None => (dataset.facts().title.to_string(), Classes::of(dataset)),
+            None => (place.dataset.facts().title.to_string(), Classes::of(place.dataset)),
         };
-        Ok(Files { name, dataset: tensors, classes: Arc::new(classes), checksums })
+        Ok(Files { name, dataset, classes: Arc::new(classes), checksums })
     }
 
     /// The split of the files that were read: `part` is the training or the test set.
@@ -158,9 +176,20 @@ impl Files {
     }
 }
 
+/// Refuses labels to train on that are all the same: a net that knows no other class is always right.
+fn refuse_one_class(found: &Found, labels: &Tensor) -> Result<()> {
+    let (lowest, highest) = (i64::try_from(labels.f_min()?)?, i64::try_from(labels.f_max()?)?);
+    ensure!(
+        lowest != highest,
+        "{} holds the label {lowest} alone: at least two classes are needed",
+        found.path.display()
+    );
+    Ok(())
+}
+
 /// Refuses files that are not those that were imported, and those of another dataset; warns of those that nobody
-/// published.
-fn check_origin(place: &Place, files: &[(Found, Digest)], info: Option<&Info>) -> Result<()> {
+/// published. Whether there are none of these.
+fn check_origin(place: &Place, files: &[(Found, Digest)], info: Option<&Info>) -> Result<bool> {
     let mut unpublished = Vec::new();
     for (Found { file, path, .. }, digest) in files {
         if let Some(info) = info {
@@ -181,5 +210,5 @@ fn check_origin(place: &Place, files: &[(Found, Digest)], info: Option<&Info>) -
             place.download_command()
         );
     }
-    Ok(())
+    Ok(unpublished.is_empty())
 }

@@ -22,7 +22,7 @@ mod training;
 
 pub(crate) use crate::flags::{above, within};
 pub(crate) use compute::{Compute, CudaGraph, CudaSettings, DeviceChoice, KernelsChoice, MOST_THREADS, Precision};
-pub(crate) use data::{DATA, DataSettings, Source, TestImages};
+pub(crate) use data::{DataSettings, Inversion, Source, TestImages};
 pub(crate) use distillation::DistillationSettings;
 pub(crate) use foreign::sentence as foreign_sentence;
 pub(crate) use given::{Given, text_of};

@@ -95,20 +95,20 @@ def test_pictures_are_imported_by_class(tmp_path: Path) -> None:
 
 def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> None:
     images, labels = forms.arrays("train")
-    for digit, name in enumerate(["zero", "one", "two"]):
+    for digit, name in enumerate(["pear", "apple", "fig"]):
         forms.write_pictures(tmp_path / "all", images[labels == digit], np.full((labels == digit).sum(), name))
     tch_mnist("import", tmp_path / "all", "--data", tmp_path / "data", "--test-share", 0.25)
     info = json.loads((tmp_path / "data/dataset.json").read_text())
-    assert info["classes"] == ["one", "two", "zero"]
+    assert info["classes"] == ["apple", "fig", "pear"]
     expected = [round(0.25 * (labels == digit).sum()) for digit in [1, 2, 0]]
     assert np.abs(np.subtract(info["test"]["per_class"], expected)).max() <= 1
     run = tmp_path / "run"
     tch_mnist("train", "--data", tmp_path / "data", "--device", "cpu", "--out", run, "--epochs", 6, "--batch-size", 16)
     assert "label</h" not in (run / "report.html").read_text()
-    assert "one" in (run / "plots/confusion.svg").read_text()
+    assert "apple" in (run / "plots/confusion.svg").read_text()
     for ending in ["pt", "pth", "safetensors", "onnx", "pt2"]:
         line = tch_mnist(
-            "predict", "--weights", run / f"model.{ending}", tmp_path / "all/two/00002.png", "--format", "json"
+            "predict", "--weights", run / f"model.{ending}", tmp_path / "all/fig/00002.png", "--format", "json"
         )
         prediction = json.loads(line)
         assert prediction["class"] == info["classes"][int(np.argmax(prediction["probabilities"]))], ending
@@ -116,13 +116,13 @@ def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> No
         assert "digit" not in prediction, ending
         assert "digit" not in prediction["digits"][0], ending
     table = tch_mnist("evaluate", "--weights", run / "model.pt", "--data", tmp_path / "data", "--device", "cpu")
-    assert "\n2 zero" in table
+    assert "\n2 pear" in table
     # Accuracies and confusion matrix: three rows each, and no class without a name.
     assert len(table.strip().splitlines()) == 12
     # On images of other classes an accuracy means nothing.
     command = [PROGRAM, "evaluate", "--weights", run / "model.pt", "--data", DATA, "--limit-test", "100"]
     done = subprocess.run(command, capture_output=True, text=True)
-    refusal = "the weights are for the classes one, two, zero, and these images are of 0, 1, 2"
+    refusal = "the weights are for the classes apple, fig, pear, and these images are of 0, 1, 2"
     assert refusal in done.stderr
     command = [PROGRAM, "train", "--teacher", run / "model.pt", "--data", DATA, "--out", tmp_path / "taught"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -113,8 +113,8 @@ impl Bounds {
 
 /// The lines of digits in the picture file `bytes`, of a format of [`ENDINGS`]: at least one digit.
 ///
-/// A picture that already has MNIST's form is one digit and is not changed: see [`has_mnist_form`]. A TIFF of several
-/// [`pages`] is an error, in this function and those below.
+/// A picture that already has MNIST's form, or has it when it is turned to white on black, is one digit and is not changed
+/// otherwise: see [`has_mnist_form`]. A TIFF of several [`pages`] is an error, in this function and those below.
 pub fn read_all(bytes: &[u8]) -> Result<Lines> {
     let picture = picture::decode(bytes)?;
     if let Some(found) = ready(&picture) {
@@ -146,12 +146,13 @@ fn one(picture: &Picture) -> Result<Found> {
     found(picture, &ink, &Piece::new(pixels, picture.working.width() as usize))
 }
 
-/// The picture file `bytes` as one digit: unchanged if it is opaque and 28x28, else as [`read`].
-pub fn read_as_it_is(bytes: &[u8]) -> Result<Digit> {
+/// The picture file `bytes` as one digit: unchanged if it is opaque and 28x28, else as [`read`]. And whether it is
+/// unchanged.
+pub fn read_as_it_is(bytes: &[u8]) -> Result<(Digit, bool)> {
     let picture = picture::decode(bytes)?;
     match picture.luma().filter(|_| picture.is_opaque()) {
-        Some(digit) => Ok(digit),
-        None => Ok(one(&picture)?.digit),
+        Some(digit) => Ok((digit, true)),
+        None => Ok((one(&picture)?.digit, false)),
     }
 }
 
@@ -162,9 +163,10 @@ pub fn read_raw(bytes: &[u8]) -> Result<Digit> {
     picture.luma().ok_or(Error::NotMnistSize { width, height })
 }
 
-/// The whole picture as a digit if it has MNIST's form.
+/// The whole picture as a digit if it has MNIST's form, white on black or black on white.
 fn ready(picture: &Picture) -> Option<Found> {
-    let digit = picture.as_it_is().filter(has_mnist_form)?;
+    let digit = picture.as_it_is()?;
+    let digit = [digit, digit.map(|byte| !byte)].into_iter().find(has_mnist_form)?;
     let lit = (0..PIXELS).filter(|&k| digit[k] > 0).collect();
     Some(Found { bounds: Piece::new(lit, SIDE).bounds, digit })
 }

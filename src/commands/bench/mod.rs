@@ -97,7 +97,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
         What::Evaluate => Vec::new(),
         What::Steps | What::Epoch => session::teachers(&settings, &data.train, &backend)?,
     };
-    let net = session::initial_net(&settings, &architecture, &backend)?;
+    let net = session::initial_net(&settings, &architecture, &backend, &data.train)?;
     let backend = backend.used_by(&net);
     let instruction_set = (backend.kernels == Kernels::Fused).then(fused::instruction_set);
     if let Some(name) = instruction_set {

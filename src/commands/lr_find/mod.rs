@@ -118,7 +118,7 @@ fn test(settings: &mut Settings, curve: &mut LossCurve, show_bar: bool) -> Resul
     let backend = Backend::of_run(settings)?;
     let images = session::load_training_images(settings, backend.device, show_bar)?;
     let teachers = session::teachers(settings, &images, &backend)?;
-    let net = session::initial_net(settings, &architecture, &backend)?;
+    let net = session::initial_net(settings, &architecture, &backend, &images)?;
     backend.used_by(&net).announce(settings.compute.device, None);
     let mut state = State::new(net, settings, steps_per_epoch(settings, &images))?;
     state.learn_from(&teachers, &images, settings)?;

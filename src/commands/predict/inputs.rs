@@ -1,7 +1,7 @@
 //! The images that the command line names: pictures, folders of them, files of many images.
 
-use crate::data::{decoded, sources};
-use crate::digit::{self, Digit, Found, Lines, Sign};
+use crate::data::{Decoded, Polarity, decoded, sources};
+use crate::digit::{self, Found, Lines, Sign};
 use crate::error::without_panic;
 use crate::predict::Place;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -54,8 +54,8 @@ fn name(path: &Path, Place { page, index }: Place) -> String {
     format!("{}{page}{index}", path.display())
 }
 
-/// The images of all files in turn. Pictures are read when their turn comes.
-pub(super) fn inputs(images: &[PathBuf], how: How) -> Result<impl Iterator<Item = Result<Input>>> {
+/// The images of all files in turn. Pictures are read when their turn comes, unless they are a dataset: taken as they are.
+pub(super) fn inputs(images: &[PathBuf], how: How, polarity: Polarity) -> Result<impl Iterator<Item = Result<Input>>> {
     let mut inputs: Vec<Box<dyn Iterator<Item = Result<Input>>>> = Vec::new();
     let ids = Rc::new(Cell::new(0));
     for path in images {
@@ -69,32 +69,45 @@ pub(super) fn inputs(images: &[PathBuf], how: How) -> Result<impl Iterator<Item 
                     .flat_map(move |path| path.map_or_else(|error| vec![Err(error)], |path| picture(path, how))),
             ));
         } else if sources::is_table(path) {
-            inputs.push(Box::new(table(path, ids.clone())?));
+            inputs.push(Box::new(table(path, ids.clone(), polarity)?));
         } else {
             inputs.push(Box::new(std::iter::once(path.clone()).flat_map(move |path| picture(path, how))));
         }
     }
-    Ok(inputs.into_iter().flatten())
+    let inputs = inputs.into_iter().flatten();
+    if how != How::Raw {
+        return Ok(Box::new(inputs) as Box<dyn Iterator<Item = _>>);
+    }
+    let mut inputs: Vec<Result<Input>> = inputs.collect();
+    let pictures = inputs.iter_mut().flatten().filter(|input| input.place.index.is_none());
+    let signs = pictures.flat_map(|input| input.lines.iter_mut().flatten());
+    let digits = signs.filter_map(|sign| match sign {
+        Sign::Digit(found) => Some(&mut found.digit),
+        Sign::Mark(_) => None,
+    });
+    polarity.turn(digits.collect(), "--raw");
+    Ok(Box::new(inputs.into_iter()))
 }
 
 /// The images of a file that holds many. Of training and test images only the latter are new to the net. `ids` is the
 /// number of images so far.
-fn table(path: &Path, ids: Rc<Cell<usize>>) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
+fn table(path: &Path, ids: Rc<Cell<usize>>, polarity: Polarity) -> Result<impl Iterator<Item = Result<Input>> + use<>> {
     let mut portions = sources::open(path)?;
     let has_test = portions.iter().any(|portion| portion.is_test());
     portions.retain(|portion| !has_test || portion.is_test());
     ensure!(!portions.is_empty(), "{} holds labels, not images", path.display());
+    let mut images = Vec::new();
+    for record in portions.into_iter().flat_map(|portion| portion.records) {
+        images.push(record.and_then(|record| decoded(&record).with_context(|| record.place.clone())));
+    }
+    let unchanged = images.iter_mut().flatten().filter(|image| image.is_unchanged);
+    polarity.turn(unchanged.map(|image| &mut image.pixels).collect(), &path.display().to_string());
     let path = path.to_path_buf();
-    let records = portions.into_iter().flat_map(|portion| portion.records).enumerate();
-    Ok(records.map(move |(index, record)| {
+    Ok(images.into_iter().enumerate().map(move |(index, image)| {
         ids.set(ids.get() + 1);
-        let read = || -> Result<Digit> {
-            let record = record?;
-            decoded(&record).with_context(|| record.place.clone())
-        };
-        let digit = read().with_context(|| format!("{} cannot be predicted", path.display()))?;
+        let Decoded { pixels, .. } = image.with_context(|| format!("{} cannot be predicted", path.display()))?;
         let place = Place { index: Some(index), ..Place::default() };
-        let lines = vec![vec![Sign::Digit(Found::whole(digit))]];
+        let lines = vec![vec![Sign::Digit(Found::whole(pixels))]];
         Ok(Input { path: path.clone(), place, id: Some(ids.get()), lines })
     }))
 }

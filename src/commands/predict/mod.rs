@@ -10,7 +10,7 @@ use crate::digit;
 use crate::error::sentence;
 use crate::observe::{complain, log, say};
 use crate::predict::Predictor;
-use crate::settings::KernelsChoice;
+use crate::settings::{Inversion, KernelsChoice};
 use anyhow::{Result, bail};
 use inputs::{How, Input, inputs};
 use output::Format;
@@ -35,7 +35,7 @@ const BATCH: usize = 128;
 pub(super) struct Args {
     #[command(flatten)]
     prediction: Prediction,
-    /// Pictures, folders of them, files of images (CSV, .npz, .npy, parquet, IDX), or - for a picture on stdin
+    /// Pictures, folders of them, files of many images as `import` takes them, or - for a picture on stdin
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Read the whole picture as one digit
@@ -44,6 +44,8 @@ pub(super) struct Args {
     /// Take 28x28 pictures as they are, whatever they look like
     #[arg(long, conflicts_with = "one")]
     raw: bool,
+    #[command(flatten)]
+    inversion: Inversion,
     /// What stdout gets
     #[arg(long, alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
@@ -63,7 +65,7 @@ pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
     };
     let is_one_picture = args.images.len() == 1 && !args.images[0].is_dir() && !sources::is_table(&args.images[0]);
     let (mut batch, mut images, mut failures, mut doubts) = (Vec::new(), 0, 0, 0);
-    let mut inputs = inputs(&args.images, how)?.peekable();
+    let mut inputs = inputs(&args.images, how, args.inversion.invert.into())?.peekable();
     while let Some(input) = inputs.next() {
         images += 1;
         match input {

@@ -212,7 +212,7 @@ fn start<'a>(
         return Run::resume(settings, data, net, checkpoint);
     }
     let teachers = session::teachers(settings, &data.train, backend)?;
-    let mut run = Run::new(settings, data, session::initial_net(settings, architecture, backend)?)?;
+    let mut run = Run::new(settings, data, session::initial_net(settings, architecture, backend, &data.train)?)?;
     run.learn_from(&teachers)?;
     Ok(run)
 }

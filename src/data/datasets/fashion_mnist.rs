@@ -4,7 +4,9 @@ use super::{Facts, Published};
 
 // The first address, a website on S3, has no HTTPS.
 pub(super) const FACTS: Facts = Facts {
+    name: "fashion-mnist",
     title: "Fashion-MNIST",
+    about: "Pictures of clothes (Zalando)",
     classes: ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"],
     torchvision: "FashionMNIST/raw",
     mirrors: &[

@@ -3,7 +3,9 @@
 use super::{Facts, Published};
 
 pub(super) const FACTS: Facts = Facts {
+    name: "kmnist",
     title: "KMNIST",
+    about: "Cursive Japanese characters (CODH)",
     classes: ["お o", "き ki", "す su", "つ tsu", "な na", "は ha", "ま ma", "や ya", "れ re", "を wo"],
     torchvision: "KMNIST/raw",
     mirrors: &["https://codh.rois.ac.jp/kmnist/dataset/kmnist/"],

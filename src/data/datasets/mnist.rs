@@ -4,7 +4,9 @@ use super::{Facts, Published};
 
 // The first address, yann.lecun.com, refuses most requests.
 pub(super) const FACTS: Facts = Facts {
+    name: "mnist",
     title: "MNIST",
+    about: "Handwritten digits (LeCun, Cortes, Burges)",
     classes: crate::shape::DIGITS,
     torchvision: "MNIST/raw",
     mirrors: &["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],

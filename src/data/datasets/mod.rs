@@ -7,26 +7,46 @@ mod mnist;
 use super::idx::{Digest, FILES, IdxFile};
 use crate::shape::CLASSES;
 use clap::ValueEnum;
-use serde::Serialize;
+use clap::builder::PossibleValue;
+use serde::{Serialize, Serializer};
 use std::fmt::{self, Display};
 
-/// The datasets by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dataset {
-    /// Handwritten digits (LeCun, Cortes, Burges)
-    #[default]
-    Mnist,
-    /// Pictures of clothes (Zalando)
-    FashionMnist,
-    /// Cursive Japanese characters (CODH)
-    Kmnist,
+/// The list: a line per dataset, with the module that has its facts. The first is the default.
+macro_rules! datasets {
+    ($($dataset:ident: $module:ident,)+) => {
+        /// The datasets by name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Dataset {
+            $($dataset,)+
+        }
+
+        const ALL: &[Dataset] = &[$(Dataset::$dataset,)+];
+
+        impl Dataset {
+            pub(crate) fn facts(self) -> &'static Facts {
+                match self {
+                    $(Dataset::$dataset => &$module::FACTS,)+
+                }
+            }
+        }
+    };
+}
+
+datasets! {
+    Mnist: mnist,
+    FashionMnist: fashion_mnist,
+    Kmnist: kmnist,
 }
 
 /// What there is to know about a dataset.
 pub(crate) struct Facts {
+    /// Its name on the command line, in `config.toml`, and of the folder with its files.
+    pub(crate) name: &'static str,
     /// Its name as its authors write it.
     pub(crate) title: &'static str,
+    /// What it shows, and who made it.
+    pub(crate) about: &'static str,
     /// What its classes are called, from 0 to 9.
     pub(crate) classes: [&'static str; CLASSES],
     /// The folder below torchvision's root that holds its files.
@@ -56,16 +76,8 @@ impl Published {
 }
 
 impl Dataset {
-    pub(crate) fn facts(self) -> &'static Facts {
-        match self {
-            Dataset::Mnist => &mnist::FACTS,
-            Dataset::FashionMnist => &fashion_mnist::FACTS,
-            Dataset::Kmnist => &kmnist::FACTS,
-        }
-    }
-
     pub(crate) fn all() -> impl Iterator<Item = Dataset> {
-        Dataset::value_variants().iter().copied()
+        ALL.iter().copied()
     }
 
     /// Compares a file that was read with the published one.
@@ -83,10 +95,31 @@ impl Dataset {
     }
 }
 
-/// The name on the command line, in `config.toml`, and of the folder with the files.
+impl Default for Dataset {
+    fn default() -> Dataset {
+        ALL[0]
+    }
+}
+
+impl ValueEnum for Dataset {
+    fn value_variants<'a>() -> &'a [Dataset] {
+        ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.facts().name).help(self.facts().about))
+    }
+}
+
 impl Display for Dataset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().expect("no dataset is hidden").get_name())
+        f.write_str(self.facts().name)
+    }
+}
+
+impl Serialize for Dataset {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.facts().name)
     }
 }
 
@@ -133,6 +166,27 @@ impl Display for Checksum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_datasets_share_a_name_a_place_or_a_checksum() {
+        let is_distinct = |of: fn(&'static Facts) -> Vec<&'static str>| {
+            let all: Vec<&str> = Dataset::all().flat_map(|dataset| of(dataset.facts())).collect();
+            all.iter().collect::<HashSet<_>>().len() == all.len()
+        };
+        assert!(is_distinct(|facts| vec![facts.name]));
+        assert!(is_distinct(|facts| vec![facts.title]));
+        assert!(is_distinct(|facts| vec![facts.torchvision]));
+        assert!(is_distinct(|facts| match &facts.published {
+            Published::Unpacked(known) | Published::Gzipped(known) => known.to_vec(),
+        }));
+        for dataset in Dataset::all() {
+            let facts = dataset.facts();
+            assert!(!facts.mirrors.is_empty() && facts.mirrors.iter().all(|mirror| mirror.ends_with('/')), "{dataset}");
+            assert_eq!(facts.classes.iter().collect::<HashSet<_>>().len(), CLASSES, "{dataset}");
+            assert_eq!(Dataset::from_str(facts.name, false), Ok(dataset));
+        }
+    }
 
     fn digest(sha256: &str, gzip_sha256: Option<&str>) -> Digest {
         Digest { sha256: sha256.into(), gzip_sha256: gzip_sha256.map(String::from), count: 1, length: 9 }

@@ -1,9 +1,11 @@
 //! Folders: with files of other forms, as Kaggle, torchvision and Hugging Face leave them, or with pictures in a
 //! subfolder per class, as torchvision's `ImageFolder` takes them.
 
-use super::{FORMS, Form, Image, Portion, Record, csv, head, open, part_of};
+use super::{FORMS, Form, Image, Portion, Record, advice, csv, head, open, part_of};
 use crate::data::{Dataset, Info, Part};
 use crate::digit;
+#[cfg(test)]
+use crate::digit::Digit;
 use anyhow::{Result, anyhow, ensure};
 use std::collections::{BTreeMap, HashSet};
 use std::io::ErrorKind;
@@ -17,8 +19,17 @@ const TORCHVISION: [&str; 2] = ["raw", "EMNIST/raw"];
 pub(super) struct Folder;
 
 impl Form for Folder {
-    fn name(&self) -> &'static str {
+    fn about(&self) -> &'static str {
+        "a subfolder per class, below `train` and `test` (or `training` and `testing`), or alone; PNG, JPEG \
+         and all that `predict` reads; or a folder with files of the other forms"
+    }
+
+    fn noun(&self) -> &'static str {
         "a folder of data in another form"
+    }
+
+    fn title(&self) -> &'static str {
+        "pictures in a folder per class"
     }
 
     fn recognises(&self, path: &Path, _: &[u8]) -> bool {
@@ -41,6 +52,18 @@ impl Form for Folder {
             return Ok(vec![of_classes(path, None)?]);
         }
         parts.iter().map(|(name, folder)| of_classes(folder, part_of(name))).collect()
+    }
+
+    #[cfg(test)]
+    fn example(&self, folder: &Path, images: &[Digit], labels: &[u8]) -> PathBuf {
+        for (k, (image, label)) in images.iter().zip(labels).enumerate() {
+            let class = folder.join(label.to_string());
+            std::fs::create_dir_all(&class).expect("a temporary folder takes it");
+            // PNM has no compression.
+            let bytes = [b"P5 28 28 255\n".as_slice(), image].concat();
+            std::fs::write(class.join(format!("{k}.pgm")), bytes).expect("a temporary folder takes it");
+        }
+        folder.to_path_buf()
     }
 }
 
@@ -80,7 +103,7 @@ fn tables_in(path: &Path) -> Result<Vec<PathBuf>> {
         // A file that cannot be read is not a table.
         let Ok(head) = head(&path) else { continue };
         let form = FORMS.iter().find(|form| form.recognises(&path, &head));
-        let is_other = |form: &dyn Form| form.name() == csv::Csv.name() && !csv::has_images(&head);
+        let is_other = |form: &dyn Form| form.noun() == csv::Csv.noun() && !csv::has_images(&head);
         if form.is_some_and(|form| !is_other(*form)) {
             found.push(path);
         }
@@ -92,13 +115,13 @@ fn tables_in(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.iter().filter(|path| !is_copy(path)).cloned().collect())
 }
 
-fn is_picture(path: &Path) -> bool {
+pub(super) fn is_picture(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     digit::ENDINGS.contains(&ending.as_str())
 }
 
 /// The subfolders by name, hidden ones left out.
-fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
@@ -133,7 +156,7 @@ fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
             classes.insert(name, files.into_iter());
         }
     }
-    ensure!(!classes.is_empty(), "the folder {} has no subfolder with pictures, one per class", path.display());
+    ensure!(!classes.is_empty(), advice(path));
     let mut records = Vec::new();
     loop {
         let before = records.len();

@@ -1,16 +1,20 @@
 //! Images in the forms in which people have them, read one by one. One file per form; [`FORMS`] is the list.
 
+mod advice;
 mod csv;
 mod folder;
 mod idx;
 mod numpy;
 mod parquet;
+mod partner;
+mod scale;
 
+pub(crate) use advice::advice;
 pub(crate) use folder::pictures;
 
 use super::Part;
 use crate::digit::Digit;
-use crate::error::without_panic;
+use crate::error::{either, without_panic};
 use anyhow::{Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::fs::File;
@@ -20,16 +24,25 @@ use std::path::{Path, PathBuf};
 /// All forms, in the order in which they are tried.
 const FORMS: [&dyn Form; 6] = [&numpy::Npz, &numpy::Npy, &parquet::Parquet, &idx::Idx, &csv::Csv, &folder::Folder];
 
-/// How much of a file is looked at to recognise it, in bytes: the header of Kaggle's CSV has 7,000.
-const HEAD: u64 = 1 << 14;
+/// How much of a file is looked at to recognise it, in bytes: a row as NumPy's `savetxt` writes it has 20,000.
+const HEAD: u64 = 1 << 15;
 
 /// Names of columns and arrays of labels, in lower case.
 const LABELS: [&str; 6] = ["label", "labels", "class", "target", "targets", "y"];
 
+/// Names of columns that number the rows; pandas writes its own without a name.
+const NUMBERS: [&str; 6] = ["", "id", "index", "imageid", "image_id", "unnamed: 0"];
+
 /// A form of data: one file or one folder.
 trait Form: Sync {
-    /// What it is called in messages, such as `a CSV file`.
-    fn name(&self) -> &'static str;
+    /// What it is called in lists.
+    fn title(&self) -> &'static str;
+
+    /// What a file or folder of this form is called in messages, such as `a CSV file`.
+    fn noun(&self) -> &'static str;
+
+    /// What its files look like: the row in docs/data.md.
+    fn about(&self) -> &'static str;
 
     /// Whether `path` is of this form. `head` is the beginning of the file, unpacked if it is gzipped; empty for a
     /// folder.
@@ -37,6 +50,10 @@ trait Form: Sync {
 
     /// The portions of the images in `path`.
     fn open(&self, path: &Path) -> Result<Vec<Portion>>;
+
+    /// Writes these training images and their labels into `folder`, and returns the source: what the tests of all forms read.
+    #[cfg(test)]
+    fn example(&self, folder: &Path, images: &[Digit], labels: &[u8]) -> PathBuf;
 }
 
 /// Images of one source that belong to the same part of a dataset.
@@ -97,11 +114,7 @@ pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
         Some(form) => form.open(path),
         // Only when asked to: beside it, other datasets may be downloaded to the same root.
         None if folder::raw(path).is_some() => folder::Folder.open(path),
-        None if head(path)?.starts_with(b"PK") => bail!("it is a zip archive: unpack it and import what is in it"),
-        None => bail!(
-            "it is not data in a format that can be read: a folder of pictures with a subfolder per class, CSV, .npz, \
-             parquet or IDX files"
-        ),
+        None => bail!(advice(path)),
     };
     // A decoder's mistake must not end the program with a panic.
     let opened = without_panic(opened);
@@ -114,7 +127,18 @@ pub(crate) fn open(path: &Path) -> Result<Vec<Portion>> {
 
 /// What `path` holds, if [`open`] takes it: the name of its form.
 pub(crate) fn form(path: &Path) -> Option<&'static str> {
-    recognise(path).ok().flatten().map(|form| form.name())
+    recognise(path).ok().flatten().map(|form| form.noun())
+}
+
+/// Every form: its title, and what its files look like.
+pub(crate) fn forms() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FORMS.iter().rev().map(|form| (form.title(), form.about()))
+}
+
+/// The titles of all forms as the end of a sentence.
+pub(crate) fn titles() -> String {
+    let titles: Vec<String> = FORMS.iter().rev().map(|form| form.title().to_string()).collect();
+    either(&titles, "or")
 }
 
 /// Whether [`open`] takes `path`, and it is a table of images and not a folder or a picture.
@@ -175,7 +199,80 @@ fn part_of_file(path: &Path) -> Option<Part> {
     part_of(&name(path)).or_else(of_folder)
 }
 
-/// A pixel: a whole number from 0 to 255, whatever its type.
-fn pixel(value: f64) -> Option<u8> {
-    ((0.0..=255.0).contains(&value) && value.fract() == 0.0).then_some(value as u8)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::decoded;
+    use proptest::prelude::*;
+
+    /// Images that differ, and their labels, of three classes.
+    fn dataset() -> (Vec<Digit>, Vec<u8>) {
+        let pixel = |image: usize, at: usize| if at < 60 { 0 } else { ((image + 3) * at * at / 7 % 256) as u8 };
+        let images = (0..12).map(|image| std::array::from_fn(|at| pixel(image, at))).collect();
+        (images, (0..12).map(|image| [4, 0, 7][image % 3]).collect())
+    }
+
+    /// The labels and images of a source, sorted.
+    fn read(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut found = Vec::new();
+        for portion in open(path)? {
+            for record in portion.records {
+                let record = record?;
+                let pixels = decoded(&record)?.pixels.to_vec();
+                found.push((record.label.unwrap_or_default(), pixels));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    #[test]
+    fn every_form_gives_back_the_images_and_labels_of_its_example() {
+        let (images, labels) = dataset();
+        let pairs = images.iter().zip(&labels).map(|(image, label)| (label.to_string(), image.to_vec()));
+        let mut expected: Vec<_> = pairs.collect();
+        expected.sort();
+        for form in FORMS {
+            let folder = tempfile::tempdir().unwrap();
+            let path = form.example(folder.path(), &images, &labels);
+            assert_eq!(super::form(&path), Some(form.noun()));
+            assert!(read(&path).unwrap() == expected, "{}", form.title());
+            // A folder with files of a form is a source too.
+            assert!(read(folder.path()).unwrap() == expected, "a folder of {}", form.title());
+        }
+    }
+
+    #[test]
+    fn titles_of_forms_are_distinct() {
+        let titles: std::collections::HashSet<_> = FORMS.iter().map(|form| form.title()).collect();
+        assert_eq!(titles.len(), FORMS.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn every_form_is_read_or_refused_when_it_is_damaged(
+            changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..6), cut in any::<usize>(), is_cut: bool,
+        ) {
+            let (images, labels) = dataset();
+            for form in FORMS {
+                let folder = tempfile::tempdir().unwrap();
+                let path = form.example(folder.path(), &images, &labels);
+                let file = pictures(&path).next().map_or(Ok(path.clone()), |file| file).unwrap();
+                let mut bytes = std::fs::read(&file).unwrap();
+                for (at, byte) in &changes {
+                    let at = at % bytes.len();
+                    bytes[at] = *byte;
+                }
+                if is_cut {
+                    bytes.truncate(cut % bytes.len());
+                }
+                std::fs::write(&file, bytes).unwrap();
+                match read(&path) {
+                    Ok(found) => prop_assert!(found.len() <= images.len(), "{}", form.title()),
+                    Err(error) => prop_assert!(!format!("{error:#}").contains('\n'), "{error:#}"),
+                }
+            }
+        }
+    }
 }

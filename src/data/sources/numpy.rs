@@ -1,8 +1,12 @@
-//! NumPy's arrays: `.npz` as Keras has MNIST (`x_train`, `y_train`, `x_test`, `y_test`), and `.npy`.
+//! NumPy's arrays: `.npz` as Keras has MNIST (`x_train`, `y_train`, `x_test`, `y_test`), and `.npy`. Labels may be in a
+//! file of their own, as KMNIST's are.
 
-use super::{Form, Image, LABELS, Portion, Record, Records, part_of, part_of_file, pixel, unpacked};
+use super::scale::Survey;
+use super::{Form, Image, LABELS, Portion, Record, Records, part_of, part_of_file, partner, unpacked};
 use crate::data::Part;
-use crate::shape::{PIXELS, SIDE};
+#[cfg(test)]
+use crate::digit::Digit;
+use crate::shape::{CLASSES, PIXELS, SIDE};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::Read;
@@ -18,8 +22,18 @@ const MAX_BYTES: u64 = 2 << 30;
 pub(super) struct Npz;
 
 impl Form for Npz {
-    fn name(&self) -> &'static str {
+    fn about(&self) -> &'static str {
+        "Keras' `mnist.npz`: `x_train`, `y_train`, `x_test`, `y_test`, or other names with `train` and `test` \
+         in them; labels may be one-hot, or in a file beside the images, as KMNIST's `kmnist-train-imgs.npz` \
+         and `kmnist-train-labels.npz`"
+    }
+
+    fn noun(&self) -> &'static str {
         "an .npz file"
+    }
+
+    fn title(&self) -> &'static str {
+        ".npz"
     }
 
     fn recognises(&self, path: &Path, head: &[u8]) -> bool {
@@ -28,27 +42,71 @@ impl Form for Npz {
     }
 
     fn open(&self, path: &Path) -> Result<Vec<Portion>> {
-        let mut zip = archive(path)?;
-        let (mut arrays, mut left) = (Vec::new(), MAX_BYTES);
-        let names: Vec<String> = zip.file_names().flatten().map(|name| name.to_string()).collect();
-        for name in names {
-            let Some(key) = name.strip_suffix(ENDING).map(String::from) else { continue };
-            let damaged = || format!("its array {key} is damaged or cut short");
-            let bytes = limited(zip.by_name(&name).with_context(damaged)?, left).with_context(damaged)?;
-            left -= bytes.len() as u64;
-            let numbers = Numbers::of(bytes).with_context(|| format!("its array {}", key.escape_debug()))?;
-            arrays.push(Numbers { key, ..numbers });
+        let (mut labels, images): (Vec<_>, Vec<_>) = arrays(path)?.into_iter().partition(Numbers::is_labels);
+        if images.is_empty() {
+            ensure!(!labels.is_empty(), "it has no array of images");
+            return belongs_to_images(path);
         }
-        pair(path, arrays)
+        if let (true, Some(beside)) = (labels.is_empty(), partner::labels_of(path)) {
+            let found = arrays(&beside).with_context(|| beside.display().to_string())?;
+            labels.extend(found.into_iter().filter(Numbers::is_labels));
+        }
+        pair(path, images, labels)
     }
+
+    #[cfg(test)]
+    fn example(&self, folder: &Path, images: &[Digit], labels: &[u8]) -> std::path::PathBuf {
+        use std::io::Write;
+        let path = folder.join("train.npz");
+        let mut zip = zip::ZipWriter::new(File::create(&path).expect("a temporary folder takes it"));
+        for (name, shape, data) in [
+            ("x.npy", format!("{}, 28, 28", images.len()), images.as_flattened()),
+            ("y.npy", format!("{},", labels.len()), labels),
+        ] {
+            zip.start_file(name, zip::write::SimpleFileOptions::default()).expect("names are distinct");
+            zip.write_all(&npy("|u1", &shape, data)).expect("a temporary folder takes it");
+        }
+        zip.finish().expect("a temporary folder takes it");
+        path
+    }
+}
+
+/// The arrays in an archive.
+fn arrays(path: &Path) -> Result<Vec<Numbers>> {
+    let mut zip = archive(path)?;
+    let (mut arrays, mut left) = (Vec::new(), MAX_BYTES);
+    let names: Vec<String> = zip.file_names().flatten().map(|name| name.to_string()).collect();
+    for name in names {
+        let Some(key) = name.strip_suffix(ENDING).map(String::from) else { continue };
+        let damaged = || format!("its array {key} is damaged or cut short");
+        let bytes = limited(zip.by_name(&name).with_context(damaged)?, left).with_context(damaged)?;
+        left -= bytes.len() as u64;
+        let numbers = Numbers::of(bytes).with_context(|| format!("its array {}", key.escape_debug()))?;
+        arrays.push(Numbers { key, ..numbers });
+    }
+    Ok(arrays)
+}
+
+/// No portion: the labels in `path` are read with their images.
+fn belongs_to_images(path: &Path) -> Result<Vec<Portion>> {
+    ensure!(partner::images_of(path).is_some(), "it holds labels, and the file with their images is not beside it");
+    Ok(Vec::new())
 }
 
 /// One array of images.
 pub(super) struct Npy;
 
 impl Form for Npy {
-    fn name(&self) -> &'static str {
+    fn about(&self) -> &'static str {
+        "images and labels in a file each: `x_train.npy` and `y_train.npy`, `images.npy` and `labels.npy`"
+    }
+
+    fn noun(&self) -> &'static str {
         "a .npy file"
+    }
+
+    fn title(&self) -> &'static str {
+        ".npy"
     }
 
     fn recognises(&self, _: &Path, head: &[u8]) -> bool {
@@ -56,8 +114,25 @@ impl Form for Npy {
     }
 
     fn open(&self, path: &Path) -> Result<Vec<Portion>> {
-        let numbers = Numbers::of(limited(unpacked(path)?, MAX_BYTES)?)?;
-        Ok(vec![portion(path, part_of_file(path), numbers, None)?])
+        let array = |path: &Path| Numbers::of(limited(unpacked(path)?, MAX_BYTES)?);
+        let numbers = array(path)?;
+        // 784 numbers are an image, unless they are labels.
+        if numbers.is_labels() && (numbers.images().is_err() || partner::images_of(path).is_some()) {
+            return belongs_to_images(path);
+        }
+        let beside = partner::labels_of(path);
+        let labels = beside.map(|beside| array(&beside).with_context(|| beside.display().to_string())).transpose()?;
+        Ok(vec![portion(path, part_of_file(path), numbers, labels)?])
+    }
+
+    #[cfg(test)]
+    fn example(&self, folder: &Path, images: &[Digit], labels: &[u8]) -> std::path::PathBuf {
+        let put = |name: &str, shape: String, data: &[u8]| {
+            std::fs::write(folder.join(name), npy("|u1", &shape, data)).expect("a temporary folder takes it");
+            folder.join(name)
+        };
+        put("train-labels.npy", format!("{},", labels.len()), labels);
+        put("train-images.npy", format!("{}, 784", images.len()), images.as_flattened())
     }
 }
 
@@ -82,9 +157,8 @@ struct Numbers {
 
 enum Values {
     Bytes(Vec<u8>),
-    /// Integers of more than a byte.
-    Integers(Vec<f32>),
-    Floats(Vec<f32>),
+    /// Floats, and integers of more than a byte.
+    Numbers(Vec<f32>),
 }
 
 impl Numbers {
@@ -104,9 +178,20 @@ impl Numbers {
         Ok(Numbers { key: String::new(), shape, values })
     }
 
-    /// Whether it holds a number per image.
+    /// Whether it holds a number per image, or a number per class for each image (one-hot).
     fn is_labels(&self) -> bool {
-        self.shape.len() < 2 || (self.shape.len() == 2 && self.shape[1] == 1)
+        self.shape.len() < 2 || (self.shape.len() == 2 && self.shape[1] <= CLASSES)
+    }
+
+    fn into_labels(self) -> Result<Vec<String>> {
+        let labels = match self.values {
+            Values::Bytes(bytes) => bytes.into_iter().map(f32::from).collect(),
+            Values::Numbers(numbers) => numbers,
+        };
+        match self.shape[..] {
+            [_, classes] if classes > 1 => labels.chunks(classes).map(hot).collect(),
+            _ => Ok(labels.iter().map(f32::to_string).collect()),
+        }
     }
 
     /// How many images it holds: its shape is [N, 28, 28], [N, 784], with a channel or without, or that of one image.
@@ -127,15 +212,15 @@ impl Values {
         Ok(match dtype {
             // True is white.
             "b1" => Values::Bytes(data.iter().map(|&bit| if bit == 0 { 0 } else { 255 }).collect()),
-            "i1" => Values::Integers(all(data, |bytes| f32::from(i8::from_le_bytes(bytes)))),
-            "u2" => Values::Integers(all(data, |bytes| f32::from(u16::from_le_bytes(bytes)))),
-            "i2" => Values::Integers(all(data, |bytes| f32::from(i16::from_le_bytes(bytes)))),
-            "u4" => Values::Integers(all(data, |bytes| u32::from_le_bytes(bytes) as f32)),
-            "i4" => Values::Integers(all(data, |bytes| i32::from_le_bytes(bytes) as f32)),
-            "u8" => Values::Integers(all(data, |bytes| u64::from_le_bytes(bytes) as f32)),
-            "i8" => Values::Integers(all(data, |bytes| i64::from_le_bytes(bytes) as f32)),
-            "f4" => Values::Floats(all(data, f32::from_le_bytes)),
-            "f8" => Values::Floats(all(data, |bytes| f64::from_le_bytes(bytes) as f32)),
+            "i1" => Values::Numbers(all(data, |bytes| f32::from(i8::from_le_bytes(bytes)))),
+            "u2" => Values::Numbers(all(data, |bytes| f32::from(u16::from_le_bytes(bytes)))),
+            "i2" => Values::Numbers(all(data, |bytes| f32::from(i16::from_le_bytes(bytes)))),
+            "u4" => Values::Numbers(all(data, |bytes| u32::from_le_bytes(bytes) as f32)),
+            "i4" => Values::Numbers(all(data, |bytes| i32::from_le_bytes(bytes) as f32)),
+            "u8" => Values::Numbers(all(data, |bytes| u64::from_le_bytes(bytes) as f32)),
+            "i8" => Values::Numbers(all(data, |bytes| i64::from_le_bytes(bytes) as f32)),
+            "f4" => Values::Numbers(all(data, f32::from_le_bytes)),
+            "f8" => Values::Numbers(all(data, |bytes| f64::from_le_bytes(bytes) as f32)),
             other => bail!("its numbers have type {}; bytes, integers or floats are expected", other.escape_debug()),
         })
     }
@@ -143,47 +228,40 @@ impl Values {
     fn len(&self) -> usize {
         match self {
             Values::Bytes(bytes) => bytes.len(),
-            Values::Integers(numbers) | Values::Floats(numbers) => numbers.len(),
+            Values::Numbers(numbers) => numbers.len(),
         }
     }
 
-    /// The numbers as pixels. Floats of at most 1 are shares of 255.
     fn into_pixels(self) -> Result<Vec<u8>> {
-        let scaled = |numbers: Vec<f32>, scale: f32| -> Result<Vec<u8>> {
-            let byte = |number: f32| pixel(f64::from((number * scale).round()));
-            let bytes = numbers.iter().map(|&number| {
-                byte(number).with_context(|| format!("it has the number {number}; pixels are 0 to 255, or 0 to 1"))
-            });
-            bytes.collect()
+        let numbers = match self {
+            Values::Bytes(bytes) if bytes.iter().any(|&byte| byte > 127) => return Ok(bytes),
+            Values::Bytes(bytes) => bytes.into_iter().map(f32::from).collect(),
+            Values::Numbers(numbers) => numbers,
         };
-        match self {
-            Values::Bytes(bytes) => Ok(bytes),
-            Values::Integers(numbers) => scaled(numbers, 1.0),
-            Values::Floats(numbers) => {
-                let scale = if numbers.iter().all(|&number| number <= 1.0) { 255.0 } else { 1.0 };
-                scaled(numbers, scale)
-            }
-        }
-    }
-
-    fn into_labels(self) -> Vec<String> {
-        match self {
-            Values::Bytes(bytes) => bytes.iter().map(u8::to_string).collect(),
-            Values::Integers(numbers) | Values::Floats(numbers) => numbers.iter().map(f32::to_string).collect(),
-        }
+        let scale = Survey::of(numbers.iter().copied()).scale()?;
+        let pixel = |&number: &f32| {
+            scale.pixel(number).with_context(|| format!("it has the number {number}; {} is expected", scale.expected()))
+        };
+        numbers.iter().map(pixel).collect()
     }
 }
 
+/// The class of a one-hot label.
+fn hot(label: &[f32]) -> Result<String> {
+    let is_one_hot = label.iter().all(|number| [0.0, 1.0].contains(number)) && label.iter().sum::<f32>() == 1.0;
+    let class = label.iter().position(|&number| number == 1.0).filter(|_| is_one_hot);
+    class.map(|class| class.to_string()).context("a label is not one 1 among zeros")
+}
+
 /// A portion per array of images, with the labels of the same part and length.
-fn pair(path: &Path, arrays: Vec<Numbers>) -> Result<Vec<Portion>> {
-    let (mut labels, images): (Vec<_>, Vec<_>) = arrays.into_iter().partition(Numbers::is_labels);
-    ensure!(!images.is_empty(), "it has no array of images");
+fn pair(path: &Path, images: Vec<Numbers>, mut labels: Vec<Numbers>) -> Result<Vec<Portion>> {
     let mut portions = Vec::new();
     for images in images {
-        let (key, part) = (images.key.clone(), part_of(&images.key));
-        let of_part = |labels: &Numbers| part_of(&labels.key) == part;
+        let key = images.key.clone();
+        let of_part = |labels: &Numbers| part_of(&labels.key) == part_of(&key);
         let at = labels.iter().position(|labels| of_part(labels) && is_named_labels(&labels.key));
         let at = at.or_else(|| labels.iter().position(of_part));
+        let part = part_of(&key).or_else(|| part_of_file(path));
         let portion = portion(path, part, images, at.map(|at| labels.swap_remove(at)));
         portions.push(portion.with_context(|| format!("its array {}", key.escape_debug()))?);
     }
@@ -197,10 +275,11 @@ fn is_named_labels(key: &str) -> bool {
 fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numbers>) -> Result<Portion> {
     let count = images.images()?;
     if let Some(labels) = &labels {
-        let found = labels.values.len();
-        ensure!(found == count, "it has {count} images, but {} has {found} labels", labels.key.escape_debug());
+        let (found, key) = (labels.shape.first().copied().unwrap_or(1), labels.key.escape_debug().to_string());
+        let key = if key.is_empty() { "the file beside it" } else { &key };
+        ensure!(found == count, "it has {count} images, but {key} has {found} labels");
     }
-    let labels = labels.map(|labels| labels.values.into_labels());
+    let labels = labels.map(Numbers::into_labels).transpose()?;
     let labelled = labels.is_some();
     let (key, bytes) = (images.key, images.values.into_pixels()?);
     let records: Records = Box::new((0..count).map(move |k| {
@@ -213,15 +292,17 @@ fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numb
     Ok(Portion { path: path.to_path_buf(), part, count, labelled, classes: None, transposed: false, records })
 }
 
+/// A `.npy` file.
+#[cfg(test)]
+fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
+    [MAGIC, &[1, 0], &(text.len() as u16).to_le_bytes(), text.as_bytes(), data].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
-        let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
-        [MAGIC, &[1, 0], &(text.len() as u16).to_le_bytes(), text.as_bytes(), data].concat()
-    }
 
     fn read(bytes: &[u8]) -> Result<Vec<Record>> {
         let folder = tempfile::tempdir().unwrap();
@@ -261,7 +342,11 @@ mod tests {
         for (file, sentence) in [
             (npy("|u1", "1, 32, 32", &[0; 1024]), "its shape is [1, 32, 32]; [N, 28, 28] or [N, 784] is expected"),
             (npy("|u1", "2, 784", &[0; 784]), "it is cut short: it has 784 numbers, not [2, 784]"),
-            (npy("<i2", "1, 784", &[255; 1568]), "it has the number -1; pixels are 0 to 255, or 0 to 1"),
+            (
+                npy("<i2", "1, 784", &[255; 1568]),
+                "its pixels go from -1 to -1; 0 to 255, 0 to 1, or MNIST's standardised with mean 0.1307 and deviation \
+                 0.3081 are expected",
+            ),
             (npy("<U5", "1, 784", &[]), "its numbers have type U5; bytes, integers or floats are expected"),
         ] {
             assert_eq!(format!("{:#}", read(&file).err().unwrap()), sentence);
