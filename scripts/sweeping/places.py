@@ -83,7 +83,7 @@ class Cluster:
         self.ray = ray
         try:
             ray.init(
-                address=None if address == "local" else address,
+                address=address,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
