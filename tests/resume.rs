@@ -201,6 +201,10 @@ fn a_checkpoint_beside_the_files_of_another_run_needs_a_folder_and_overwrites_no
     command.arg(&new).assert().success();
     assert!(contents(&other) == before);
     assert_same_run(&one, &new);
+    // A run that is done can be gone on with from there, too.
+    let (_f, done) = out();
+    tch_mnist(&["train", "-q", "--resume"]).arg(&third).arg("--out").arg(&done).assert().success();
+    assert!(checkpoint(&done).exists());
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Checkpoint {
     }
 
     /// Writes the file; at every moment it is the old or the whole new one.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let tensors = self.tensors.0.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         let metadata = BTreeMap::from([(HEADER.to_string(), serde_json::to_string(&self.header)?)]);
         write_atomically(path, |path| safetensors::write(path, &StateDict(tensors), &metadata))

@@ -162,8 +162,12 @@ fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, 
     let environment = Environment::of(backend.device, backend.kernels, run.is_captured(), &data.checksums)?;
     folder.write_environment(&environment)?;
     let mut records = folder.records();
-    if checkpoint.is_some() {
+    if let Some(checkpoint) = &checkpoint {
         say_where(&run);
+        if !folder.checkpoint().exists() {
+            // The run goes on in another folder.
+            checkpoint.write(&folder.checkpoint())?;
+        }
         // The files may lack the last epoch, or have the end of an earlier process.
         records.write(&run.history().epochs, &run.step_records()?)?;
     }
