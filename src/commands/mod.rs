@@ -37,8 +37,10 @@ use tracing::level_filters::LevelFilter;
 /// A command: its flags, and what it does with them.
 struct Entry {
     command: Command,
-    run: Box<dyn Fn(&ArgMatches, Verbosity) -> Result<Outcome>>,
+    run: Box<Run>,
 }
+
+type Run = dyn Fn(&ArgMatches, Verbosity) -> Result<Outcome>;
 
 /// Every command, in the order of `--help`. The first one is the default.
 fn all() -> Vec<Entry> {

@@ -51,7 +51,7 @@ impl Polarity {
     }
 
     /// Turns `images` if they are to be turned, all or none, and says so; `whose` names their file or folder.
-    pub(crate) fn turn<'a>(self, mut images: Vec<&'a mut [u8; PIXELS]>, whose: &str) {
+    pub(crate) fn turn(self, mut images: Vec<&mut [u8; PIXELS]>, whose: &str) {
         let is_light = || Ok(Means::of_images(images.iter().map(|image| &**image)).are_light());
         if self.decide(is_light, whose).is_ok_and(|turn| turn) {
             images.iter_mut().for_each(|image| image.iter_mut().for_each(|byte| *byte = !*byte));

@@ -25,12 +25,15 @@ pub(crate) struct Entry<T: ?Sized + 'static> {
     pub(crate) name: &'static str,
     pub(crate) defaults: &'static [(&'static str, &'static str)],
     declare: fn(Command) -> Command,
-    read: fn(&ArgMatches) -> Result<(Arc<T>, Table), clap::Error>,
+    read: Read<T>,
 }
+
+/// Makes a kind of its flags, and a table of their values.
+type Read<T> = fn(&ArgMatches) -> Result<(Arc<T>, Table), clap::Error>;
 
 impl<T: ?Sized> Entry<T> {
     /// The kind `K`.
-    pub(crate) const fn of<K: Named>(read: fn(&ArgMatches) -> Result<(Arc<T>, Table), clap::Error>) -> Entry<T> {
+    pub(crate) const fn of<K: Named>(read: Read<T>) -> Entry<T> {
         Entry { name: K::NAME, defaults: K::DEFAULTS, declare: K::augment_args, read }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Reading<'a> {
 }
 
 /// What stands in a line.
+// A picture has few of them, and nearly all are digits.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Symbol {
     Digit(Found, Prediction),
     /// Something that is no digit.

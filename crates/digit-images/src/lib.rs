@@ -60,6 +60,8 @@ type Result<T> = std::result::Result<T, Error>;
 pub type Digit = [u8; PIXELS];
 
 /// What stands in a line of a picture.
+// A picture has few of them, and nearly all are digits.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Sign {
     /// A digit.

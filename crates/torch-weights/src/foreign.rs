@@ -47,8 +47,8 @@ pub(crate) fn recognise(bytes: &[u8]) -> Result<Option<&'static str>> {
         }));
     }
     let text = bytes.trim_ascii_start();
-    let is_page = |page: &&[u8]| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page));
-    Ok(PAGES.iter().any(|page| is_page(&page)).then_some(PAGE))
+    let is_page = |page: &[u8]| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page));
+    Ok(PAGES.iter().any(|page| is_page(page)).then_some(PAGE))
 }
 
 #[cfg(test)]

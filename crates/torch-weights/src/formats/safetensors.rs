@@ -17,6 +17,9 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
 
+/// Arrays by name.
+pub type Arrays = Vec<(String, Array)>;
+
 /// The tensors of a state_dict.
 pub(crate) const FORMAT: Format = Format {
     title: "safetensors",
@@ -72,7 +75,7 @@ pub fn to_bytes(arrays: &[(String, Array)], metadata: &BTreeMap<String, String>)
 /// # Errors
 ///
 /// If it is cut short, damaged, or has numbers of another type.
-pub fn parse(bytes: &[u8]) -> Result<(Vec<(String, Array)>, BTreeMap<String, String>)> {
+pub fn parse(bytes: &[u8]) -> Result<(Arrays, BTreeMap<String, String>)> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH>().context("it is cut short")?;
     let length = u64::from_le_bytes(*length);
     ensure!(
