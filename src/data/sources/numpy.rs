@@ -343,8 +343,8 @@ mod tests {
             (npy("|u1", "1, 32, 32", &[0; 1024]), "its shape is [1, 32, 32]; [N, 28, 28] or [N, 784] is expected"),
             (npy("|u1", "2, 784", &[0; 784]), "it is cut short: it has 784 numbers, not [2, 784]"),
             (
-                npy("<i2", "1, 784", &[255; 1568]),
-                "its pixels go from -1 to -1; 0 to 255, 0 to 1, or MNIST's standardised with mean 0.1307 and deviation \
+                npy("<i2", "1, 784", &[0xfe, 0xff].repeat(784)),
+                "its pixels go from -2 to -2; 0 to 255, 0 to 1, or MNIST's standardised with mean 0.1307 and deviation \
                  0.3081 are expected",
             ),
             (npy("<U5", "1, 784", &[]), "its numbers have type U5; bytes, integers or floats are expected"),

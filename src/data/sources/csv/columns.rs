@@ -226,7 +226,10 @@ impl Candidate {
     }
 
     fn add(&mut self, row: &ByteRecord, pixels: &[f32]) {
-        let Some(field) = row.get(self.column).filter(|_| self.fits) else { return };
+        // An empty field is a mistake in any column, and reported when its row is read.
+        let Some(field) = row.get(self.column).filter(|field| self.fits && !field.trim_ascii().is_empty()) else {
+            return;
+        };
         let number = number(field);
         self.words += f64::from(u8::from(number.is_none()));
         let value = String::from_utf8_lossy(field).trim().to_string();
