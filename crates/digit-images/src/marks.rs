@@ -44,10 +44,10 @@ const RULED: f32 = 1.01;
 const MOST_LEFT: f32 = -25.0;
 const MOST_RIGHT: f32 = 45.0;
 
-/// A stroke that leans by more than this angle is a slash if it is so many times as high as the others of its line; one
+/// A stroke that leans by more than this angle is a slash if it is so many times as high as the highest of its line; one
 /// that leans less is a bar. The first height is for strokes that look ruled.
 const UPRIGHT: f32 = 12.0;
-const SLASH: [f32; 2] = [0.9, 1.25];
+const SLASH: [f32; 2] = [0.9, 1.3];
 const BAR: [f32; 2] = [1.2, 1.45];
 
 /// The lines with their marks: strokes among the digits, and those of the `others` that stand beside a digit. At least one
@@ -103,14 +103,17 @@ fn gap(digit: &Piece, mark: Bounds) -> f32 {
 
 /// The digits of a line, with its slashes and bars as marks. A line of these alone keeps them as digits.
 fn without_strokes(line: Vec<Piece>, width: usize) -> Vec<Symbol<Piece>> {
-    let heights: Vec<u32> = line.iter().map(|piece| piece.bounds.height).collect();
-    let others = |k: usize| {
-        let mut others = [&heights[..k], &heights[k + 1..]].concat();
-        others.sort_unstable();
-        others.get(others.len().saturating_sub(1) / 2).copied()
+    let strokes: Vec<Option<Stroke>> = line.iter().map(|piece| stroke(piece, width)).collect();
+    let is_mark = |k: usize| {
+        let stroke = strokes[k].as_ref()?;
+        // Another slash is as high as a slash, so it says nothing; it does where there is nothing else.
+        let is_like = |other: usize| strokes[other].as_ref().is_some_and(|other| other.leans() == stroke.leans());
+        let others = || (0..line.len()).filter(|&other| other != k);
+        let height = |other: usize| line[other].bounds.height;
+        let highest = others().filter(|&other| !is_like(other)).map(height).max().or(others().map(height).max())?;
+        Some(stroke.is_mark(height(k) as f32 / highest as f32))
     };
-    let is_mark = |(k, piece): (usize, &Piece)| others(k).is_some_and(|height| is_stroke_beside(piece, height, width));
-    let is_mark: Vec<bool> = line.iter().enumerate().map(is_mark).collect();
+    let is_mark: Vec<bool> = (0..line.len()).map(|k| is_mark(k).unwrap_or(false)).collect();
     let all = is_mark.iter().all(|is_mark| *is_mark);
     let symbol = |(piece, is_mark): (Piece, bool)| {
         if is_mark && !all { Symbol::Mark(piece.bounds) } else { Symbol::Digit(piece) }
@@ -118,20 +121,23 @@ fn without_strokes(line: Vec<Piece>, width: usize) -> Vec<Symbol<Piece>> {
     line.into_iter().zip(is_mark).map(symbol).collect()
 }
 
-/// Whether a piece is a slash or a bar beside digits of this height.
-fn is_stroke_beside(piece: &Piece, height: u32, width: usize) -> bool {
-    let higher = piece.bounds.height as f32 / height as f32;
-    stroke(piece, width).is_some_and(|Stroke { lean, is_ruled }| {
-        let [ruled, drawn] = if lean.abs() >= UPRIGHT { SLASH } else { BAR };
-        !(MOST_LEFT..=MOST_RIGHT).contains(&lean) || higher >= if is_ruled { ruled } else { drawn }
-    })
-}
-
 /// A straight stroke.
 struct Stroke {
     /// In degrees to the right.
     lean: f32,
     is_ruled: bool,
+}
+
+impl Stroke {
+    fn leans(&self) -> bool {
+        self.lean.abs() >= UPRIGHT
+    }
+
+    /// Whether it is a slash or a bar, if it is so many times as high as the digits of its line.
+    fn is_mark(&self, higher: f32) -> bool {
+        let [ruled, drawn] = if self.leans() { SLASH } else { BAR };
+        !(MOST_LEFT..=MOST_RIGHT).contains(&self.lean) || higher >= if self.is_ruled { ruled } else { drawn }
+    }
 }
 
 /// A piece as a straight stroke, if it is one.
@@ -243,8 +249,8 @@ mod tests {
     #[test]
     fn slashes_and_bars_are_marks_and_ones_are_digits() {
         for (name, middle, expected) in [
-            ("a slash", drawn(190.0, 130, 25.0), "DmD"),
-            ("a backslash", drawn(190.0, 130, -25.0), "DmD"),
+            ("a slash", drawn(190.0, 140, 25.0), "DmD"),
+            ("a backslash", drawn(190.0, 140, -25.0), "DmD"),
             ("a bar", drawn(190.0, 160, 0.0), "DmD"),
             ("a stroke that almost lies", drawn(190.0, 40, 55.0), "DmD"),
             ("a printed slash as high as the digits", leaning(190.0, 100, 18.0, 8.0), "DmD"),
@@ -256,8 +262,8 @@ mod tests {
         ] {
             assert_eq!(line(vec![zero(100.0), middle, zero(225.0)], Vec::new()), expected, "{name}");
         }
-        assert_eq!(line(vec![zero(100.0), drawn(190.0, 130, 25.0), drawn(240.0, 100, 4.0)], Vec::new()), "DmD");
-        assert_eq!(line(vec![drawn(190.0, 130, 25.0)], Vec::new()), "D", "nothing to compare it with");
+        assert_eq!(line(vec![zero(100.0), drawn(190.0, 140, 25.0), drawn(240.0, 100, 4.0)], Vec::new()), "DmD");
+        assert_eq!(line(vec![drawn(190.0, 140, 25.0)], Vec::new()), "D", "nothing to compare it with");
         assert_eq!(line(vec![drawn(100.0, 60, 60.0), drawn(220.0, 60, 60.0)], Vec::new()), "DD");
     }
 }
