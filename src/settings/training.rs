@@ -21,7 +21,7 @@ pub struct TrainingSettings {
     #[arg(long, help_heading = "Optimizer", value_name = "X", default_value_t = 0.0, value_parser = within("a share", 0.0..1.0))]
     pub label_smoothing: f64,
     /// Measure and save an exponential moving average of the weights, with this decay per step; 0: none
-    #[arg(long, help_heading = "Optimizer", value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..1.0))]
+    #[arg(long, hide_short_help = true, help_heading = "Optimizer", value_name = "X", default_value_t = 0.0, value_parser = within("a number", 0.0..1.0))]
     pub ema_decay: f64,
     #[command(flatten, next_help_heading = "Net")]
     #[serde(flatten)]
