@@ -273,7 +273,8 @@ fn weights_in_several_files_are_read_by_their_index_or_their_folder() {
 #[test]
 fn a_net_too_long_for_the_comment_of_an_npz_is_a_sentence_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let layers: String = (0..2000).map(|number| format!("a_layer_with_a_long_name_{number}: Identity()\n")).collect();
+    let name = "a_layer_with_a_name_that_is_longer_than_that_of_any_layer_in_a_net_of_people";
+    let layers: String = (0..900).map(|number| format!("{name}_{number}: Identity()\n")).collect();
     let file = folder.path().join("net.txt");
     std::fs::write(&file, format!("{layers}flatten: Flatten()\nfc: Linear(784, 10)\n")).unwrap();
     let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
