@@ -50,6 +50,10 @@ const UPRIGHT: f32 = 12.0;
 const SLASH: [f32; 2] = [0.9, 1.3];
 const BAR: [f32; 2] = [1.2, 1.45];
 
+/// The strokes of a plus reach at most this share of its size to each side of its middle, and have this share of its ink.
+const PLUS_PEN: f32 = 0.14;
+const PLUS_INK: f32 = 0.98;
+
 /// The lines with their marks: strokes among the digits, and those of the `others` that stand beside a digit. At least one
 /// digit is left. `contrast` is that of a piece.
 pub(super) fn marked(
@@ -113,12 +117,26 @@ fn without_strokes(line: Vec<Piece>, width: usize) -> Vec<Symbol<Piece>> {
         let highest = others().filter(|&other| !is_like(other)).map(height).max().or(others().map(height).max())?;
         Some(stroke.is_mark(height(k) as f32 / highest as f32))
     };
-    let is_mark: Vec<bool> = (0..line.len()).map(|k| is_mark(k).unwrap_or(false)).collect();
+    let is_mark: Vec<bool> = (0..line.len()).map(|k| is_mark(k).unwrap_or(false) || is_plus(&line[k], width)).collect();
     let all = is_mark.iter().all(|is_mark| *is_mark);
     let symbol = |(piece, is_mark): (Piece, bool)| {
         if is_mark && !all { Symbol::Mark(piece.bounds) } else { Symbol::Digit(piece) }
     };
     line.into_iter().zip(is_mark).map(symbol).collect()
+}
+
+/// Whether a piece is a plus: almost all of it lies on a level and an upright stroke through its middle.
+fn is_plus(piece: &Piece, width: usize) -> bool {
+    let Bounds { x, y, width: columns, height: rows } = piece.bounds;
+    let is_square = (0.7..=1.4).contains(&(columns as f32 / rows as f32));
+    let middle = (x as f32 + (columns - 1) as f32 / 2.0, y as f32 + (rows - 1) as f32 / 2.0);
+    let reach = PLUS_PEN * columns.max(rows) as f32;
+    let on_cross = |&&k: &&usize| {
+        let (x, y) = ((k % width) as f32, (k / width) as f32);
+        (x - middle.0).abs() <= reach || (y - middle.1).abs() <= reach
+    };
+    // The four corners of a square have more than half of it; the ink of a digit lies there too.
+    is_square && piece.pixels.iter().filter(on_cross).count() as f32 >= PLUS_INK * piece.pixels.len() as f32
 }
 
 /// A straight stroke.
@@ -262,6 +280,11 @@ mod tests {
         ] {
             assert_eq!(line(vec![zero(100.0), middle, zero(225.0)], Vec::new()), expected, "{name}");
         }
+        let plus = piece(120..181, |px, py| {
+            (px - 190.0).abs() <= 5.0 || (py - 150.0).abs() <= 5.0 && (px - 190.0).abs() <= 30.0
+        });
+        assert_eq!(line(vec![zero(100.0), plus.clone(), zero(225.0)], Vec::new()), "DmD");
+        assert_eq!(line(vec![plus], Vec::new()), "D");
         assert_eq!(line(vec![zero(100.0), drawn(190.0, 140, 25.0), drawn(240.0, 100, 4.0)], Vec::new()), "DmD");
         assert_eq!(line(vec![drawn(190.0, 140, 25.0)], Vec::new()), "D", "nothing to compare it with");
         assert_eq!(line(vec![drawn(100.0, 60, 60.0), drawn(220.0, 60, 60.0)], Vec::new()), "DD");
