@@ -24,7 +24,7 @@ pub(crate) fn line(event: &str, fields: &impl Serialize) -> Result<String> {
 pub(super) fn read(text: &str) -> Result<(Vec<EpochRecord>, Option<Done>)> {
     let (mut epochs, mut done) = (Vec::new(), None);
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        let fields: Value = match serde_json::from_str(line) {
+        let fields: Value = match serde_json::from_str(line.trim_end()) {
             Err(_) if !line.ends_with('\n') => break,
             fields => fields.map_err(|error| anyhow!("line {number}: {}", reason(&error)))?,
         };
