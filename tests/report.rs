@@ -177,7 +177,7 @@ fn what_is_no_run_is_refused_in_a_sentence() {
     assert!(code == 1 && sentence.contains("but a file"), "{sentence}");
     let (sentence, code) = failure(tch_mnist(&["report"]).arg(folder.path()));
     assert!(code == 1 && sentence.contains("holds no metrics.jsonl"), "{sentence}");
-    for (text, reason) in [("", "holds no epoch"), ("{\"event\":", "is damaged"), ("{\"event\":\"x\"}", "no event")] {
+    for (text, reason) in [("", "holds no epoch"), ("{\"event\":\n", "is damaged"), ("{\"event\":\"x\"}", "no event")] {
         fs::write(folder.path().join("metrics.jsonl"), text).unwrap();
         let (sentence, code) = failure(tch_mnist(&["report"]).arg(folder.path()));
         assert!(code == 1 && sentence.contains(reason) && sentence.contains("metrics.jsonl"), "{sentence}");
