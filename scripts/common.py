@@ -5,27 +5,14 @@ import os
 import resource
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = Path(os.environ.get("TCH_MNIST", ROOT / "target/release/tch-mnist"))
-
-
-def need_program() -> None:
-    """Exits with a sentence if the program has not been built."""
-    if not PROGRAM.exists():
-        sys.exit(f"error: {PROGRAM} is missing: run scripts/setup")
-
-
-@cache
-def lists() -> dict[str, list]:
-    """The program's lists of layers, settings, optimizers, schedules and so on."""
-    need_program()
-    return json.loads(subprocess.run([PROGRAM, "lists"], capture_output=True, text=True, check=True).stdout)
+from tch_mnist_program import PROGRAM as PROGRAM
+from tch_mnist_program import ROOT as ROOT
+from tch_mnist_program import lists as lists
+from tch_mnist_program import need_program as need_program
 
 
 def say(event: str, **fields: object) -> None:

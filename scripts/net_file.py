@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import lists
+from tch_mnist_program import lists
 from torch import Tensor, nn
 
 NETS = Path(__file__).resolve().parent.parent / "nets"

@@ -91,8 +91,9 @@ class Run:
 
     def _evaluate(self, trained: Path) -> float:
         shared = ("--data=", "--dataset=", "--limit-test=", "--threads=")
-        flags = [flag for flag in self.command if flag.startswith(shared)]
-        evaluate = [self.command[0], "evaluate", "-q", "--log-format=json", *flags]
+        # As in a training, the last of several values counts.
+        flags = {flag.partition("=")[0]: flag for flag in self.command if flag.startswith(shared)}
+        evaluate = [self.command[0], "evaluate", "-q", "--log-format=json", *flags.values()]
         done = subprocess.run([*evaluate, f"--weights={trained / 'model.safetensors'}"], capture_output=True, text=True)
         if done.returncode != 0:
             raise SweepFailed(f"the report's weights in {trained} cannot be tested: {done.stderr.strip()}")

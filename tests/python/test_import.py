@@ -116,7 +116,7 @@ def test_classes_have_names_from_the_folders_to_the_report(tmp_path: Path) -> No
         assert "digit" not in prediction, ending
         assert "digit" not in prediction["digits"][0], ending
     table = tch_mnist("evaluate", "--weights", run / "model.pt", "--data", tmp_path / "data", "--device", "cpu")
-    assert "\n2 pear" in table
+    assert "\n 2 pear" in table
     # Accuracies and confusion matrix: three rows each, and no class without a name.
     assert len(table.strip().splitlines()) == 12
     # On images of other classes an accuracy means nothing.

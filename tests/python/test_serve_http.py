@@ -82,13 +82,18 @@ def test_eight_connections_get_what_predict_says(
 def test_a_page_of_a_tiff_is_asked_for(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
     _, port = server
     hand = own_digits.Hand(own_digits.DATA, seed=3)
-    seven, two = (hand.write((200, 200), [(digit, 160, 20, 20)], (255,) * 3, (20,) * 3) for digit in (7, 2))
-    seven.save(tmp_path / "two.tif", save_all=True, append_images=[two])
+    pages = [hand.write((200, 200), [(digit, 160, 20, 20)], (255,) * 3, (20,) * 3) for digit in (7, 2)]
+    numbers = []
+    for image in pages:
+        image.save(tmp_path / "one.png")
+        numbers.append(ask(port, (tmp_path / "one.png").read_bytes(), "/predict")[1]["number"])
+    assert numbers[0] != numbers[1]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
     file = (tmp_path / "two.tif").read_bytes()
     for path, page in [("/predict", 1), ("/predict?page=1", 1), ("/predict?page=2", 2)]:
         code, answer = ask(port, file, path)
         assert (code, answer["page"], answer["pages"]) == (200, page, 2)
-        assert answer["number"] == ["7", "2"][page - 1]
+        assert answer["number"] == numbers[page - 1]
     code, answer = ask(port, file, "/predict?page=3")
     assert code == 400
     assert "there is no page 3: the pages are 1 to 2" in answer["error"]
