@@ -82,12 +82,13 @@ def test_eight_connections_get_what_predict_says(
 def test_a_page_of_a_tiff_is_asked_for(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
     _, port = server
     hand = own_digits.Hand(own_digits.DATA, seed=3)
-    pages = [hand.write((200, 200), [(digit, 160, 20, 20)], (255,) * 3, (20,) * 3) for digit in (7, 2)]
-    numbers = []
-    for image in pages:
+    read = {}
+    for digit in range(10):
+        image = hand.write((200, 200), [(digit, 160, 20, 20)], (255,) * 3, (20,) * 3)
         image.save(tmp_path / "one.png")
-        numbers.append(ask(port, (tmp_path / "one.png").read_bytes(), "/predict")[1]["number"])
-    assert numbers[0] != numbers[1]
+        read[ask(port, (tmp_path / "one.png").read_bytes(), "/predict")[1]["number"]] = image
+    # The net is hardly trained: two that it tells apart.
+    numbers, pages = list(read)[:2], list(read.values())[:2]
     pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
     file = (tmp_path / "two.tif").read_bytes()
     for path, page in [("/predict", 1), ("/predict?page=1", 1), ("/predict?page=2", 2)]:
