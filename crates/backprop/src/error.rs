@@ -1,6 +1,6 @@
 use super::number::number;
 
-/// Why there is no table, or no picture of it. Its text is one sentence.
+/// Why a table or its picture cannot be made. Displays as one sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -26,7 +26,7 @@ pub enum Error {
 /// How a learning rate shows that it is too large.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Reason {
-    /// A value is no longer a finite number.
+    /// A value became infinite or NaN.
     #[error("a value overflows at step {step}")]
     Overflow {
         /// The step that has the value.

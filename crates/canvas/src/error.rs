@@ -1,7 +1,7 @@
 use plotters::drawing::DrawingAreaErrorKind;
 use std::io;
 
-/// Why there is no picture. Its text is one sentence.
+/// Why a picture cannot be drawn. Displays as one sentence.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -15,7 +15,7 @@ pub enum Error {
         /// How to convert it.
         way_out: &'static str,
     },
-    /// The file is no picture.
+    /// The file is not a picture.
     #[error("it is not a picture in a format that can be read: {}", readable())]
     NotAPicture,
     /// The file is cut off, damaged, or of a kind that its format's decoder does not know.

@@ -59,7 +59,7 @@ type Result<T> = std::result::Result<T, Error>;
 /// An image of MNIST: 28x28 bytes, row by row, 0 for paper to 255 for ink.
 pub type Digit = [u8; PIXELS];
 
-/// What stands in a line of a picture.
+/// A digit or a mark in a line of a picture.
 // A picture has few of them, and nearly all are digits.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use super::Bounds;
 use super::group::{is_at_right, shared};
 use super::mask::Piece;
 
-/// What stands in a line, from left to right.
+/// The digits and marks of a line, from left to right.
 #[derive(Debug, Clone)]
 pub(super) enum Symbol<T> {
     Digit(T),

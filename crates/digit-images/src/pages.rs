@@ -115,7 +115,7 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// Whether the decoder reads this page of the file as it is.
+    /// Whether the decoder reads this page unchanged.
     fn begins_with(&self, page: &Directory) -> bool {
         self.number(self.first()) == Some(page.offset)
     }
