@@ -84,7 +84,8 @@ class Twin:
         """A round of training steps over shuffled images."""
         self.net.train()
         step = self.capture() if self.args.way == "cuda-graph" else self.step
-        order = torch.randperm(len(self.labels), device=self.args.device).split(self.args.batch_size)
+        # As a DataLoader draws it.
+        order = torch.randperm(len(self.labels)).to(self.args.device).split(self.args.batch_size)
         batches = [order[i % (len(order) - 1)] for i in range(self.args.steps)]
 
         def steps() -> None:

@@ -62,7 +62,7 @@ def of_twin(context: Context, way: str) -> dict:
     twin = twins.Twin(args)
     twin.net.train()
     step = twin.capture() if way == "cuda-graph" else twin.step
-    batches = torch.randperm(128 * (STEPS + 3), device=args.device).split(128)
+    batches = torch.randperm(128 * (STEPS + 3)).to(args.device).split(128)
     made(step, batches[:3], context.on_gpu)
     # On a GPU the profiler delays the launches, but not the kernels.
     began = time.perf_counter()
