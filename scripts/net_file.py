@@ -24,9 +24,7 @@ LAYERS: dict[str, type[nn.Module]] = {layer["name"]: getattr(nn, layer["name"]) 
 
 # Arguments of these layers that the program has for these values only.
 ONLY = {
-    "affine": [True],
     "track_running_stats": [True],
-    "padding_mode": ["zeros"],
     "return_indices": [False],
     "divisor_override": [None],
     "alpha": [1.0],

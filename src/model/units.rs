@@ -2,7 +2,7 @@
 //! several at a time.
 
 use super::architecture::NamedLayer;
-use super::layers::{AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Layer, MaxPool2d};
+use super::layers::{AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv2d, Dropout, Layer, MaxPool2d, PaddingMode};
 use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +58,7 @@ fn fused_at(layers: &[NamedLayer], at: usize, previous: Option<Operation>) -> Op
         [
             Layer::Conv2d(conv),
             Layer::ReLU(_),
-            Layer::BatchNorm2d(BatchNorm2d { eps: 1e-5, momentum: 0.1, .. }),
+            Layer::BatchNorm2d(BatchNorm2d { eps: 1e-5, momentum: 0.1, affine: true, .. }),
             ref rest @ ..,
         ] if is_block(conv, &layers[at].output, at == 0) => {
             let dropout = match rest {
@@ -114,8 +114,9 @@ fn is_pointwise(conv: Conv2d) -> bool {
 }
 
 fn is_plain(conv: Conv2d) -> bool {
-    let Conv2d { stride, dilation, groups, bias, out_channels, .. } = conv;
-    (stride, dilation, groups, bias) == ([1, 1], [1, 1], 1, false) && out_channels <= MOST_CHANNELS
+    let Conv2d { stride, dilation, groups, bias, padding_mode, out_channels, .. } = conv;
+    let has_zeros = padding_mode == PaddingMode::Zeros;
+    has_zeros && (stride, dilation, groups, bias) == ([1, 1], [1, 1], 1, false) && out_channels <= MOST_CHANNELS
 }
 
 fn is_even(output: &[i64]) -> bool {

@@ -3,7 +3,7 @@
 
 use super::formats::{Weights, is_parameter};
 use crate::libtorch::jit::{Module, TensorKind, saved};
-use crate::model::layers::aten::{Argument, Value};
+use crate::model::layers::aten::{Argument, Pad, Value};
 use crate::model::layers::{Dropout, Layer, NUM_BATCHES_TRACKED};
 use crate::model::{Architecture, NamedLayer, StateDict, repr};
 use crate::shape::CLASSES;
@@ -94,22 +94,26 @@ fn layer_module(parent: usize, name: &str, layer: &Layer) -> Module {
 /// What the layer computes of `x`, in TorchScript.
 fn call(layer: &Layer) -> String {
     let Some(call) = layer.aten() else { return "x".to_string() };
+    let first = match &call.pad {
+        Some(Pad { sides, mode }) => format!("torch.pad(x, {sides:?}, \"{mode}\")"),
+        None => "x".to_string(),
+    };
     let arguments = call.arguments.iter().map(|argument| match argument {
-        Argument { name, value, is_keyword: true, .. } => format!(", {name}={}", text(*value)),
-        Argument { value, .. } => format!(", {}", text(*value)),
+        Argument { name, value, is_keyword: true, .. } => format!(", {name}={}", text(value)),
+        Argument { value, .. } => format!(", {}", text(value)),
     });
-    format!("torch.{}(x{})", call.function(), arguments.collect::<String>())
+    format!("torch.{}({first}{})", call.function(), arguments.collect::<String>())
 }
 
 /// A value in TorchScript.
-fn text(value: Value) -> String {
+fn text(value: &Value) -> String {
     match value {
         Value::None => "None".into(),
         Value::Bool(true) => "True".into(),
         Value::Bool(false) => "False".into(),
         Value::Int(number) => number.to_string(),
-        Value::Pair(pair) => format!("{pair:?}"),
-        Value::Float(number) => repr(number),
+        Value::Ints(numbers) => format!("{numbers:?}"),
+        Value::Float(number) => repr(*number),
         Value::Text(text) => format!("\"{text}\""),
         Value::Variable(name) => format!("self.{name}"),
         Value::Training => "self.training".into(),

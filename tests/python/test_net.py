@@ -141,7 +141,7 @@ def test_the_first_line_of_a_net_states_its_parameters(name: str) -> None:
         ("a: Conv2d(1, 16)", "line 1: Conv2d(1, 16): Conv2d.__init__() missing 1 required positional argument"),
         ("a: Conv2d(1, 16, 3, size=2)", "unexpected keyword argument 'size'"),
         ("a: Dropout(2)", "dropout probability has to be between 0 and 1"),
-        ("a: BatchNorm2d(1, affine=False)", "BatchNorm2d(affine=False) cannot be in a net file: affine is True there"),
+        ("a: ELU(alpha=0.5)", "ELU(alpha=0.5) cannot be in a net file: alpha is 1.0 there"),
         ("a: Conv2d(3, 10, 28)", "its layers do not fit images [N, 1, 28, 28]: Given groups=1"),
         ("a: Flatten(), Linear(784, 20)", "it has 20 outputs, not 10"),
     ],

@@ -69,8 +69,8 @@ impl LayerKind for AdaptiveAvgPool2d {
             return Ok(vec![Node::new("AveragePool").pool(size, size, [0, 0], false)]);
         }
         Ok(vec![
-            Node::matrix("rows", &averages(height, rows)),
-            Node::matrix("columns", &transposed(&averages(width, columns))),
+            matrix("rows", &averages(height, rows)),
+            matrix("columns", &transposed(&averages(width, columns))),
             Node::new("MatMul").named("narrow").on(&[Input::Layer, Input::Node("columns")]),
             Node::new("MatMul").on(&[Input::Node("rows"), Input::Node("narrow")]),
         ])
@@ -92,4 +92,9 @@ fn averages(size: i64, outputs: i64) -> Vec<Vec<f32>> {
 
 fn transposed(matrix: &[Vec<f32>]) -> Vec<Vec<f32>> {
     (0..matrix[0].len()).map(|column| matrix.iter().map(|row| row[column]).collect()).collect()
+}
+
+/// A matrix of which each row is given.
+fn matrix(name: &'static str, rows: &[Vec<f32>]) -> Node {
+    Node::floats(name, &[rows.len() as i64, rows[0].len() as i64], rows.concat())
 }

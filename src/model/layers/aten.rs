@@ -9,6 +9,25 @@ pub(crate) struct Call {
     pub(crate) input: &'static str,
     /// The others, in the operator's order.
     pub(crate) arguments: Vec<Argument>,
+    /// How the input is padded before the call, if it is.
+    pub(crate) pad: Option<Pad>,
+}
+
+/// `F.pad`
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pad {
+    /// The columns on the left and on the right, the rows above and below.
+    pub(crate) sides: [i64; 4],
+    /// What they have in them, such as `reflect`.
+    pub(crate) mode: &'static str,
+}
+
+impl Pad {
+    /// The shape of an input of the shape [C, H, W] with its padding.
+    pub(crate) fn output(&self, input: &[i64]) -> Vec<i64> {
+        let [left, right, above, below] = self.sides;
+        vec![input[0], input[1] + above + below, input[2] + left + right]
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +40,12 @@ pub(crate) struct Argument {
     pub(crate) is_keyword: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     None,
     Bool(bool),
     Int(i64),
-    Pair([i64; 2]),
+    Ints(Vec<i64>),
     Float(f64),
     Text(&'static str),
     /// A parameter or buffer of the layer.
@@ -37,12 +56,16 @@ pub(crate) enum Value {
 
 impl Call {
     pub(super) fn new(operator: &'static str, input: &'static str) -> Call {
-        Call { operator, input, arguments: Vec::new() }
+        Call { operator, input, arguments: Vec::new(), pad: None }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Call {
         self.arguments.push(Argument { name, value: value.into(), default: None, is_keyword: false });
         self
+    }
+
+    pub(super) fn padded(self, pad: Option<Pad>) -> Call {
+        Call { pad, ..self }
     }
 
     pub(super) fn optional<T: Into<Value>>(mut self, name: &'static str, value: T, default: T) -> Call {
@@ -62,9 +85,9 @@ impl Call {
         names.iter().fold(self, |call, name| call.with(name, Value::Variable(name)))
     }
 
-    /// The layer's bias, if it has one.
-    pub(super) fn bias(self, exists: bool) -> Call {
-        self.optional("bias", if exists { Value::Variable("bias") } else { Value::None }, Value::None)
+    /// A parameter of the layer that may be missing.
+    pub(super) fn optional_variable(self, name: &'static str, exists: bool) -> Call {
+        self.optional(name, if exists { Value::Variable(name) } else { Value::None }, Value::None)
     }
 
     /// The operator without its overload.
@@ -74,7 +97,7 @@ impl Call {
 
     /// The arguments up to the last that differs from its default, as `torch.export` writes them.
     pub(crate) fn given(&self) -> &[Argument] {
-        let is_default = |argument: &Argument| argument.default == Some(argument.value);
+        let is_default = |argument: &Argument| argument.default.as_ref() == Some(&argument.value);
         let end = self.arguments.iter().rposition(|argument| !is_default(argument)).map_or(0, |last| last + 1);
         &self.arguments[..end]
     }
@@ -92,9 +115,15 @@ impl From<i64> for Value {
     }
 }
 
-impl From<[i64; 2]> for Value {
-    fn from(value: [i64; 2]) -> Value {
-        Value::Pair(value)
+impl<const N: usize> From<[i64; N]> for Value {
+    fn from(value: [i64; N]) -> Value {
+        Value::Ints(value.to_vec())
+    }
+}
+
+impl From<&[i64]> for Value {
+    fn from(value: &[i64]) -> Value {
+        Value::Ints(value.to_vec())
     }
 }
 

@@ -1,10 +1,11 @@
-//! `nn.Conv2d`, with zeros around the input.
+//! `nn.Conv2d`
 
-use super::aten::Call;
-use super::onnx::{Node, both};
+use super::aten::{Call, Pad};
+use super::onnx::{Input, Node, both};
 use super::windows::{Windows, image};
 use super::*;
 use crate::model::net_file::Value;
+use tch::nn::Module;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Conv2d {
@@ -12,16 +13,30 @@ pub struct Conv2d {
     pub out_channels: i64,
     pub kernel_size: [i64; 2],
     pub stride: [i64; 2],
-    /// Rows and columns of zeros on each side.
+    /// Rows and columns that are added on each side.
     pub padding: [i64; 2],
     pub dilation: [i64; 2],
     pub groups: i64,
     pub bias: bool,
+    pub padding_mode: PaddingMode,
+}
+
+/// What the rows and columns that are added have in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum PaddingMode {
+    #[default]
+    Zeros,
+    /// The input as in a mirror, without its edge.
+    Reflect,
+    /// The edge.
+    Replicate,
+    /// The opposite side.
+    Circular,
 }
 
 impl LayerKind for Conv2d {
     const FILE: &'static str = "conv";
-    const EXAMPLE: &'static str = "conv: Conv2d(1, 10, (3, 5), stride=(2, 1), padding=1, dilation=(1, 2), bias=False), AdaptiveAvgPool2d(1)";
+    const EXAMPLE: &'static str = "conv: Conv2d(1, 10, (3, 5), stride=(2, 1), padding=1, dilation=(1, 2), bias=False), Conv2d(10, 10, 3, padding=(2, 1), padding_mode='reflect'), Conv2d(10, 10, 3, padding=1, padding_mode='replicate'), Conv2d(10, 10, 3, padding=1, padding_mode='circular'), AdaptiveAvgPool2d(1)";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("in_channels", &mut self.in_channels)?;
@@ -33,7 +48,7 @@ impl LayerKind for Conv2d {
         call.optional("dilation", [1, 1], &mut self.dilation)?;
         call.optional("groups", 1, &mut self.groups)?;
         call.optional("bias", true, &mut self.bias)?;
-        call.only("padding_mode", Value::Text("zeros".to_string()))?;
+        call.optional("padding_mode", PaddingMode::Zeros, &mut self.padding_mode)?;
         call.factory()?;
         self.padding = padding.resolve(self)?;
         Ok(())
@@ -62,6 +77,15 @@ impl LayerKind for Conv2d {
             instead(self.for_channels(channels))
         );
         let [height, width] = self.windows().count(size)?;
+        let most = |size| if self.padding_mode == PaddingMode::Reflect { size - 1 } else { size };
+        let fits = self.padding.iter().zip(size).all(|(&padding, size)| padding <= most(size));
+        ensure!(
+            [PaddingMode::Zeros, PaddingMode::Replicate].contains(&self.padding_mode) || fits,
+            "padding_mode is {}: its input of {}x{} has too few rows or columns for that padding",
+            self.padding_mode.value(),
+            size[0],
+            size[1]
+        );
         Ok(vec![self.out_channels, height, width])
     }
 
@@ -79,9 +103,10 @@ impl LayerKind for Conv2d {
     }
 
     fn add_to(&self, net: SequentialT, path: &Path) -> SequentialT {
+        let pad = self.pad();
         let config = nn::ConvConfigND::<[i64; 2]> {
             stride: self.stride,
-            padding: self.padding,
+            padding: self.zeros(),
             dilation: self.dilation,
             groups: self.groups,
             bias: self.bias,
@@ -91,20 +116,38 @@ impl LayerKind for Conv2d {
         };
         let mut conv = nn::conv(path, self.in_channels, self.out_channels, self.kernel_size, config);
         parameters::reset(&mut conv.ws, conv.bs.as_mut());
-        net.add(conv)
+        match pad {
+            None => net.add(conv),
+            // Not tch's padding_mode: it takes the rows for the columns where they differ.
+            Some(Pad { sides, mode }) => net.add_fn(move |x| conv.forward(&x.pad(sides, mode, None))),
+        }
     }
 
     fn aten(&self) -> Option<Call> {
-        let call = Call::new("conv2d.default", "input").variables(&["weight"]).bias(self.bias);
-        let call = call.optional("stride", self.stride, [1, 1]).optional("padding", self.padding, [0, 0]);
-        Some(call.optional("dilation", self.dilation, [1, 1]).optional("groups", self.groups, 1))
+        let call = Call::new("conv2d.default", "input").variables(&["weight"]).optional_variable("bias", self.bias);
+        let call = call.optional("stride", self.stride, [1, 1]);
+        let call = call.optional("padding", self.zeros(), [0, 0]);
+        let call = call.optional("dilation", self.dilation, [1, 1]).optional("groups", self.groups, 1);
+        Some(call.padded(self.pad()))
     }
 
     fn onnx(&self, _: &[i64]) -> Result<Vec<Node>> {
         let conv = Node::new("Conv").weight_and_bias(self.bias);
-        let conv = conv.with("kernel_shape", self.kernel_size).with("pads", both(self.padding));
+        let conv = conv.with("kernel_shape", self.kernel_size).with("pads", both(self.zeros()));
         let conv = conv.unless([1, 1], "strides", self.stride).unless([1, 1], "dilations", self.dilation);
-        Ok(vec![conv.unless(1, "group", self.groups)])
+        let conv = conv.unless(1, "group", self.groups);
+        let mode = match self.padding_mode {
+            PaddingMode::Zeros => return Ok(vec![conv]),
+            PaddingMode::Reflect => "reflect",
+            PaddingMode::Replicate => "edge",
+            PaddingMode::Circular => "wrap",
+        };
+        let [height, width] = self.padding;
+        let sides = Node::shape("sides", vec![0, 0, height, width, 0, 0, height, width]);
+        let pad = Node::new("Pad").named("padded").with("mode", mode).on(&[Input::Layer, Input::Node("sides")]);
+        let mut inputs = conv.inputs.clone();
+        inputs[0] = Input::Node("padded");
+        Ok(vec![sides, pad, conv.on(&inputs)])
     }
 }
 
@@ -112,6 +155,17 @@ impl Conv2d {
     fn windows(self) -> Windows {
         let Conv2d { kernel_size, stride, padding, dilation, .. } = self;
         Windows { kernel_size, stride, padding, dilation, ceil_mode: false }
+    }
+
+    /// The rows and columns of zeros that the convolution itself adds on each side.
+    fn zeros(self) -> [i64; 2] {
+        if self.padding_mode == PaddingMode::Zeros { self.padding } else { [0, 0] }
+    }
+
+    /// The padding before the convolution, if it is not of zeros.
+    fn pad(self) -> Option<Pad> {
+        let ([height, width], mode) = (self.padding, self.padding_mode);
+        (mode != PaddingMode::Zeros).then(|| Pad { sides: [width, width, height, height], mode: mode.name() })
     }
 
     /// The same convolution for an input of so many channels. A depthwise one has a group for each.
@@ -123,6 +177,34 @@ impl Conv2d {
         } else {
             Conv2d { in_channels: channels, ..self }
         }
+    }
+}
+
+impl PaddingMode {
+    const ALL: [PaddingMode; 4] = [PaddingMode::Zeros, PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
+
+    fn name(self) -> &'static str {
+        match self {
+            PaddingMode::Zeros => "zeros",
+            PaddingMode::Reflect => "reflect",
+            PaddingMode::Replicate => "replicate",
+            PaddingMode::Circular => "circular",
+        }
+    }
+}
+
+impl Argument for PaddingMode {
+    fn expected() -> String {
+        "'zeros', 'reflect', 'replicate' or 'circular'".to_string()
+    }
+
+    fn read(value: &Value) -> Option<PaddingMode> {
+        let Value::Text(text) = value else { return None };
+        PaddingMode::ALL.into_iter().find(|mode| mode.name() == text)
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.name().to_string())
     }
 }
 

@@ -59,7 +59,7 @@ impl LayerKind for Linear {
     }
 
     fn aten(&self) -> Option<Call> {
-        Some(Call::new("linear.default", "input").variables(&["weight"]).bias(self.bias))
+        Some(Call::new("linear.default", "input").variables(&["weight"]).optional_variable("bias", self.bias))
     }
 
     fn onnx(&self, _: &[i64]) -> Result<Vec<Node>> {

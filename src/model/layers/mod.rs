@@ -8,6 +8,7 @@ mod parameters;
 mod windows;
 
 pub(super) use arguments::{Argument, Arguments};
+pub use conv2d::PaddingMode;
 pub use gelu::Approximate;
 
 use super::architecture::product;
@@ -137,6 +138,12 @@ fn pool_stride(call: &mut impl Arguments, kernel_size: [i64; 2], stride: &mut [i
     Ok(())
 }
 
+/// Refuses an eps by which nothing can be divided.
+fn positive_eps(eps: f64) -> Result<()> {
+    ensure!(eps > 0. && eps.is_finite(), "eps is {eps}: it must be above 0, such as 1e-05");
+    Ok(())
+}
+
 /// A weight of this shape, and a bias with a number for each output.
 fn weight_and_bias(weight: &[i64], bias: bool) -> Vec<Variable> {
     let parameter = |name, shape: &[i64]| Variable { name, shape: shape.to_vec(), is_parameter: true };
@@ -234,6 +241,8 @@ kinds! {
     conv2d::Conv2d,
     batch_norm2d::BatchNorm2d,
     batch_norm1d::BatchNorm1d,
+    group_norm::GroupNorm,
+    layer_norm::LayerNorm,
     relu::ReLU,
     relu6::ReLU6,
     leaky_relu::LeakyReLU,

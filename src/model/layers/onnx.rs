@@ -46,10 +46,9 @@ impl Node {
         Node::constant(name, Attribute::Floats { shape: vec![], values: vec![value] })
     }
 
-    /// A matrix of which each row is given.
-    pub(super) fn matrix(name: &'static str, rows: &[Vec<f32>]) -> Node {
-        let shape = vec![rows.len() as i64, rows[0].len() as i64];
-        Node::constant(name, Attribute::Floats { shape, values: rows.concat() })
+    /// A tensor of numbers that are not the net's weights.
+    pub(super) fn floats(name: &'static str, shape: &[i64], values: Vec<f32>) -> Node {
+        Node::constant(name, Attribute::Floats { shape: shape.to_vec(), values })
     }
 
     /// The shape of a tensor.

@@ -14,7 +14,9 @@ use std::fmt::{self, Display};
 ///
 /// One sentence about the class, or about an argument.
 pub(super) fn read(call: &Call, input: &[i64]) -> Result<Layer> {
-    let Some(mut layer) = Layer::blanks().into_iter().find(|layer| layer.class() == call.class) else {
+    // Training takes the logarithm of a net's last layer, which rounds less in one step.
+    let class = if call.class == "Softmax" { "LogSoftmax" } else { call.class };
+    let Some(mut layer) = Layer::blanks().into_iter().find(|layer| layer.class() == class) else {
         let classes: Vec<&str> = Layer::blanks().iter().map(|layer| layer.class()).collect();
         bail!("it is not a known layer{}", suggestion(call.class, &classes))
     };

@@ -186,6 +186,7 @@ fn arguments_are_bound_as_in_python() {
         dilation: [2, 2],
         groups: 1,
         bias: false,
+        padding_mode: PaddingMode::Zeros,
     };
     for text in [
         "Conv2d(1, 10, (3, 5), 1, (2, 4), 2, 1, False, 'zeros', None, None)",
@@ -238,6 +239,7 @@ fn the_end_is_ten_features_or_a_channel_for_each_class() {
         assert_eq!(net.ends_in_log_softmax(), text.contains("LogSoftmax"), "{text}");
         assert_eq!(net.to_string().contains("LogSoftmax(dim=1)"), text.contains("LogSoftmax"), "{text}");
     }
+    assert_eq!(parsed("a: Conv2d(1, 10, 28), Softmax(1)"), parsed("a: Conv2d(1, 10, 28), LogSoftmax(1)"));
 }
 
 #[test]
@@ -318,9 +320,14 @@ fn layer(dice: Dice, input: &[i64]) -> Layer {
                 dilation: [1, 1],
                 groups,
                 bias: flags[0],
+                // The other modes need as many rows as they add.
+                padding_mode: if flags[1] { PaddingMode::Replicate } else { PaddingMode::Zeros },
             })
         }
-        3 => BatchNorm2d { num_features: channels, eps: (fraction + 0.1) * 1e-5, momentum: fraction }.into(),
+        3 => {
+            let eps = (fraction + 0.1) * 1e-5;
+            BatchNorm2d { num_features: channels, eps, momentum: fraction, affine: flags[0] }.into()
+        }
         4 => MaxPool2d { kernel_size, stride, padding: pads, dilation: [1, 1], ceil_mode: flags[0] }.into(),
         5 => AvgPool2d { kernel_size, stride, padding: pads, ceil_mode: flags[0], count_include_pad: flags[1] }.into(),
         6 => Dropout2d { p: fraction }.into(),

@@ -28,13 +28,15 @@ pub(super) fn program(weights: &Weights) -> Result<Value> {
         let meta = meta(tensor.kind(), &sizes(&tensor.size()), &tensor.size(), is_parameter(key))?;
         tensors.insert(argument(key).clone(), meta);
     }
-    tensors.insert(INPUT.into(), batch_of(&[1, SIDE as i64, SIDE as i64])?);
-    let mut program = Program { names: &names, nodes: Vec::new(), tensors, last: INPUT.into() };
+    let side = SIDE as i64;
+    tensors.insert(INPUT.into(), batch_of(&[1, side, side])?);
+    let mut program =
+        Program { names: &names, nodes: Vec::new(), tensors, last: INPUT.into(), shape: vec![1, side, side] };
     for layer in weights.architecture.layers() {
         program.layer(layer)?;
     }
     let classes = CLASSES as i64;
-    program.add("view.default", VIEW, "self", vec![input("size", ints([-1, classes]), false)], &[classes])?;
+    program.add("view.default", VIEW, "self", vec![input("size", ints(&[-1, classes]), false)], &[classes])?;
     if !weights.architecture.ends_in_log_softmax() {
         program.add("log_softmax.int", LOG_SOFTMAX, "self", vec![input("dim", int(-1), false)], &[classes])?;
     }
@@ -81,13 +83,19 @@ fn sorted(weights: &StateDict) -> Vec<&(String, Tensor)> {
     [parameters, buffers].concat()
 }
 
+/// Where [`names`] has that of the padded input of the layer at `path`.
+fn padded(path: &str) -> String {
+    format!("{path}.padded")
+}
+
 /// The names in the program: of the weights by key, `p_convblock1_0_weight`, or `b_...` for a buffer, and of the layers
 /// by path, `convblock1_0`. Each is an identifier in Python and there once.
 fn names(weights: &Weights, state_dict: &[&(String, Tensor)]) -> HashMap<String, String> {
-    let tensors = state_dict.iter().map(|(key, _)| (key, if is_parameter(key) { "p_" } else { "b_" }));
-    let layers = weights.architecture.layers().iter().map(|layer| {
+    let tensors = state_dict.iter().map(|(key, _)| (key.clone(), if is_parameter(key) { "p_" } else { "b_" }));
+    let layers = weights.architecture.layers().iter().flat_map(|layer| {
         let is_number = layer.path.starts_with(|first: char| first.is_ascii_digit());
-        (&layer.path, if is_number { "_" } else { "" })
+        let names = [layer.path.clone(), padded(&layer.path)];
+        names.map(|name| (name, if is_number { "_" } else { "" }))
     });
     let mut taken: HashSet<String> = [INPUT, VIEW, LOG_SOFTMAX].map(String::from).into();
     let mut names = HashMap::new();
@@ -96,7 +104,7 @@ fn names(weights: &Weights, state_dict: &[&(String, Tensor)]) -> HashMap<String,
         while !taken.insert(name.clone()) {
             name.push('_');
         }
-        names.insert(path.clone(), name);
+        names.insert(path, name);
     }
     names
 }
@@ -137,8 +145,9 @@ struct Program<'a> {
     names: &'a HashMap<String, String>,
     nodes: Vec<Value>,
     tensors: serde_json::Map<String, Value>,
-    /// The result of the last node.
+    /// The result of the last node, and its shape.
     last: String,
+    shape: Vec<i64>,
 }
 
 impl Program<'_> {
@@ -154,24 +163,30 @@ impl Program<'_> {
         }));
         self.tensors.insert(name.into(), batch_of(shape)?);
         self.last = name.into();
+        self.shape = shape.to_vec();
         Ok(())
     }
 
     /// Adds the layer's node, if it does anything.
     fn layer(&mut self, NamedLayer { path, layer, output }: &NamedLayer) -> Result<()> {
         let Some(call) = layer.aten() else { return Ok(()) };
+        if let Some(pad) = &call.pad {
+            let mode = json!({"as_string": pad.mode});
+            let rest = vec![input("pad", ints(&pad.sides), false), input("mode", mode, false)];
+            self.add("pad.default", &self.names[&padded(path)], "self", rest, &pad.output(&self.shape))?;
+        }
         let rest = call.given().iter().map(|argument| self.argument(path, argument)).collect();
         self.add(call.operator, &self.names[path], call.input, rest, output)
     }
 
     /// An argument of the call of the layer at `path`, in evaluation mode.
     fn argument(&self, path: &str, Argument { name, value, is_keyword, .. }: &Argument) -> Value {
-        let value = match *value {
+        let value = match value {
             aten::Value::None => json!({"as_none": true}),
-            aten::Value::Bool(value) => truth(value),
+            aten::Value::Bool(value) => truth(*value),
             aten::Value::Training => truth(false),
-            aten::Value::Int(value) => int(value),
-            aten::Value::Pair(values) => ints(values),
+            aten::Value::Int(value) => int(*value),
+            aten::Value::Ints(values) => ints(values),
             aten::Value::Float(value) => json!({"as_float": value}),
             aten::Value::Text(text) => json!({"as_string": text}),
             aten::Value::Variable(variable) => named(&self.names[&format!("{path}.{variable}")]),
@@ -198,7 +213,7 @@ fn int(value: i64) -> Value {
     json!({"as_int": value})
 }
 
-fn ints(values: [i64; 2]) -> Value {
+fn ints(values: &[i64]) -> Value {
     json!({"as_ints": values})
 }
 
