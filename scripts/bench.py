@@ -7,14 +7,18 @@
     python scripts/bench.py --peers PYTHON        # with JAX, ONNX Runtime and OpenVINO, as far as PYTHON has them
     python scripts/bench.py time-to-accuracy      # whole trainings of a recipe: accuracy and seconds; --help says more
 
+"busy" is training steps beside another program's busy process, and in the same rounds without it.
+
 Prints a table for each measure, and writes all rounds as JSON with --out. `times eager` is the median over the rounds
 of PyTorch eager's time to the contender's in the same round, with its least and greatest. --only is about the usual
 contenders; --instruction-set and --peers add to them.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -83,6 +87,7 @@ class Contender:
     name: str
     process: subprocess.Popen
     seconds: list[float] = field(default_factory=list)
+    quiet: list[float] = field(default_factory=list)  # without the busy process that `seconds` are beside
     peak_memory: int = 0  # bytes
 
     @classmethod
@@ -103,13 +108,13 @@ class Contender:
             sys.exit(f"error: {title(self.name)} ended before its {event} (see above)")
         return json.loads(line)
 
-    def round(self, steps: int) -> None:
-        """Measures a round; one of steps as if it had so many of them."""
+    def round(self, steps: int) -> float:
+        """Measures a round in seconds; one of steps as if it had so many of them."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         round = self.read("round")
         # With graphs of several steps, a round may make some more than were asked for.
-        self.seconds.append(round["seconds"] * steps / round.get("steps", steps))
+        return round["seconds"] * steps / round.get("steps", steps)
 
     def stop(self) -> None:
         """Ends it and records its peak resident memory."""
@@ -133,12 +138,34 @@ class Others:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
-    def during(self, contender: Contender, steps: int) -> None:
-        """Measures a round and what others did meanwhile."""
-        before, own_before = machine.ticks(), self.own(contender.process.pid)
-        contender.round(steps)
-        after, own_after = machine.ticks(), self.own(contender.process.pid)
+    def during(self, contender: Contender, steps: int, load: "Load | None" = None) -> float:
+        """Measures a round, in seconds, and what others did meanwhile, except for the contender and the load."""
+        pids = [contender.process.pid] + ([load.process.pid] if load else [])
+        before, own_before = machine.ticks(), sum(map(self.own, pids))
+        seconds = contender.round(steps)
+        after, own_after = machine.ticks(), sum(map(self.own, pids))
         self.shares.append(machine.share_of_others(before, after, own_after - own_before))
+        return seconds
+
+
+class Load:
+    """Another program's process that is always busy, at the same priority: within `with load.busy():`."""
+
+    def __enter__(self) -> "Load":
+        self.process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        self.process.send_signal(signal.SIGSTOP)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While it lasts, the process runs."""
+        self.process.send_signal(signal.SIGCONT)
+        yield
+        self.process.send_signal(signal.SIGSTOP)
 
 
 def program(*line: object) -> str:
@@ -180,27 +207,42 @@ def export_weights(folder: Path, args: argparse.Namespace) -> None:
 def measure(what: str, names: list[str], args: argparse.Namespace) -> dict:
     """All rounds of one measure, the contenders in turn."""
     contenders = []
+    asked = argparse.Namespace(**{**vars(args), "rounds": args.rounds * (2 if what == "busy" else 1)})
     for name in names:
         print(f"{what}: {title(name)} gets ready", file=sys.stderr)
-        contenders.append(Contender.start(name, what, args))
+        contenders.append(Contender.start(name, process_of(what), asked))
     others = Others()
-    for number in range(args.rounds):
-        # Each round starts with another contender, so that none always follows the same one.
-        for contender in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
-            others.during(contender, args.steps)
-        print(f"{what}: round {number + 1} of {args.rounds} is done", file=sys.stderr)
+    with Load() if what == "busy" else contextlib.nullcontext() as load:
+        for number in range(args.rounds):
+            # Each round starts with another contender, so that none always follows the same one.
+            for contender in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
+                if load:
+                    contender.quiet.append(others.during(contender, args.steps))
+                with load.busy() if load else contextlib.nullcontext():
+                    contender.seconds.append(others.during(contender, args.steps, load))
+            print(f"{what}: round {number + 1} of {args.rounds} is done", file=sys.stderr)
     for contender in contenders:
         contender.stop()
-    rows = [{"name": c.name, "seconds": c.seconds, "peak_memory": c.peak_memory} for c in contenders]
+    rows = [{"name": c.name, "seconds": c.seconds, "quiet": c.quiet, "peak_memory": c.peak_memory} for c in contenders]
     for row in rows:
         row["times"] = statistics.median(ratios(row, rows))
     return {"what": what, "rows": rows, "others": statistics.median(others.shares), "others_most": max(others.shares)}
+
+
+def process_of(what: str) -> str:
+    """What the contenders' processes measure: steps, whether or not another process is busy."""
+    return "steps" if what == "busy" else what
 
 
 def ratios(row: dict, rows: list[dict]) -> list[float]:
     """How many times as fast as eager a contender was in each round; without it, as the first row."""
     base = next((row["seconds"] for row in rows if row["name"] in ("eager", "import")), rows[0]["seconds"])
     return [b / s for b, s in zip(base, row["seconds"], strict=True)]
+
+
+def slowdowns(row: dict) -> list[float]:
+    """How many times as long a round beside the busy process took as the one before it without."""
+    return [busy / quiet for busy, quiet in zip(row["seconds"], row["quiet"], strict=True)]
 
 
 def start_up(names: list[str], args: argparse.Namespace) -> dict:
@@ -224,14 +266,16 @@ def table(result: dict, args: argparse.Namespace) -> str:
     what, rows = result["what"], result["rows"]
     unit, scale, images = {
         "steps": ("ms a step", 1e3 / args.steps, args.batch_size * args.steps),
+        "busy": ("ms a step beside a busy process", 1e3 / args.steps, args.batch_size * args.steps),
         "epoch": ("s an epoch with its test", 1, 60000),
         "evaluate": ("ms for 10,000 images", 1e3, 10000),
         "start-up": ("s to the first step", 1, 0),
     }[what]
     reference = "import torch" if what == "start-up" else "eager"
+    slower = " times its quiet time |" if what == "busy" else ""
     lines = [
-        f"| {what}, batch {args.batch_size} | {unit} | images a second | times {reference} | peak memory |",
-        "|---|---|---|---|---|",
+        f"| {what}, batch {args.batch_size} | {unit} | images a second | times {reference} | peak memory |{slower}",
+        "|---|---|---|---|---|" + ("---|" if slower else ""),
     ]
     for row in rows:
         middle = statistics.median(row["seconds"])
@@ -240,7 +284,8 @@ def table(result: dict, args: argparse.Namespace) -> str:
         memory = f"{row['peak_memory'] / 2**20:,.0f} MiB" if row.get("peak_memory") else "-"
         spread = f"{scale * min(row['seconds']):.3g} to {scale * max(row['seconds']):.3g}"
         times = f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
-        lines.append(f"| {title(row['name'])} | {scale * middle:.3g} ({spread}) | {rate} | {times} | {memory} |")
+        line = f"| {title(row['name'])} | {scale * middle:.3g} ({spread}) | {rate} | {times} | {memory} |"
+        lines.append(line + (f" {statistics.median(slowdowns(row)):.2f} |" if slower else ""))
     if "others" in result:
         share, most = result["others"], result["others_most"]
         lines.append(f"\nOther processes took {share:.1%} of the machine (at most {most:.1%} in a round).")
@@ -269,7 +314,7 @@ def about(args: argparse.Namespace) -> dict:
 def arguments() -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    measures = ["steps", "epoch", "evaluate", "start-up"]
+    measures = ["steps", "busy", "epoch", "evaluate", "start-up"]
     parser.add_argument("--what", nargs="+", choices=measures, default=measures, help="which measures (default: all)")
     parser.add_argument(
         "--only", nargs="+", choices=list(dict.fromkeys(ON_CPU + ON_CUDA)), help="only these contenders"
@@ -319,8 +364,8 @@ def results_of(names: list[str], args: argparse.Namespace) -> Iterator[dict]:
             export_weights(Path(weights), args)
         for size, what in product(args.batch_sizes, args.what):
             sized = argparse.Namespace(**vars(args), batch_size=size, weights=weights)
-            whole = what in ("epoch", "start-up")
-            fitting = plain if whole else [name for name in names if PEERS.get(name, what) == what]
+            whole, process = what in ("epoch", "start-up"), process_of(what)
+            fitting = plain if whole else [name for name in names if PEERS.get(name, process) == process]
             if not fitting:
                 print(f"{what}: left out, none of {', '.join(names)} has it", file=sys.stderr)
                 continue

@@ -99,6 +99,7 @@ pub fn evaluate(
     batches: &[Tensor],
     between: impl FnMut() -> bool,
 ) -> Result<Option<Evaluation>> {
+    let _own_threads = net.own_threads();
     let at_once = if net.evaluates_images_alone() { AT_ONCE } else { 1 };
     evaluate_by(|images| Ok(net.forward_t(images, false)), split, batches, at_once, between)
 }
@@ -106,6 +107,7 @@ pub fn evaluate(
 /// [`evaluate`] with test-time augmentation: the mean of the net's log-probabilities over each image where it is and moved
 /// by one pixel in each of eight directions.
 pub(crate) fn evaluate_tta(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Evaluation> {
+    let _own_threads = net.own_threads();
     Ok(evaluate_by(|images| forward_tta(net, images), split, batches, 1, || true)?.expect("nothing stops it"))
 }
 
@@ -164,7 +166,7 @@ fn forward_tta(net: &Net, images: &Tensor) -> Result<Tensor> {
 
 /// The log-probabilities [N, 10] of the images of `split` that `batches` index, in their order.
 pub(crate) fn log_probabilities(net: &Net, split: &Split, batches: &[Tensor]) -> Result<Tensor> {
-    let _no_grad = tch::no_grad_guard();
+    let (_no_grad, _own_threads) = (tch::no_grad_guard(), net.own_threads());
     let outputs = batches.iter().map(|indices| Ok(net.forward_t(&split.batch(indices)?.0, false)));
     Ok(Tensor::f_cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?)
 }

@@ -5,6 +5,7 @@ use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 use tch_mnist::layers::{Conv2d, MaxPool2d};
 use tch_mnist::libtorch::fused::{self, ConvBlock};
+use tch_mnist::libtorch::pieces::OwnThreads;
 use tch_mnist::{Architecture, Kernels, Layer, Net};
 
 /// The generator's seed and the number of threads belong to the whole process: one test at a time.
@@ -338,8 +339,9 @@ fn threads_change_no_bit_and_the_seed_decides() {
     let _alone = alone();
     let (images, labels) = mnist(0, 300);
     let threads = tch::get_num_threads();
-    let run = |threads: i32, seed: i64| {
+    let run = |threads: i32, own: bool, seed: i64| {
         tch::set_num_threads(threads);
+        let _own_threads = own.then(OwnThreads::new);
         tch::manual_seed(1);
         let net = Net::new(Device::Cpu, &Architecture::original(0.05), Kernels::Fused);
         tch::manual_seed(seed);
@@ -347,13 +349,16 @@ fn threads_change_no_bit_and_the_seed_decides() {
         let evaluated = tch::no_grad(|| net.forward_t(&images, false));
         (losses, net.state_dict().0, evaluated)
     };
-    let (one, two, other) = (run(1, 5), run(2, 5), run(2, 6));
-    tch::set_num_threads(threads);
-    assert_eq!(one.0, two.0);
-    assert_eq!(one.2, two.2);
-    for ((key, a), (_, b)) in one.1.iter().zip(&two.1) {
-        assert_eq!(a, b, "{key}");
+    let (one, other) = (run(1, false, 5), run(2, true, 6));
+    for (threads, own) in [(2, false), (2, true), (3, true), (4, true)] {
+        let several = run(threads, own, 5);
+        assert_eq!(one.0, several.0, "{threads} threads");
+        assert_eq!(one.2, several.2, "{threads} threads");
+        for ((key, a), (_, b)) in one.1.iter().zip(&several.1) {
+            assert_eq!(a, b, "{key}, {threads} threads");
+        }
     }
+    tch::set_num_threads(threads);
     assert_ne!(one.0, other.0, "another seed, the same dropout");
 }
 

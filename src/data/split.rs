@@ -1,6 +1,7 @@
 //! A split: images and their labels on a device, as bytes, and how a batch of them becomes the net's input.
 
 use super::classes::Classes;
+use crate::libtorch::pixels;
 use crate::shape::SIDE;
 use anyhow::Result;
 use std::fmt::{self, Display};
@@ -118,23 +119,28 @@ impl Split {
     /// The images at `indices` (int64 [B], on the split's device), normalised, float32 [B, 1, 28, 28], and their
     /// labels, int64 [B].
     pub fn batch(&self, indices: &Tensor) -> Result<(Tensor, Tensor)> {
-        let images = self.pixels.f_index_select(0, &self.bytes(indices)?)?;
-        let images = images.f_view([-1, 1, SIDE as i64, SIDE as i64])?;
+        let shape = [indices.size()[0], 1, SIDE as i64, SIDE as i64];
+        let images = Tensor::f_empty(shape, (Kind::Float, self.device()))?;
+        self.fill_images(indices, &images)?;
         Ok((images, self.labels.f_index_select(0, indices)?))
     }
 
     /// [`Split::batch`] into contiguous tensors of its size.
     pub(crate) fn fill_batch(&self, indices: &Tensor, images: &Tensor, labels: &Tensor) -> Result<()> {
-        let flat = images.f_view([-1])?;
-        let _ = self.pixels.f_index_select_out(&flat, 0, &self.bytes(indices)?)?;
+        self.fill_images(indices, images)?;
         let _ = self.labels.f_index_select_out(labels, 0, indices)?;
         Ok(())
     }
 
-    /// The pixels of the images at `indices`, int64 [B * 784]. They are bytes until the images are chosen: a quarter of the
-    /// memory traffic, and only B images pass through the table.
-    fn bytes(&self, indices: &Tensor) -> Result<Tensor> {
-        Ok(self.images.f_index_select(0, indices)?.f_view([-1])?.f_to_kind(Kind::Int64)?)
+    /// Pixels are bytes until the images are chosen: a quarter of the memory traffic, and only B images pass through the
+    /// table.
+    fn fill_images(&self, indices: &Tensor, images: &Tensor) -> Result<()> {
+        if self.device() == Device::Cpu {
+            return pixels::look_up(&self.pixels, &self.images, indices, images);
+        }
+        let bytes = self.images.f_index_select(0, indices)?.f_view([-1])?.f_to_kind(Kind::Int64)?;
+        let _ = self.pixels.f_index_select_out(&images.f_view([-1])?, 0, &bytes)?;
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use super::layers::NUM_BATCHES_TRACKED;
 use super::state_dict::StateDict;
 use super::units::{Operation, Unit, units};
 use crate::libtorch::fused::{Stage, evaluate_stages};
+use crate::libtorch::pieces::OwnThreads;
 use crate::libtorch::{counts, generator, gradients};
 use crate::shape::CLASSES;
 use anyhow::{Result, ensure};
@@ -190,6 +191,12 @@ impl Net {
     /// Whether an image's log-probabilities are the same bits in evaluation mode whichever batch it is in.
     pub(crate) fn evaluates_images_alone(&self) -> bool {
         self.evaluation.is_some()
+    }
+
+    /// If the fused kernels compute the whole net: they get threads of their own while the guard lives. libtorch's
+    /// operations, of which only small ones are left, run on the calling thread.
+    pub(crate) fn own_threads(&self) -> Option<OwnThreads> {
+        self.evaluation.is_some().then(OwnThreads::new)
     }
 
     /// The output [N, C, H, W] or [N, features] after each unit of the net in evaluation mode, with the number of

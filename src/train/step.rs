@@ -50,6 +50,7 @@ impl Work<'_> {
 
     /// The next step, one kernel at a time.
     pub(super) fn eager_step(&self, state: &mut State) -> Result<()> {
+        let _own_threads = state.net.own_threads();
         self.steps(state, &self.feed.next(state.position.step)?)
     }
 

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import signal
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import ablate
@@ -33,6 +36,39 @@ def test_contenders_take_turns(tmp_path: Path) -> None:
             # libtorch alone takes more; the unit is bytes.
             assert what == "start-up" or 100e6 < row["peak_memory"] < 10e9
     assert 0 <= results["steps"]["others"] <= results["steps"]["others_most"] <= 1
+
+
+def test_steps_beside_a_busy_process_are_measured_with_and_without_it(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    sizes = ["--rounds", 2, "--steps", 2, "--batch-size", 32, "--threads", 1, "--what", "busy"]
+    printed = script("bench.py", *sizes, "--only", "eager", "fused", "--out", out)
+    (result,) = json.loads(out.read_text())["results"]
+    assert [row["name"] for row in result["rows"]] == ["eager", "fused"]
+    for row in result["rows"]:
+        slowdowns = [busy / quiet for busy, quiet in zip(row["seconds"], row["quiet"], strict=True)]
+        assert len(slowdowns) == 2
+        assert f" {statistics.median(slowdowns):.2f} |\n" in printed
+    assert printed.splitlines()[-1].endswith(f"busy at batch 32: {result['rows'][1]['times']:.2f}")
+
+
+def test_a_load_is_busy_only_while_a_round_is_measured() -> None:
+    with scripts_bench.Load() as load:
+
+        def used() -> int:
+            return scripts_bench.Others.own(load.process.pid)
+
+        def stopped() -> bool:
+            return Path(f"/proc/{load.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+        while not stopped():
+            time.sleep(0.01)
+        before = used()
+        with load.busy():
+            while used() == before:
+                time.sleep(0.01)
+        while not stopped():
+            time.sleep(0.01)
+    assert load.process.returncode == -signal.SIGKILL
 
 
 def bench(*args: object) -> subprocess.CompletedProcess:

@@ -18,6 +18,8 @@ pub mod graph;
 pub mod jit;
 pub mod matrices;
 pub mod memory;
+pub mod pieces;
+pub mod pixels;
 pub mod precision;
 pub mod profiler;
 pub mod transfer;

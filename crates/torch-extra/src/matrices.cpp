@@ -1,40 +1,28 @@
 // Products and decompositions of many small matrices. On a CPU the threads share them: each is quicker on one thread.
 
 #include "common.h"
+#include "pieces.h"
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <vector>
 
-// MKL's own (mkl_service.h); missing where libtorch has another LAPACK, which keeps to one thread inside parallel_for.
-extern "C" int MKL_Set_Num_Threads_Local(int threads) __attribute__((weak));
-
 namespace {
-
-// While it lives, MKL computes on the calling thread alone. What is cut for two threads has other bits.
-struct OneThread {
-    int before = 0;
-    OneThread() {
-        at::get_num_threads(); // ATen tells MKL its number when it first runs on a thread: let that be before
-        if (MKL_Set_Num_Threads_Local) before = MKL_Set_Num_Threads_Local(1);
-    }
-    ~OneThread() {
-        if (MKL_Set_Num_Threads_Local) MKL_Set_Num_Threads_Local(before);
-    }
-};
 
 // Stores body(i) for each of `count` matrices, the first of which is `first`, as a tensor made with `new` in `out`.
 template <typename Body>
 void for_each(const at::Tensor *first, int64_t count, at::Tensor **out, Body body) {
     std::vector<at::Tensor> results(count);
-    const auto some = [&](int64_t begin, int64_t end) {
+    const auto one = [&](int64_t i) {
         at::NoGradGuard no_grad;
-        const OneThread one_thread;
-        for (int64_t i = begin; i < end; ++i) results[i] = body(i);
+        const pieces::OneThread one_thread; // what is cut for two threads has other bits
+        results[i] = body(i);
     };
-    if (first->is_cpu()) at::parallel_for(0, count, 1, some);
-    else some(0, count);
+    if (first->is_cpu()) {
+        pieces::each(count, one);
+    } else {
+        for (int64_t i = 0; i < count; ++i) one(i);
+    }
     for (int64_t i = 0; i < count; ++i) out[i] = new at::Tensor(std::move(results[i]));
 }
 

@@ -8,12 +8,16 @@
 use super::{Augmentation, Transform};
 use crate::data::BLACK;
 use crate::flags::{Named, within};
+use crate::libtorch::pieces;
 use crate::shape;
 use anyhow::Result;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 const SIDE: i64 = shape::SIDE as i64;
+
+/// How many images are a piece of the work on a CPU.
+const PIECE: i64 = 16;
 
 /// Rotated, moved, scaled and sheared: RandomAffine of torchvision
 #[derive(Clone, Copy, Debug, clap::Args, Serialize)]
@@ -54,29 +58,26 @@ struct RandomAffine {
     pixels: Tensor,
 }
 
-impl RandomAffine {
+impl Affine {
     /// Distorts `images` by the amounts `drawn`, [5, N]: angle, shear, scale, across and down, each as a share of the
-    /// most.
-    fn distort(&self, images: &Tensor, drawn: &Tensor) -> Result<Tensor> {
+    /// most. `pixels` are those of [`RandomAffine`].
+    fn distort(&self, images: &Tensor, drawn: &Tensor, pixels: &Tensor) -> Result<Tensor> {
         let share = |row| drawn.f_select(0, row);
-        let angle = share(0)?.f_mul_scalar(self.most.rotate.to_radians())?;
-        let shear = share(1)?.f_mul_scalar(self.most.shear.to_radians())?.f_tan()?;
-        let zoom = share(2)?.f_mul_scalar(self.most.scale)?.f_add_scalar(1.0)?.f_reciprocal()?;
+        let angle = share(0)?.f_mul_scalar(self.rotate.to_radians())?;
+        let shear = share(1)?.f_mul_scalar(self.shear.to_radians())?.f_tan()?;
+        let zoom = share(2)?.f_mul_scalar(self.scale)?.f_add_scalar(1.0)?.f_reciprocal()?;
         let (cos, sin) = (angle.f_cos()?.f_mul(&zoom)?, angle.f_sin()?.f_mul(&zoom)?);
         // The inverse of a shear along the rows and then a rotation, scaled by zoom.
         let matrix =
             [cos.f_sub(&sin.f_mul(&shear)?)?, sin.f_add(&cos.f_mul(&shear)?)?, sin.f_neg()?, cos.shallow_clone()];
         // grid_sample takes, for each pixel of the output, its place in the input, in halves of the image's side.
         let half = SIDE as f64 / 2.0;
-        let (x, y) = (
-            share(3)?.f_mul_scalar(-self.most.translate / half)?,
-            share(4)?.f_mul_scalar(-self.most.translate / half)?,
-        );
+        let (x, y) = (share(3)?.f_mul_scalar(-self.translate / half)?, share(4)?.f_mul_scalar(-self.translate / half)?);
         let origin = |a: &Tensor, b: &Tensor| -> Result<Tensor> { Ok(a.f_mul(&x)?.f_add(&b.f_mul(&y)?)?) };
         let [a, b, c, d] = &matrix;
         let rows = Tensor::f_stack(&[a, b, &origin(a, b)?, c, d, &origin(c, d)?], 1)?.f_view([-1, 3])?;
         // affine_grid(theta, images.size(), align_corners=False) in one product, a tenth of its time on a small batch.
-        let grid = rows.f_matmul(&self.pixels)?.f_view([-1, 2, SIDE, SIDE])?.f_permute([0, 2, 3, 1])?;
+        let grid = rows.f_matmul(pixels)?.f_view([-1, 2, SIDE, SIDE])?.f_permute([0, 2, 3, 1])?;
         // Bicubic (2) with zeros around the image (0), so that black must be 0 while it samples.
         let black = f64::from(BLACK);
         Ok(images.f_sub_scalar(black)?.f_grid_sampler(&grid, 2, 0, false)?.f_add_scalar(black)?)
@@ -86,7 +87,14 @@ impl RandomAffine {
 impl Transform for RandomAffine {
     fn apply(&self, images: &Tensor) -> Result<Tensor> {
         let drawn = Tensor::f_empty([5, images.size()[0]], (Kind::Float, images.device()))?.f_uniform_(-1.0, 1.0)?;
-        self.distort(images, &drawn)
+        let RandomAffine { most, pixels } = self;
+        if images.device() != Device::Cpu {
+            return most.distort(images, &drawn, pixels);
+        }
+        let parts = images.f_split(PIECE, 0)?.into_iter().zip(drawn.f_split(PIECE, 1)?);
+        let parts = parts.map(|(images, drawn)| (images, drawn, pixels.shallow_clone())).collect();
+        let distort = |(images, drawn, pixels)| most.distort(&images, &drawn, &pixels);
+        Ok(Tensor::f_cat(&pieces::map(parts, distort)?, 0)?)
     }
 }
 
@@ -115,7 +123,8 @@ mod tests {
 
     /// As far as `affine` goes, in each of its ways.
     fn furthest(affine: &RandomAffine, images: &Tensor) -> Tensor {
-        affine.distort(images, &Tensor::ones([5, images.size()[0]], (Kind::Float, Device::Cpu))).unwrap()
+        let drawn = Tensor::ones([5, images.size()[0]], (Kind::Float, Device::Cpu));
+        affine.most.distort(images, &drawn, &affine.pixels).unwrap()
     }
 
     fn assert_close(one: &Tensor, other: &Tensor) {

@@ -12,8 +12,8 @@
 #pragma once
 
 #include "../kernels/choice.h"
+#include "../pieces.h"
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -30,17 +30,20 @@ inline int padded(int64_t channels) { return int((channels + GROUP - 1) / GROUP 
 // How many slices a batch is cut into: each has a few images, for a slice's sums cost memory traffic too.
 inline int64_t slices_of(int64_t images) { return std::clamp<int64_t>(images / 4, 1, SLICES); }
 
+// Memory of the running thread: `floats` floats of any value, until the thread asks again.
+inline float *scratch_of_thread(int64_t floats) {
+    thread_local Tensor scratch;
+    if (!scratch.defined() || scratch.numel() < floats) scratch = at::empty({floats}, at::kFloat);
+    return scratch.data_ptr<float>();
+}
+
 // Calls body(slice, first image, end, scratch) for every slice. `scratch` is memory of the running thread: `floats`
 // floats of any value.
 template <typename Body>
 void over_slices(int64_t images, int64_t floats, Body body) {
-    const int64_t stride = (floats + GROUP - 1) / GROUP * GROUP, slices = slices_of(images);
-    const Tensor scratches = at::empty({at::get_num_threads() * stride}, at::kFloat);
-    float *base = scratches.data_ptr<float>();
-    at::parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
-        float *scratch = base + at::get_thread_num() * stride;
-        for (int64_t slice = begin; slice < end; ++slice)
-            body(slice, images * slice / slices, images * (slice + 1) / slices, scratch);
+    const int64_t slices = slices_of(images);
+    pieces::each(slices, [&](int64_t slice) {
+        body(slice, images * slice / slices, images * (slice + 1) / slices, scratch_of_thread(floats));
     });
 }
 
@@ -52,11 +55,13 @@ struct Sums {
     Number *data;
     Sums(int64_t images, int64_t count)
         : slices(slices_of(images)), count(count),
-          rows(at::zeros({slices, count}, c10::CppTypeToScalarType<Number>::value)), data(rows.data_ptr<Number>()) {}
+          rows(at::empty({slices, count}, c10::CppTypeToScalarType<Number>::value)), data(rows.data_ptr<Number>()) {
+        pieces::each(slices, [&](int64_t slice) { std::fill_n(of(slice), count, Number(0)); });
+    }
     Number *of(int64_t slice) const { return data + slice * count; }
     std::vector<double> total() const {
         std::vector<double> sum(count, 0.0);
-        at::parallel_for(0, count, 2048, [&](int64_t begin, int64_t end) {
+        pieces::ranges(count, 2048, [&](int64_t begin, int64_t end) {
             for (int64_t slice = 0; slice < slices; ++slice) {
                 const Number *row = of(slice);
                 for (int64_t i = begin; i < end; ++i) sum[i] += row[i];
@@ -183,7 +188,7 @@ struct Convolution {
     // Calls body(row, column) for rows x columns, with the rows shared out among the threads.
     template <typename Body>
     static void over_weights(int rows, int columns, Body body) {
-        at::parallel_for(0, rows, 8, [&](int64_t begin, int64_t end) {
+        pieces::ranges(rows, 8, [&](int64_t begin, int64_t end) {
             for (int row = int(begin); row < end; ++row)
                 for (int column = 0; column < columns; ++column) body(row, column);
         });

@@ -48,7 +48,7 @@ constexpr int64_t EVALUATED_TOGETHER = 16;
 
 Tensor evaluate_stages(const Tensor &images, const Stage *stages, int64_t count) {
     RECORD_FUNCTION("fused_evaluate", {});
-    const int64_t total = images.size(0), threads = at::get_num_threads();
+    const int64_t total = images.size(0), threads = pieces::threads();
     if (total == 0) return at::empty({0, stages[count - 1].weight->size(0)}, at::kFloat);
     std::vector<PreparedStage> prepared;
     const Kernels &kernels = chosen_kernels();
@@ -57,12 +57,10 @@ Tensor evaluate_stages(const Tensor &images, const Stage *stages, int64_t count)
 
     const int64_t parts = std::max(std::min(threads, total), total / EVALUATED_TOGETHER);
     std::vector<Tensor> outputs(parts);
-    at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t part = begin; part < end; ++part) {
-            Tensor x = images.slice(0, total * part / parts, total * (part + 1) / parts);
-            for (const PreparedStage &stage : prepared) x = stage(x);
-            outputs[part] = x;
-        }
+    pieces::each(parts, [&](int64_t part) {
+        Tensor x = images.slice(0, total * part / parts, total * (part + 1) / parts);
+        for (const PreparedStage &stage : prepared) x = stage(x);
+        outputs[part] = x;
     });
     return at::cat(outputs);
 }
