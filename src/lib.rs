@@ -57,7 +57,7 @@ pub mod weights;
 pub use digit_images as digit;
 pub use torch_extra as libtorch;
 
-pub use commands::main;
+pub use commands::{call, main};
 pub use data::{Data, Dataset, Part, Split};
 pub use evaluate::{Evaluation, evaluate};
 pub use model::{Architecture, Kernels, Layer, NamedLayer, Net, StateDict, layers};

@@ -1,5 +1,8 @@
 //! Data files that are damaged, foreign or hostile: each is refused in one sentence, at once, in little memory.
 
+mod common;
+
+use common::*;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;
@@ -57,36 +60,34 @@ fn put_sparse(folder: &Path, name: &str, numbers: &[u32], length: u64) {
     file.set_len(length).unwrap();
 }
 
-/// Every command refuses the folder after `damage`: one line on stderr with exit code 1 and less than 1 GB of
-/// memory, and the same sentence from the library. `expected` are parts of it.
+/// Every command refuses the folder after `damage`: one line on stderr with exit code 1, and the same sentence from the
+/// library. `expected` are parts of it.
 fn refused(expected: &[&str], damage: impl FnOnce(&Path)) {
     let folder = folder();
     damage(folder.path());
-    // Python, because Rust's standard library does not report the peak memory of a child.
-    let measured = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/python"))
-        .args([
-            "-c",
-            "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; \
-             print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)",
-        ])
-        .arg(assert_cmd::cargo::cargo_bin!("tch-mnist"))
-        .args(["download", "--check", "--data"])
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(measured.stderr).unwrap();
-    let stdout = String::from_utf8(measured.stdout).unwrap();
-    // Lines on the files before the bad one may come first.
-    let (code, kilobytes) = stdout.lines().last().unwrap().split_once(' ').unwrap();
-    assert_eq!(code, "1", "{stderr}");
-    assert!(kilobytes.parse::<u64>().unwrap() < 1_000_000, "{kilobytes} KB: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let (sentence, code) = failure(tch_mnist(&["download", "--check", "--data"]).arg(folder.path()));
+    assert_eq!(code, 1, "{sentence}");
+    assert_sentence(&sentence, expected, folder.path());
+}
+
+/// The same, and a process that says it takes less than 1 GB of memory.
+fn refused_in_little_memory(expected: &[&str], damage: impl FnOnce(&Path)) {
+    let folder = folder();
+    damage(folder.path());
+    let (stderr, code, kilobytes) =
+        measured(&tch_mnist(&["download", "--check", "--data"]).arg(folder.path()).process());
+    assert!(code == 1 && kilobytes < 1_000_000, "{code}, {kilobytes} KB: {stderr}");
+    assert_sentence(stderr.trim_end(), expected, folder.path());
+}
+
+fn assert_sentence(sentence: &str, expected: &[&str], folder: &Path) {
+    assert_eq!(sentence.lines().count(), 1, "{sentence}");
     for text in expected.iter().chain(&["error: "]) {
-        assert!(stderr.contains(text), "{text:?} is not in {stderr}");
+        assert!(sentence.contains(text), "{text:?} is not in {sentence}");
     }
-    println!("{}", stderr.trim().replace(folder.path().to_str().unwrap(), "DIR"));
-    let error = Data::load(folder.path(), Dataset::Mnist, Device::Cpu, 0, 0).unwrap_err();
-    assert_eq!(format!("error: {error:#}"), stderr.trim());
+    println!("{}", sentence.replace(folder.to_str().unwrap(), "DIR"));
+    let error = Data::load(folder, Dataset::Mnist, Device::Cpu, 0, 0).unwrap_err();
+    assert_eq!(format!("error: {error:#}"), sentence);
 }
 
 const DELETE: &str = ": delete it and run `tch-mnist download --dataset mnist --data ";
@@ -131,7 +132,7 @@ fn not_idx_at_all() {
 #[test]
 fn counts_and_sizes_that_cannot_be() {
     let small = |numbers: &'static [u32]| move |folder: &Path| put(folder, IMAGES, &header(numbers));
-    refused(&[IMAGES, "declares 2147483648 images; at most 1000000"], small(&[2051, 1 << 31, 28, 28]));
+    refused_in_little_memory(&[IMAGES, "declares 2147483648 images; at most 1000000"], small(&[2051, 1 << 31, 28, 28]));
     refused(&[IMAGES, "declares 4294967295 images"], small(&[2051, u32::MAX, u32::MAX, u32::MAX]));
     // 2^28 images of 784 bytes are 0 bytes in 32-bit arithmetic, and so is 1 image of 65,536 x 65,536.
     refused(&[IMAGES, "declares 268435456 images"], small(&[2051, 1 << 28, 28, 28]));
@@ -139,12 +140,12 @@ fn counts_and_sizes_that_cannot_be() {
     refused(&[IMAGES, "declares no images"], small(&[2051, 0, 28, 28]));
     refused(&[IMAGES, "declares images of 0x0 pixels"], small(&[2051, 10_000, 0, 0]));
     refused(&[IMAGES, "declares images of 32x32 pixels; 28x28 are expected"], small(&[2051, 10_000, 32, 32]));
-    refused(&[IMAGES, "has 16 bytes", "1000000 images"], small(&[2051, 1_000_000, 28, 28]));
+    refused_in_little_memory(&[IMAGES, "has 16 bytes", "1000000 images"], small(&[2051, 1_000_000, 28, 28]));
     // Files that are as long as they claim.
-    refused(&[IMAGES, "declares 1000001 images; at most 1000000"], |folder| {
+    refused_in_little_memory(&[IMAGES, "declares 1000001 images; at most 1000000"], |folder| {
         put_sparse(folder, IMAGES, &[2051, 1_000_001, 28, 28], 16 + 784 * 1_000_001);
     });
-    refused(&[IMAGES, LABELS, "1000000 images", "10000 labels", "delete both"], |folder| {
+    refused_in_little_memory(&[IMAGES, LABELS, "1000000 images", "10000 labels", "delete both"], |folder| {
         put_sparse(folder, IMAGES, &[2051, 1_000_000, 28, 28], 16 + 784 * 1_000_000);
     });
 }
@@ -174,7 +175,7 @@ fn no_ordinary_file() {
     refused(&[IMAGES, "is a device, pipe or socket, where a file is expected"], |folder| {
         assert!(Command::new("mkfifo").arg(cleared(folder, IMAGES)).status().unwrap().success());
     });
-    refused(&[IMAGES, "is a device"], |folder| {
+    refused_in_little_memory(&[IMAGES, "is a device"], |folder| {
         std::os::unix::fs::symlink("/dev/zero", cleared(folder, IMAGES)).unwrap();
     });
     refused(&[IMAGES, "is missing: run `tch-mnist download --dataset mnist --data "], |folder| {
@@ -229,9 +230,9 @@ fn gzip_bombs() {
     // 300 MB of zeros after a header of 10,000 images, then after a header that does not match the labels.
     let mut bomb = header(&[2051, 10_000, 28, 28]);
     bomb.resize(300 << 20, 0);
-    refused(&[IMAGES, ".gz has more than 7840016 bytes"], |folder| put_gzipped(folder, IMAGES, &bomb));
+    refused_in_little_memory(&[IMAGES, ".gz has more than 7840016 bytes"], |folder| put_gzipped(folder, IMAGES, &bomb));
     bomb[..16].copy_from_slice(&header(&[2051, 1_000_000, 28, 28]));
-    refused(&["1000000 images", "10000 labels"], |folder| put_gzipped(folder, IMAGES, &bomb));
+    refused_in_little_memory(&["1000000 images", "10000 labels"], |folder| put_gzipped(folder, IMAGES, &bomb));
 }
 
 #[test]
@@ -253,9 +254,8 @@ fn doctor_tells_every_state_of_a_file() {
     put_gzipped(folder.path(), LABELS, &std::fs::read(real(LABELS)).unwrap());
     put(folder.path(), IMAGES, b"");
     put(folder.path(), "train-labels-idx1-ubyte", &[header(&[2049, 2]), vec![3, 4]].concat());
-    let mut doctor = Command::new(env!("CARGO_BIN_EXE_tch-mnist"));
-    let output = doctor.args(["doctor", "--log-format", "json", "--data"]).arg(folder.path()).output().unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = stdout(tch_mnist(&["doctor", "--log-format", "json", "--data"]).arg(folder.path()));
+    let report = &json_lines(&text)[0];
     let files = report["data"][0]["files"].as_array().unwrap();
     let states: Vec<&str> = files.iter().map(|file| file["checksum"].as_str().unwrap()).collect();
     assert_eq!(states, ["sha256 ok", "sha256 differs from the published one", "is empty", "sha256 ok"]);

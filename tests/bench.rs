@@ -70,9 +70,10 @@ fn rounds_that_fit_into_no_epoch_are_refused() {
 
 /// `bench` of one short round of steps, as JSON lines.
 fn one_round(args: &[&str]) -> assert_cmd::Command {
+    // The instruction set stays chosen in a process.
     let mut command = tch_mnist(&SLICE);
     command.args(["--rounds", "1", "--steps", "2", "--log-format", "json"]).args(args);
-    command
+    command.process()
 }
 
 #[test]

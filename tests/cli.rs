@@ -187,7 +187,7 @@ fn print_config_checks_the_settings_and_trains_nothing() {
 #[test]
 fn the_short_help_fits_on_two_screens_and_the_long_one_names_every_setting() {
     for command in ["train", "lr-find", "bench"] {
-        let help = |flag: &str| stdout(tch_mnist(&[command, flag]).env("COLUMNS", "80"));
+        let help = |flag: &str| stdout(&mut tch_mnist(&[command, flag]).env("COLUMNS", "80"));
         let (short, long) = (help("-h"), help("--help"));
         assert!(short.lines().count() <= 100, "{command} -h: {} lines", short.lines().count());
         assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");

@@ -31,7 +31,7 @@ fn doctor(data: &Path) -> Value {
 /// What `doctor` says of CUDA, as text and as JSON, with the driver that `environment` describes.
 fn with_driver(environment: &[(&str, &str)]) -> (String, Value) {
     let run = |args: &[&str]| {
-        let mut command = tch_mnist(args);
+        let mut command = tch_mnist(args).process();
         command.env_remove("CUDA_VISIBLE_DEVICES").env("LD_LIBRARY_PATH", DRIVER.path());
         stdout(command.envs(environment.iter().copied()))
     };
@@ -198,7 +198,7 @@ fn a_library_that_is_no_driver() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(library(&folder), "not a library").unwrap();
     let mut command = tch_mnist(&["doctor", "--data", DATA, "--log-format", "json"]);
-    let report = json_lines(&stdout(command.env("LD_LIBRARY_PATH", folder.path()))).remove(0);
+    let report = json_lines(&stdout(&mut command.env("LD_LIBRARY_PATH", folder.path()))).remove(0);
     assert_eq!(report["cuda"]["usable"], false);
     assert!(report["cuda"]["driver"].is_null());
     assert!(report["cuda"]["reason"].as_str().unwrap().contains("libcuda.so.1"));

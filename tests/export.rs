@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{DATA, failure, names, stdout, tch_mnist};
+use common::{DATA, Program, failure, names, stdout, tch_mnist};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{CModule, Device, Kind, Tensor};
@@ -98,7 +98,7 @@ fn every_format_becomes_every_other_without_a_changed_bit() {
 }
 
 /// What a command prints on stdout and stderr.
-fn said(command: &mut assert_cmd::Command) -> (String, String) {
+fn said(command: &mut Program) -> (String, String) {
     let output = command.assert().success().get_output().clone();
     (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }

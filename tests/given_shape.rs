@@ -48,7 +48,7 @@ fn the_example_trains_to_the_bits_of_the_program() {
     let settings =
         ["--epochs", "2", "--limit-train", "6400", "--device", "cpu", "--kernels", "torch", "--threads", "2"];
     let mut program = tch_mnist(&["train", "-q", "--report=false", "--data", DATA, "--out"]);
-    let printed = stdout(program.arg(&out).args(settings));
+    let printed = stdout(&mut program.arg(&out).args(settings).process());
     assert_eq!(run_example(&weights, &["--epochs", "2", "--images", "6400"]), printed);
     assert_same_tensors(&read(&weights), &read(&out.join("model.pt")));
 }

@@ -3,7 +3,6 @@
 
 mod common;
 
-use assert_cmd::Command;
 use common::*;
 use serde_json::Value;
 use std::fs;
@@ -11,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// A range test of a second.
-fn lr_find(args: &[&str]) -> Command {
+fn lr_find(args: &[&str]) -> Program {
     let mut command = tch_mnist(&["lr-find", "-q", "--data", DATA, "--device", "cpu", "--threads", "1"]);
     command.args(["--limit-train", "640", "--batch-size", "16"]).args(args);
     command
@@ -43,7 +42,7 @@ fn it_writes_what_it_found_and_nothing_else_and_finds_the_same_again() {
     let files = names(data);
     let test = |args: &[&str]| {
         let mut command = lr_find(&["--data", data.to_str().unwrap(), "--log-format", "json", "--rotate", "5"]);
-        stdout(command.args(["--steps", "120", "--max", "5"]).args(args).current_dir(folder.path()))
+        stdout(&mut command.args(["--steps", "120", "--max", "5"]).args(args).current_dir(folder.path()))
     };
     let first = test(&[]);
     assert_eq!(names(folder.path()), Vec::<String>::new());

@@ -121,6 +121,7 @@ fn weights_without_a_net_are_told_apart_by_their_shapes_and_others_need_the_flag
     let nets = [Architecture::original(0.05), mixed(0.05)];
     let weights = ["original.npz", "mixed.npz"].map(|name| folder.path().join(name));
     for (net, path) in nets.iter().zip(&weights) {
+        let _alone = alone();
         tch::manual_seed(1);
         let state_dict = Net::new(Device::Cpu, net, Kernels::Torch).state_dict();
         let tensors: Vec<(String, Tensor)> = state_dict.0;
@@ -160,6 +161,7 @@ fn a_net_without_a_layer_that_is_fused_says_so() {
 
 #[test]
 fn a_net_that_is_fused_in_part_computes_what_libtorch_computes() {
+    let _alone = alone();
     tch::manual_seed(2);
     let fused = Net::new(Device::Cpu, &mixed(0.0), Kernels::Fused);
     let torch = Net::new(Device::Cpu, &mixed(0.0), Kernels::Torch);
@@ -197,6 +199,7 @@ conv1: Conv2d(1, 1, 3, bias=False), ReLU(), BatchNorm2d(1)
 pool: Conv2d(1, 8, 1, bias=False), MaxPool2d(2)
 end: Flatten(), Linear(1352, 10)
 ";
+    let _alone = alone();
     tch::manual_seed(1);
     let net = Net::new(Device::Cpu, &Architecture::parse(text, &Default::default()).unwrap(), Kernels::Fused);
     net.forward_t(&Tensor::rand([4, 1, 28, 28], (Kind::Float, Device::Cpu)), true).sum(Kind::Float).backward();
@@ -244,6 +247,7 @@ fn dropout_in_a_fused_block_that_is_unpacked_drops_its_share() {
 conv1: Conv2d(1, 8, 3, bias=False), ReLU(), BatchNorm2d(8), Dropout(0.5)
 head: Flatten(), Linear(5408, 10)
 ";
+    let _alone = alone();
     tch::manual_seed(1);
     let net = Net::new(Device::Cpu, &Architecture::parse(text, &Default::default()).unwrap(), Kernels::Fused);
     let images = Tensor::rand([4, 1, 28, 28], (Kind::Float, Device::Cpu));
@@ -257,6 +261,7 @@ head: Flatten(), Linear(5408, 10)
 
 #[test]
 fn every_layer_goes_into_every_weights_format_and_back() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     for (class, text) in Layer::examples() {
         let architecture = Architecture::parse(text, &Default::default()).unwrap();

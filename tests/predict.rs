@@ -30,7 +30,7 @@ fn weights(out: &Path) -> PathBuf {
     out.join("model.pt")
 }
 
-fn predict(weights: &Path, args: &[&str]) -> assert_cmd::Command {
+fn predict(weights: &Path, args: &[&str]) -> Program {
     let mut command = tch_mnist(&["predict", "--device", "cpu", "--weights"]);
     command.arg(weights).args(args);
     command
@@ -76,7 +76,7 @@ fn test_images_as_png_give_what_evaluate_gives() {
     let output = predict(&weights, &["-v"]).arg(&file).assert().success().get_output().clone();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}: {words}", file.display()));
     assert!(String::from_utf8(output.stderr).unwrap().contains("██"));
-    let said = stdout(predict(&weights, &["-"]).write_stdin(fs::read(&file).unwrap()));
+    let said = stdout(&mut predict(&weights, &["-"]).write_stdin(fs::read(&file).unwrap()));
     assert_eq!(said, format!("-: {words}"));
 }
 

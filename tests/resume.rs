@@ -22,6 +22,7 @@ const SOAP: &[&str] =
 fn settings<'a>(own: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["--limit-train", "1280", "--limit-test", "256", "--batch-size", "64", "--epochs", EPOCHS];
     args.extend(["--checkpoint-every", "2", "--schedule", "one-cycle", "--ema-decay", "0.9", "--rotate", "10"]);
+    args.push("--report=false");
     args.extend(own);
     args
 }

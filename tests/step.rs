@@ -5,7 +5,6 @@ mod common;
 use common::*;
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
 use tch::{Cuda, Device, Tensor};
 use tch_mnist::libtorch::graph::Graph;
 use tch_mnist::libtorch::precision;
@@ -17,12 +16,6 @@ use tch_mnist::{
 /// 5 epochs of 9 batches of 16 images and one of 12.
 const EPOCHS: i64 = 5;
 const IMAGES: i64 = 9 * 16 + 12;
-
-/// The generator's seed belongs to the whole process: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 fn load(device: Device) -> Data {
     Data::load(Path::new(DATA), Dataset::Mnist, device, IMAGES, 1).unwrap()
@@ -338,7 +331,7 @@ fn train_on_cuda(out: &Path, args: &[&str]) -> assert_cmd::Command {
     command.arg(out).args(["--limit-train", "6380", "--limit-test", "100", "--batch-size", "64", "--epochs", "2"]);
     command.args(["--schedule", "one-cycle", "--ema-decay", "0.9", "--rotate", "10"]);
     command.args(["--cuda-graph", "on"]).args(args);
-    command
+    command.process()
 }
 
 #[test]

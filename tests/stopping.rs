@@ -46,7 +46,7 @@ fn tensors(file: &Path) -> Vec<(String, Tensor)> {
     tensors
 }
 
-fn resume(out: &Path, args: &[&str]) -> assert_cmd::Command {
+fn resume(out: &Path, args: &[&str]) -> Program {
     let mut command = tch_mnist(&["train", "-q", "--resume"]);
     command.arg(out).args(args);
     command

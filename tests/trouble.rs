@@ -76,13 +76,13 @@ fn a_limit_on_the_size_of_files_is_an_error_of_the_file() {
 fn a_run_that_cannot_begin_leaves_no_folder_of_runs() {
     let here = tempfile::tempdir().unwrap();
     let mut command = tch_mnist(&["train", "--data", DATA, "--init", "nowhere.pt"]);
-    let (sentence, code) = failure(command.current_dir(here.path()));
+    let (sentence, code) = failure(&mut command.current_dir(here.path()));
     assert!(sentence.contains("nowhere.pt") && code == 1, "{sentence}");
     assert_eq!(names(here.path()), Vec::<String>::new());
     // What was there stays.
     std::fs::create_dir(here.path().join("runs")).unwrap();
     let mut command = tch_mnist(&["train", "--data", DATA, "--init", "nowhere.pt", "--out", "runs/a/b"]);
-    failure(command.current_dir(here.path()));
+    failure(&mut command.current_dir(here.path()));
     assert_eq!(names(here.path()), ["runs"]);
     assert_eq!(names(&here.path().join("runs")), Vec::<String>::new());
 }

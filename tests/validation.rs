@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// A run of 1280 - 256 training images.
-fn held_out(out: &Path, args: &[&str]) -> assert_cmd::Command {
+fn held_out(out: &Path, args: &[&str]) -> Program {
     let mut command = train(out, &["--validation", "256", "-q"]);
     command.args(args);
     command

@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::data::{Checksum, FILES, Fetcher, Info, Need, Place, STALL_TIMEOUT, inspect_file};
 use crate::error::UsageError;
-use crate::observe::{log, say};
+use crate::observe::say;
 use crate::settings::{Source, within};
 use anyhow::{Result, bail};
 use std::time::Duration;
@@ -31,7 +31,6 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
     let timeout = Duration::from_secs_f64(args.timeout);
     for mirror in &args.mirror {
         let usable = mirror.parse().is_ok_and(|uri: ureq::http::Uri| {
@@ -48,7 +47,7 @@ pub(super) fn run(args: Args, verbosity: super::Verbosity) -> Result<Outcome> {
     if let Some(info) = Info::read(&place.folder)? {
         bail!("{} holds {}, which was imported: nothing is downloaded into it", place.folder.display(), info.name);
     }
-    let mut fetcher = Fetcher::new(&place, &args.mirror, timeout, !verbosity.is_quiet())?;
+    let mut fetcher = Fetcher::new(&place, &args.mirror, timeout, verbosity.shows_bars())?;
     for (index, file) in FILES.iter().enumerate() {
         let there = inspect_file(&place.folder, args.source.dataset, index);
         let path = there.path.clone().unwrap_or_else(|| place.folder.join(file.name));

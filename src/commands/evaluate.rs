@@ -8,7 +8,7 @@ use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabil
 use crate::files::write_atomically;
 use crate::memory;
 use crate::model::StateDict;
-use crate::observe::{LogFormat, log, say};
+use crate::observe::{LogFormat, say};
 use crate::report;
 use crate::run_folder;
 use crate::settings::{Batches, Inversion, Source, TestImages};
@@ -49,8 +49,7 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
+pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     args.inference.file.take(args.file);
     let (backend, net, file) = args.inference.net()?;
     let test = Data::load_test(&args.inversion.of(&args.source), backend.device, args.test.limit_test)?;

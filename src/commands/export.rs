@@ -3,7 +3,7 @@
 use super::session::{Backend, OnlyFile, Weights};
 use super::{Outcome, Verbosity};
 use crate::error::UsageError;
-use crate::observe::{log, say};
+use crate::observe::say;
 use crate::settings::{NetSettings, within};
 use crate::weights::{self, WeightsFile};
 use anyhow::Result;
@@ -25,8 +25,7 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
+pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     args.weights.take(args.file);
     let to = &args.to;
     let format = weights::named(to).map_err(|error| UsageError(format!("--to {error}")))?;

@@ -3,12 +3,11 @@
 use super::{Outcome, Verbosity};
 use crate::data::{Import, Imported, Info, refuse_existing, sources};
 use crate::flags::within;
-use crate::observe::{log, say};
+use crate::observe::say;
 use crate::report;
 use crate::settings::Inversion;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// The picture of the first images of each class.
@@ -58,7 +57,6 @@ fn help() -> String {
 
 /// Runs the command.
 pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
     if !args.force {
         refuse_existing(&args.data)?;
     }
@@ -67,7 +65,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let polarity = args.inversion.invert.into();
     let import = Import { sources, test, test_share, seed, transpose, skip_unreadable, polarity };
     let opened = import.open()?;
-    let bar = bar(opened.count(), verbosity.is_quiet());
+    let bar = bar(opened.count(), verbosity.shows_bars());
     let imported = opened.read(|images| bar.inc(images));
     bar.finish_and_clear();
     let imported = imported?;
@@ -84,8 +82,8 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn bar(images: Option<u64>, quiet: bool) -> ProgressBar {
-    if quiet || !std::io::stderr().is_terminal() {
+fn bar(images: Option<u64>, show: bool) -> ProgressBar {
+    if !show {
         return ProgressBar::hidden();
     }
     let template = match images {

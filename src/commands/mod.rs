@@ -24,12 +24,13 @@ use crate::error::{UsageError, sentence, usage_sentence, without_panic};
 use crate::flags::polished;
 use crate::libtorch::about;
 use crate::memory;
-use crate::observe::{StdoutClosed, complain};
+use crate::observe::{Output, StdoutClosed, can_redraw, complain, log, owns_process, printing_to, say};
 use crate::settings::foreign_sentence;
 use anyhow::Result;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use signal_hook::consts::SIGPIPE;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use tracing::level_filters::LevelFilter;
@@ -97,9 +98,9 @@ impl Verbosity {
         }
     }
 
-    /// Whether only errors are to be logged.
-    fn is_quiet(self) -> bool {
-        self.quiet
+    /// Whether bars are shown.
+    fn shows_bars(self) -> bool {
+        !self.quiet && can_redraw()
     }
 }
 
@@ -111,52 +112,81 @@ enum Outcome {
     Interrupted(i32),
 }
 
-/// The whole program: parses the arguments, runs the command, prints an error as one line, returns the exit code.
+/// The program as a process.
 pub fn main() -> ExitCode {
+    let prepare = |level| {
+        // A panic is reported in one line, as every error is; its place in the source goes to the log.
+        std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
+        log::init(level);
+        signals::survive_file_size_limit().map(|()| None)
+    };
+    ExitCode::from(run(std::env::args_os().collect(), prepare))
+}
+
+/// The program as a function: what it prints goes to `stdout` and `stderr`, and its exit code is returned. `arguments` are
+/// those behind the program's name.
+///
+/// It leaves alone what belongs to the process: signals, the panic hook, the log of other threads, the terminal. The random
+/// numbers and the number of threads of libtorch are the process's: calls that train do so one after the other.
+pub fn call(
+    arguments: impl IntoIterator<Item = OsString>,
+    stdout: impl Write + 'static,
+    stderr: impl Write + 'static,
+) -> u8 {
+    let arguments = [OsString::from("tch-mnist")].into_iter().chain(arguments).collect();
+    let output = Output { stdout: Box::new(stdout), stderr: Box::new(stderr) };
+    printing_to(output, || run(arguments, |level| Ok(Some(log::of_this_thread(level)))))
+}
+
+/// The whole program: parses the arguments, runs the command, prints an error as one line, returns the exit code.
+/// `prepare` starts the log at a level; a guard ends it after the command.
+fn run(arguments: Vec<OsString>, prepare: impl FnOnce(LevelFilter) -> Result<Option<log::ThreadLog>>) -> u8 {
     let commands = all();
-    let matches = match parse(&commands) {
+    let matches = match parse(&commands, arguments) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => {
             let sentence = foreign_sentence(&error).unwrap_or_else(|| usage_sentence(&error));
             complain(format_args!("error: {sentence}"));
-            return ExitCode::from(2);
+            return 2;
         }
         Err(help_or_version) => {
-            let _ = help_or_version.print();
-            return ExitCode::SUCCESS;
+            // On a terminal it has colours.
+            let _ = match owns_process() {
+                true => help_or_version.print().map_err(Into::into),
+                false => say(help_or_version.to_string().trim_end()),
+            };
+            return 0;
         }
     };
-    // A panic is reported in one line, as every error is; its place in the source goes to the log.
-    std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let (name, flags) = matches.subcommand().expect("clap requires a command");
     let entry = commands.iter().find(|entry| entry.command.get_name() == name).expect("it is one of these");
     let trains = name == commands[0].command.get_name();
-    let result = signals::survive_file_size_limit()
-        .and_then(|()| without_panic(|| (entry.run)(flags, Verbosity::from_arg_matches(&matches)?)));
+    let verbosity = Verbosity::from_arg_matches(&matches).expect("clap has parsed it");
+    let result = prepare(verbosity.level()).and_then(|_log| without_panic(|| (entry.run)(flags, verbosity)));
     match result {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Interrupted(signal)) => ExitCode::from(128 + signal as u8),
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Interrupted(signal)) => 128 + signal as u8,
         // As if by SIGPIPE. A training has more to do than to print, so that it says what became of it.
-        Err(error) if error.is::<StdoutClosed>() && !trains => ExitCode::from(128 + SIGPIPE as u8),
+        Err(error) if error.is::<StdoutClosed>() && !trains => 128 + SIGPIPE as u8,
         Err(error) => {
             let error = memory::of_anything(error);
             complain(format_args!("error: {}", sentence(&error)));
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            if error.is::<UsageError>() { 2 } else { 1 }
         }
     }
 }
 
-fn parse(commands: &[Entry]) -> Result<ArgMatches, clap::Error> {
+fn parse(commands: &[Entry], arguments: Vec<OsString>) -> Result<ArgMatches, clap::Error> {
     let program = Program::command().subcommands(commands.iter().map(|entry| entry.command.clone()));
     let program = program.mut_args(polished).mut_subcommands(|command| command.mut_args(polished));
-    program.try_get_matches_from(arguments(commands[0].command.get_name()))
+    program.try_get_matches_from(normalised(arguments, commands[0].command.get_name()))
 }
 
 /// The command line with its command at the front: the `default` one if none is named, and -v and -q behind it.
 /// `--no-invert` is short for `--invert=false`.
-fn arguments(default: &str) -> Vec<OsString> {
+fn normalised(arguments: Vec<OsString>, default: &str) -> Vec<OsString> {
     let spelt_out = |argument: OsString| if argument == "--no-invert" { "--invert=false".into() } else { argument };
-    let mut arguments: Vec<OsString> = std::env::args_os().map(spelt_out).collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(spelt_out).collect();
     let rest = arguments.get_mut(1..).unwrap_or_default();
     let is = |argument: &OsString, names: &[&str]| argument.to_str().is_some_and(|text| names.contains(&text));
     let leading = rest.iter().take_while(|word| is(word, &["-q", "-v", "-vv", "--quiet", "--verbose"])).count();

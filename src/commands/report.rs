@@ -6,7 +6,7 @@ use crate::error::UsageError;
 use crate::evaluate::Findings;
 use crate::files::folder_of;
 use crate::libtorch::cuda;
-use crate::observe::{log, say};
+use crate::observe::say;
 use crate::predict::Familiarity;
 use crate::report::{comparison, write_run};
 use crate::run_folder::RunFolder;
@@ -34,8 +34,7 @@ pub(super) struct Args {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
+pub(super) fn run(args: Args, _: Verbosity) -> Result<Outcome> {
     match (&args.runs[..], &args.out) {
         ([run], None) => {
             let (page, plots) = report(run, &args)?;

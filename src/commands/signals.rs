@@ -1,6 +1,6 @@
 //! Signals that stop a run.
 
-use crate::observe::log;
+use crate::observe::{log, owns_process};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
@@ -16,14 +16,19 @@ const INTERRUPT: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR2, SIGXCPU];
 /// the program at once.
 pub(super) struct StopSignals {
     first: Arc<AtomicI32>,
-    handle: Handle,
+    /// `None`: signals are another's, who called the program as a function.
+    handle: Option<Handle>,
 }
 
 impl StopSignals {
     /// Takes note of SIGUSR1 from now on. The others still end the program: there is nothing to save yet.
     pub(super) fn listen() -> Result<StopSignals> {
+        let first = Arc::new(AtomicI32::new(0));
+        if !owns_process() {
+            return Ok(StopSignals { first, handle: None });
+        }
         let mut signals = Signals::new([SIGUSR1])?;
-        let (first, handle) = (Arc::new(AtomicI32::new(0)), signals.handle());
+        let handle = Some(signals.handle());
         let noted = Arc::clone(&first);
         let listen = move || {
             let mut was_asked = false;
@@ -40,8 +45,9 @@ impl StopSignals {
 
     /// Takes note of the others too. A SIGHUP that `nohup` has turned off stays so.
     pub(super) fn listen_to_all(&self) -> Result<()> {
+        let Some(handle) = &self.handle else { return Ok(()) };
         let mut wanted = INTERRUPT.into_iter().filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP));
-        wanted.try_for_each(|signal| self.handle.add_signal(signal)).context("signals cannot be caught")
+        wanted.try_for_each(|signal| handle.add_signal(signal)).context("signals cannot be caught")
     }
 
     /// Whether there was one.

@@ -8,7 +8,7 @@ use super::{DEFAULT_FOLDER, Dataset};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
@@ -99,8 +99,8 @@ pub(crate) struct Fetched {
 }
 
 impl<'a> Fetcher<'a> {
-    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress`, a bar for each file is shown if
-    /// stderr is a terminal.
+    /// `mirrors` replaces the dataset's own list unless it is empty. With `progress`, a bar for each file is shown on
+    /// stderr.
     pub(crate) fn new(place: &'a Place, mirrors: &[String], stall_timeout: Duration, progress: bool) -> Result<Self> {
         let folder = place.folder.display();
         let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
@@ -184,7 +184,7 @@ impl<'a> Fetcher<'a> {
 
     /// A bar on stderr, or one that draws nothing.
     fn bar(&self, file: &IdxFile, length: Option<u64>) -> ProgressBar {
-        if !(self.progress && std::io::stderr().is_terminal()) {
+        if !self.progress {
             return ProgressBar::hidden();
         }
         let template = match length {

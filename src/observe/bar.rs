@@ -1,6 +1,7 @@
 //! The bar of training steps, as tqdm draws it, on a terminal of any width.
 
 use super::log;
+use super::output::owns_process;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
@@ -13,10 +14,10 @@ const CELLS: usize = 10;
 const EIGHTHS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
 /// Whether stderr is a terminal on which a line can be drawn again and again: no pipe, no file, no notebook, no log of
-/// a CI service.
+/// a CI service, and nothing that was given in its place.
 pub(crate) fn can_redraw() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    Term::stderr().is_term() && !console::is_dumb() && !is_set("CI") && !is_set("JPY_PARENT_PID")
+    owns_process() && Term::stderr().is_term() && !console::is_dumb() && !is_set("CI") && !is_set("JPY_PARENT_PID")
 }
 
 /// A bar on stderr, if that is a terminal. Lines of the log go above it.
@@ -34,9 +35,10 @@ struct Drawn {
 }
 
 impl Bar {
-    /// A bar over `steps` steps, the first `done` of them made already; invisible unless `show`.
+    /// A bar over `steps` steps, the first `done` of them made already; invisible unless `show`, which takes a terminal:
+    /// [`can_redraw`].
     pub(crate) fn start(steps: i64, done: i64, show: bool) -> Bar {
-        let target = if show && can_redraw() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if show { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target).with_position(done as u64);
         let drawn = Arc::new(Mutex::new(Drawn { text: String::new(), columns: columns() }));
         bar.set_style(style(Arc::clone(&drawn)));

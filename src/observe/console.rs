@@ -1,6 +1,6 @@
 //! What a run prints on stdout: the original's lines or JSON.
 
-use super::stdout::{LogFormat, say};
+use super::output::{LogFormat, say};
 use crate::run_folder::{EPOCH, line};
 use crate::train::{Event, Observer};
 use anyhow::Result;

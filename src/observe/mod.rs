@@ -4,12 +4,12 @@ mod bar;
 mod console;
 mod files;
 pub(crate) mod log;
+mod output;
 mod progress;
-mod stdout;
 mod tensorboard;
 
-pub(crate) use bar::Bar;
+pub(crate) use bar::{Bar, can_redraw};
 pub(crate) use console::Console;
+pub(crate) use output::{LogFormat, Output, StdoutClosed, complain, owns_process, printing_to, say};
 pub(crate) use progress::{Progress, duration};
-pub(crate) use stdout::{LogFormat, StdoutClosed, complain, say};
 pub(crate) use tensorboard::TensorBoard;

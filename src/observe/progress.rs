@@ -1,6 +1,6 @@
 //! How far a run is, on stderr: a bar on a terminal, elsewhere a line per epoch, and more in a long one.
 
-use super::bar::{Bar, can_redraw};
+use super::bar::Bar;
 use crate::train::{EpochRecord, Event, Observer};
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -33,11 +33,11 @@ struct Epoch {
 }
 
 impl Progress {
-    /// Shows a bar, if stderr is a terminal, unless `quiet`.
-    pub(crate) fn new(epochs: i64, quiet: bool) -> Progress {
+    /// Shows a bar or, without one, a line for each epoch.
+    pub(crate) fn new(epochs: i64, shows_bar: bool) -> Progress {
         let now = Instant::now();
         let epoch = Epoch { number: 0, steps: 0, done: 0, first: 0, began: now, told: now, loss: None };
-        Progress { epochs, shows_bar: !quiet && can_redraw(), bar: None, epoch, began: now, made: 0 }
+        Progress { epochs, shows_bar, bar: None, epoch, began: now, made: 0 }
     }
 
     /// A line for the log. A terminal has the bar instead.

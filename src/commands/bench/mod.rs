@@ -11,7 +11,7 @@ use crate::libtorch::fused;
 use crate::libtorch::profiler::Recording;
 use crate::memory;
 use crate::model::{Kernels, Net};
-use crate::observe::{LogFormat, log, say};
+use crate::observe::{LogFormat, say};
 use crate::run_folder;
 use crate::settings::{Compute, DeviceChoice, Given, KernelsChoice, Settings, within};
 use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
@@ -84,8 +84,7 @@ enum What {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
+pub(super) fn run(args: Args, _: Verbosity) -> Result<Outcome> {
     let mut settings = Settings::resolve(None, &args.settings)?;
     let architecture = settings.training.net.architecture()?;
     if let Some(name) = &args.instruction_set {

@@ -15,7 +15,7 @@ use super::{Outcome, Verbosity};
 use crate::error::{UsageError, without_panic};
 use crate::files::write_atomically;
 use crate::memory;
-use crate::observe::{Bar, LogFormat, log, say};
+use crate::observe::{Bar, LogFormat, say};
 use crate::report;
 use crate::run_folder;
 use crate::settings::{Given, Settings, above, within};
@@ -79,14 +79,13 @@ struct Found<'a> {
 
 /// Runs the command.
 pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
     let Args { min, max, steps, .. } = args;
     if min >= max {
         bail!(UsageError(format!("--min takes a rate below --max, which is {max}, not {min}")));
     }
     let mut settings = Settings::resolve(args.config.as_deref(), &args.settings)?;
     let mut curve = LossCurve::new(Range { min, max, steps });
-    let tested = without_panic(|| test(&mut settings, &mut curve, !verbosity.is_quiet()));
+    let tested = without_panic(|| test(&mut settings, &mut curve, verbosity.shows_bars()));
     let tested = tested.map_err(|error| memory::of_batch_size(error, settings.training.batches.batch_size));
     if let Some(signal) = tested? {
         tracing::info!("interrupted after {} of {steps} steps", curve.losses.len());

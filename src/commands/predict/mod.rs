@@ -8,7 +8,7 @@ use super::{Outcome, Verbosity};
 use crate::data::sources;
 use crate::digit;
 use crate::error::sentence;
-use crate::observe::{complain, log, say};
+use crate::observe::{complain, say};
 use crate::predict::Predictor;
 use crate::settings::{Inversion, KernelsChoice};
 use anyhow::{Result, bail};
@@ -53,7 +53,6 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
     let predictor = args.prediction.predictor(KernelsChoice::Auto)?;
     if let Some(header) = args.format.header() {
         say(header)?;

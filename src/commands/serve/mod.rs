@@ -7,7 +7,7 @@ mod routes;
 use super::session::{OnlyFile, Prediction};
 use super::{Outcome, Verbosity};
 use crate::error::Expected;
-use crate::observe::{log, say};
+use crate::observe::say;
 use crate::settings::{KernelsChoice, within};
 use anyhow::{Context, Result};
 use hosts::Hosts;
@@ -61,8 +61,7 @@ fn host(text: &str) -> Result<String, Expected> {
 }
 
 /// Runs the command.
-pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
+pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     args.prediction.inference.file.take(args.file);
     let threads = args.prediction.threads();
     // The page shows the output of each block: the fused kernels have some blocks in one.

@@ -60,7 +60,6 @@ const HELP: &str = "The exit code and the `status` of the last JSON line say how
 
 /// Runs the command.
 pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    log::init(verbosity.level());
     let stop = StopSignals::listen()?;
     let mut folder = args.folder()?;
     if args.print_config {
@@ -71,7 +70,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let log_file = folder.open()?;
     let plan = args.plan(&folder).inspect_err(|_| folder.leave_nothing())?;
     log::to_file(log_file);
-    train(plan, &folder, &stop, args.log_format, verbosity.is_quiet()).inspect_err(|error| {
+    train(plan, &folder, &stop, args.log_format, verbosity.shows_bars()).inspect_err(|error| {
         tracing::debug!("error: {}", sentence(error));
         folder.remove_unless_begun();
     })
@@ -143,13 +142,13 @@ impl Args {
     }
 }
 
-fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, quiet: bool) -> Result<Outcome> {
+fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, show_bars: bool) -> Result<Outcome> {
     let began = Instant::now();
     let Plan { mut settings, architecture, checkpoint } = plan;
     remove_temporaries(folder.path())?;
 
     let backend = Backend::of_run(&mut settings)?;
-    let data = session::load_run_data(&settings, backend.device, !quiet)?;
+    let data = session::load_run_data(&settings, backend.device, show_bars)?;
     let ready = without_panic(|| start(&settings, &architecture, &data, &backend, checkpoint.as_ref()));
     let batch_size = settings.training.batches.batch_size;
     let mut run = ready.map_err(|error| memory::of_batch_size(error, batch_size))?;
@@ -181,7 +180,7 @@ fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, 
 
     let mut tensorboard = settings.run.tensorboard.then(|| TensorBoard::new(folder.path(), &settings));
     let ended = {
-        let (mut console, mut progress) = (Console(format), Progress::new(settings.training.epochs, quiet));
+        let (mut console, mut progress) = (Console(format), Progress::new(settings.training.epochs, show_bars));
         // The bar is drawn below the lines of the console.
         let mut observers: Vec<&mut dyn Observer> = vec![&mut records, &mut console, &mut progress];
         observers.extend(tensorboard.as_mut().map(|tensorboard| tensorboard as &mut dyn Observer));
