@@ -5,11 +5,11 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | `commands` | one file per command: flags in, exit code out |
-//! | `report` | pictures and pages of a run that has ended |
+//! | `commands` | one file per command: flags in, exit code out; `signals` takes Ctrl-C, `session` picks device and kernels |
+//! | `report` | pictures and pages of a run that has ended; `html` makes report.html |
 //! | `observe` | who watches a run: progress bar, JSON lines, log, TensorBoard |
-//! | `run_folder` | every file name and schema of a run's folder |
-//! | `train` | the loop, a step, what a step changes |
+//! | `run_folder` | every file name of a run's folder, and every schema but the checkpoint's |
+//! | `train` | the loop (`run`), a step (`step`), its `loss`, its rate (`schedule`), what it changes (`state`), the `checkpoint` |
 //! | `settings` | every setting, declared once: flag, key, default, range, help |
 //! | `train::optimizers` | one file per optimizer: its settings and its step |
 //! | `train::schedules` | one file per schedule: its settings and its formula |
@@ -17,8 +17,8 @@
 //! | `evaluate` | loss, accuracy, confusion |
 //! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
-//! | `data` | datasets: files downloaded, imported, checked, read by tch's loader, put on a device |
-//! | `model` | any net as tch's `nn::SequentialT`, named as in PyTorch; one file per kind of layer |
+//! | `data` | datasets: files downloaded, imported, checked, turned white on black (`polarity`), read by tch's `loader`, put on a device |
+//! | `model` | any net as tch's `nn::SequentialT`, named as in PyTorch; one file per kind of layer; `units`: which ones the fused kernels take |
 //! | `memory` | memory that runs out: explained, and got by with |
 //! | `flags` | how flags are declared and read: ranges, lists, kinds with settings of their own |
 //! | `error` | what an error looks like: one sentence |

@@ -104,7 +104,8 @@ fn data_is_found_and_compared_with_what_was_published() {
 
     let (_folder, nowhere) = out();
     let text = stdout(&mut tch_mnist(&["doctor", "--data", nowhere.to_str().unwrap()]));
-    for dataset in ["mnist", "fashion-mnist", "kmnist"] {
+    let lists: Value = serde_json::from_str(&stdout(&mut tch_mnist(&["lists"]))).unwrap();
+    for dataset in lists["datasets"].as_array().unwrap().iter().map(|dataset| dataset["name"].as_str().unwrap()) {
         let folder = nowhere.join(dataset);
         let to_do = format!("tch-mnist download --dataset {dataset} --data {}", nowhere.display());
         let line = format!("not in {} ({to_do})\n", folder.display());

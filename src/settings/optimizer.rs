@@ -47,7 +47,6 @@ mod tests {
         let momentum = "adam has no --momentum: leave it out; sgd and rmsprop have it";
         assert_eq!(refused(&["--optimizer=adam", "--momentum=0.5"]), momentum);
         assert_eq!(refused(&["--alpha=0.9"]), "sgd has no --alpha: leave it out; rmsprop has it");
-        assert_eq!(refused(&["--eps=0"]), "sgd has no --eps: leave it out; adam, adamw, rmsprop and soap have it");
         let amsgrad = "rmsprop has no --amsgrad: leave it out; adam and adamw have it";
         assert_eq!(refused(&["--optimizer=rmsprop", "--amsgrad=true"]), amsgrad);
         assert!(refused(&["--optimizer=adamw", "--nesterov=true"]).starts_with("adamw has no --nesterov"));

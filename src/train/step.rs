@@ -217,7 +217,9 @@ fn room(state: &State) -> i64 {
 mod tests {
     use super::*;
     use crate::data::{Data, Dataset};
+    use crate::flags::List;
     use crate::model::{Architecture, Kernels};
+    use crate::train::optimizers::Algorithm;
     use tch::Device;
 
     fn load() -> Data {
@@ -246,9 +248,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_undoes_everything_that_a_step_changes() {
-        let soap = &["--optimizer=soap", "--precondition-frequency=1"][..];
-        for flags in [&["--optimizer=sgd"], &["--optimizer=adam"], &["--optimizer=rmsprop"], soap] {
-            let (data, settings) = (load(), settings(flags));
+        for kind in <dyn Algorithm>::all() {
+            let chosen = format!("--optimizer={}", kind.name);
+            let bases: &[&str] = if kind.name == "soap" { &["--precondition-frequency=1"] } else { &[] };
+            let (data, settings) = (load(), settings(&[&[&*chosen], bases].concat()));
             let (mut state, mut stepper) = (state(&settings), Stepper::ahead(&data.train, &settings).unwrap());
             begin(&mut stepper, &mut state);
             stepper.static_steps(&mut state, 1).unwrap();

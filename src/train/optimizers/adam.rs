@@ -133,3 +133,43 @@ impl Optimizer for Adam {
         self.parameters.state()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rate;
+    use super::super::tests::{assert_state, assert_steps, of};
+    use crate::model::{Architecture, Kernels, Net};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn steps_are_those_of_the_definition() {
+        assert_steps(&["--optimizer=adam", "--eps=0"], [1.0, 1.0]);
+        assert_steps(&["--optimizer=adamw", "--eps=0", "--amsgrad=true", "--weight-decay=0"], [1.0, 1.0]);
+    }
+
+    #[test]
+    fn state_has_the_names_of_torch_optim() {
+        assert_state(&["--optimizer=adam"], &["step", "exp_avg", "exp_avg_sq"]);
+        assert_state(&["--optimizer=adamw", "--amsgrad=true"], &["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"]);
+    }
+
+    #[test]
+    fn amsgrad_divides_by_the_greatest_average_so_far() {
+        for (amsgrad, falls) in [("false", false), ("true", true)] {
+            let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+            let flags =
+                ["--optimizer=adam", "--betas=0,0", "--eps=0", &format!("--amsgrad={amsgrad}")].map(String::from);
+            let mut optimizer = of(&net, &flags);
+            let (_, weight) = net.parameters().next().unwrap();
+            for gradient in [1.0, 0.25] {
+                let before = weight.detach().copy();
+                (weight * gradient).sum(Kind::Float).backward();
+                optimizer.step(&Rate::Host(1.0)).unwrap();
+                net.zero_grad().unwrap();
+                let step = (before - weight.detach()).max().double_value(&[]);
+                let expected = if falls { gradient } else { 1.0 };
+                assert!((step - expected).abs() < 1e-5, "{step}");
+            }
+        }
+    }
+}

@@ -81,53 +81,46 @@ const fn entry<K: Named + Algorithm>() -> Entry<dyn Algorithm> {
 
 #[cfg(test)]
 mod tests {
+    //! What holds for every optimizer, and what the tests of each one call.
+
     use super::*;
     use crate::model::{Architecture, Kernels};
     use crate::settings::Settings;
     use tch::{Device, Kind};
 
     /// The optimizer that `flags` ask for.
-    fn of(net: &Net, flags: &[impl AsRef<str>]) -> Box<dyn Optimizer> {
+    pub(super) fn of(net: &Net, flags: &[impl AsRef<str>]) -> Box<dyn Optimizer> {
         Settings::from_flags(flags.iter().map(AsRef::as_ref)).unwrap().optimizer.over(net).unwrap()
     }
 
-    /// By how much each of two steps lowers a weight whose gradient is 1, at the learning rate 1 and with an eps of 0.
-    const STEPS: [(&[&str], [f64; 2]); 10] = [
-        (&["--momentum=0"], [1.0, 1.0]),
-        (&["--momentum=0.5"], [1.0, 1.5]),
-        (&["--momentum=0.5", "--dampening=0.75"], [1.0, 0.75]),
-        (&["--momentum=0.5", "--nesterov=true"], [1.5, 1.75]),
-        (&["--optimizer=adam", "--eps=0"], [1.0, 1.0]),
-        (&["--optimizer=adamw", "--eps=0", "--amsgrad=true", "--weight-decay=0"], [1.0, 1.0]),
-        // The averages of the squares are 1/4 and 7/16.
-        (&["--optimizer=rmsprop", "--eps=0", "--alpha=0.75"], [2.0, 1.511858]),
-        (&["--optimizer=rmsprop", "--eps=0", "--alpha=0.75", "--momentum=0.5"], [2.0, 2.511858]),
-        // The variances are 1/4 - 1/16 and 7/16 - 49/256.
-        (&["--optimizer=rmsprop", "--eps=0", "--alpha=0.75", "--centered=true"], [2.309401, 2.015811]),
-        // Before its bases turn it is Adam.
-        (&["--optimizer=soap", "--eps=0", "--weight-decay=0"], [1.0, 1.0]),
-    ];
-
-    #[test]
-    fn steps_are_those_of_the_definition() {
-        for (flags, expected) in STEPS {
-            for on_device in [false, true] {
-                let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
-                let mut optimizer = of(&net, flags);
-                let weights = || net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect::<Vec<_>>();
-                for expected in expected {
-                    let before = weights();
-                    net.parameters().for_each(|(_, tensor)| tensor.sum(Kind::Float).backward());
-                    let lr = if on_device { Rate::Device(Tensor::from(1f32)) } else { Rate::Host(1.0) };
-                    optimizer.step(&lr).unwrap();
-                    net.zero_grad().unwrap();
-                    for (before, after) in before.iter().zip(weights()) {
-                        let error = (before - after - expected).abs().max().double_value(&[]);
-                        assert!(error < 1e-5, "{flags:?}: {error}");
-                    }
+    /// Asserts by how much each of two steps lowers a weight whose gradient is 1, at the learning rate 1 and with an eps of 0.
+    pub(super) fn assert_steps(flags: &[&str], steps: [f64; 2]) {
+        for on_device in [false, true] {
+            let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+            let mut optimizer = of(&net, flags);
+            let weights = || net.parameters().map(|(_, tensor)| tensor.detach().copy()).collect::<Vec<_>>();
+            for step in steps {
+                let before = weights();
+                net.parameters().for_each(|(_, tensor)| tensor.sum(Kind::Float).backward());
+                let lr = if on_device { Rate::Device(Tensor::from(1f32)) } else { Rate::Host(1.0) };
+                optimizer.step(&lr).unwrap();
+                net.zero_grad().unwrap();
+                for (before, after) in before.iter().zip(weights()) {
+                    let error = (before - after - step).abs().max().double_value(&[]);
+                    assert!(error < 1e-5, "{flags:?}: {error}");
                 }
             }
         }
+    }
+
+    /// Asserts that the state of each parameter has these names, which are those of `torch.optim`.
+    pub(super) fn assert_state(flags: &[&str], names: &[&str]) {
+        let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
+        let state = of(&net, flags).state();
+        let name = net.parameters().next().unwrap().0;
+        let first: Vec<_> = state.iter().filter_map(|(key, _)| key.strip_suffix(&format!(".{name}"))).collect();
+        assert_eq!(first, names, "{flags:?}");
+        assert_eq!(state.len(), names.len() * net.parameters().count());
     }
 
     #[test]
@@ -153,48 +146,6 @@ mod tests {
             for (one, other) in one.iter().zip(&other) {
                 assert!(one.allclose(other, 1e-4, 1e-6, false), "{kind}");
             }
-        }
-    }
-
-    #[test]
-    fn amsgrad_divides_by_the_greatest_average_so_far() {
-        for (amsgrad, falls) in [("false", false), ("true", true)] {
-            let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
-            let flags =
-                ["--optimizer=adam", "--betas=0,0", "--eps=0", &format!("--amsgrad={amsgrad}")].map(String::from);
-            let mut optimizer = of(&net, &flags);
-            let (_, weight) = net.parameters().next().unwrap();
-            for gradient in [1.0, 0.25] {
-                let before = weight.detach().copy();
-                (weight * gradient).sum(Kind::Float).backward();
-                optimizer.step(&Rate::Host(1.0)).unwrap();
-                net.zero_grad().unwrap();
-                let step = (before - weight.detach()).max().double_value(&[]);
-                let expected = if falls { gradient } else { 1.0 };
-                assert!((step - expected).abs() < 1e-5, "{step}");
-            }
-        }
-    }
-
-    #[test]
-    fn state_has_the_names_of_torch_optim() {
-        for (flags, expected) in [
-            (&["--momentum=0"][..], &[][..]),
-            (&["--momentum=0.9"], &["momentum_buffer"]),
-            (&["--optimizer=adam"], &["step", "exp_avg", "exp_avg_sq"]),
-            (&["--optimizer=adamw", "--amsgrad=true"], &["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"]),
-            (&["--optimizer=rmsprop"], &["step", "square_avg"]),
-            (
-                &["--optimizer=rmsprop", "--momentum=0.9", "--centered=true"],
-                &["step", "square_avg", "momentum_buffer", "grad_avg"],
-            ),
-        ] {
-            let net = Net::new(Device::Cpu, &Architecture::original(0.0), Kernels::Torch);
-            let state = of(&net, flags).state();
-            let name = net.parameters().next().unwrap().0;
-            let first: Vec<_> = state.iter().filter_map(|(key, _)| key.strip_suffix(&format!(".{name}"))).collect();
-            assert_eq!(first, expected, "{flags:?}");
-            assert_eq!(state.len(), expected.len() * net.parameters().count());
         }
     }
 

@@ -89,3 +89,27 @@ impl Optimizer for RmsProp {
         self.parameters.state()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_state, assert_steps};
+
+    const QUICK: [&str; 3] = ["--optimizer=rmsprop", "--eps=0", "--alpha=0.75"];
+
+    #[test]
+    fn steps_are_those_of_the_definition() {
+        let with = |flag| [&QUICK[..], &[flag]].concat();
+        // The averages of the squares are 1/4 and 7/16.
+        assert_steps(&QUICK, [2.0, 1.511858]);
+        assert_steps(&with("--momentum=0.5"), [2.0, 2.511858]);
+        // The variances are 1/4 - 1/16 and 7/16 - 49/256.
+        assert_steps(&with("--centered=true"), [2.309401, 2.015811]);
+    }
+
+    #[test]
+    fn state_has_the_names_of_torch_optim() {
+        assert_state(&["--optimizer=rmsprop"], &["step", "square_avg"]);
+        let all = ["--optimizer=rmsprop", "--momentum=0.9", "--centered=true"];
+        assert_state(&all, &["step", "square_avg", "momentum_buffer", "grad_avg"]);
+    }
+}

@@ -117,7 +117,22 @@ impl Optimizer for Sgd {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{assert_state, assert_steps};
     use crate::settings::Settings;
+
+    #[test]
+    fn steps_are_those_of_the_definition() {
+        assert_steps(&["--momentum=0"], [1.0, 1.0]);
+        assert_steps(&["--momentum=0.5"], [1.0, 1.5]);
+        assert_steps(&["--momentum=0.5", "--dampening=0.75"], [1.0, 0.75]);
+        assert_steps(&["--momentum=0.5", "--nesterov=true"], [1.5, 1.75]);
+    }
+
+    #[test]
+    fn state_has_the_names_of_torch_optim() {
+        assert_state(&["--momentum=0"], &[]);
+        assert_state(&["--momentum=0.9"], &["momentum_buffer"]);
+    }
 
     #[test]
     fn nesterov_takes_what_torch_optim_takes() {

@@ -212,6 +212,7 @@ impl Optimizer for Soap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::assert_steps;
     use super::*;
     use crate::model::{Architecture, Kernels};
     use crate::settings::Settings;
@@ -256,6 +257,11 @@ mod tests {
                 assert!(off.double_value(&[]) < tolerance, "{off} after {steps} steps");
             }
         }
+    }
+
+    #[test]
+    fn before_its_bases_turn_it_is_adam() {
+        assert_steps(&["--optimizer=soap", "--eps=0", "--weight-decay=0"], [1.0, 1.0]);
     }
 
     #[test]
