@@ -9,11 +9,12 @@ use crate::files::write_atomically;
 use crate::memory;
 use crate::model::StateDict;
 use crate::observe::{LogFormat, say};
+use crate::predict::NOT_FINITE;
 use crate::report;
 use crate::run_folder;
 use crate::settings::{Batches, Inversion, Source, TestImages};
 use crate::weights;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,7 @@ pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     };
     let measured = without_panic(measure).map_err(|error| memory::of_batch_size(error, batch_size));
     let (result, tta, outputs) = measured?;
+    ensure!(result.loss.is_finite(), "{}: {NOT_FINITE}", file.path().display());
     if let (Some(path), Some(outputs)) = (&args.log_probabilities, outputs) {
         let tensors = [("log_probabilities".into(), outputs), ("labels".into(), test.labels.shallow_clone())];
         let tensors = StateDict(tensors.into());

@@ -112,7 +112,13 @@ impl Found {
     pub(crate) fn refuse(&self, fault: &Fault, place: &Place) -> anyhow::Error {
         let path = self.path.display();
         match fault {
-            Fault::Content(_) => anyhow!("{path} {fault}: delete it and {}", place.remedy()),
+            Fault::Content(_) if Info::exists(&place.folder) => {
+                anyhow!("{path} {fault}: delete it and {}", place.remedy())
+            }
+            Fault::Content(_) => anyhow!(
+                "{path} {fault}: delete it and {}, unless it is your own: then `tch-mnist import --help` may help",
+                place.remedy()
+            ),
             Fault::Read(_) => anyhow!("{path} {fault}: check its permissions and the disk"),
             Fault::Write(_) => anyhow!("{path} {fault}: check the free space on the disk"),
         }

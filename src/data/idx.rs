@@ -4,11 +4,11 @@
 //! count, and for images rows and columns), then one byte per pixel or label.
 
 use crate::shape::{CLASSES, PIXELS, SIDE};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest as _, Sha256};
 use std::fmt::{self, Display};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
 /// One of the four files of a dataset.
@@ -184,7 +184,7 @@ pub(super) fn open(path: &Path, content: Content, gzipped: bool) -> Result<(File
     let mut bytes = [0; 16];
     let bytes = &mut bytes[..content.header_length()];
     let header = if gzipped {
-        let length = read_full(&mut GzDecoder::new(&file), bytes).map_err(gzip_fault)?;
+        let length = read_full(&mut Unpacked::new(&file), bytes).map_err(gzip_fault)?;
         parse_header(content, &bytes[..length])?
     } else {
         let length = read_full(&mut &file, bytes).map_err(Fault::Read)?;
@@ -258,12 +258,41 @@ pub(super) fn copy_checked(mut input: impl Read, content: Content, output: &mut 
 /// As [`copy_checked`], from gzipped bytes.
 pub(super) fn unpack_checked(input: impl Read, content: Content, output: &mut impl Write) -> Result<Digest, Fault> {
     let mut packed = Hashing { input, hash: Sha256::new() };
-    let digest = copy_checked(GzDecoder::new(&mut packed), content, output).map_err(|fault| match fault {
+    let digest = copy_checked(Unpacked::new(&mut packed), content, output).map_err(|fault| match fault {
         Fault::Read(error) => gzip_fault(error),
         fault => fault,
     })?;
     io::copy(&mut packed.by_ref().take(1 << 20), &mut io::sink()).map_err(Fault::Read)?;
     Ok(Digest { gzip_sha256: Some(hex(packed.hash)), ..digest })
+}
+
+/// How gzipped bytes begin.
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Unpacks gzipped bytes as gzip does: all members, one after the other. What follows the last one is ignored.
+pub(super) struct Unpacked<R>(Option<GzDecoder<BufReader<R>>>);
+
+impl<R: Read> Unpacked<R> {
+    pub(super) fn new(packed: R) -> Unpacked<R> {
+        Unpacked(Some(GzDecoder::new(BufReader::new(packed))))
+    }
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let length = member.read(buffer)?;
+            if length > 0 || buffer.is_empty() {
+                return Ok(length);
+            }
+            let mut rest = self.0.take().expect("it was just read").into_inner();
+            let next = rest.fill_buf()?;
+            // There may be one byte only where the buffer ends.
+            let is_member = !next.is_empty() && GZIP.starts_with(&next[..next.len().min(GZIP.len())]);
+            self.0 = is_member.then(|| GzDecoder::new(rest));
+        }
+        Ok(0)
+    }
 }
 
 /// Passes bytes on and hashes them.

@@ -11,6 +11,7 @@ mod import;
 mod info;
 mod loader;
 mod polarity;
+mod scale;
 pub(crate) mod sources;
 mod split;
 
@@ -154,6 +155,7 @@ impl Files {
         for (found, _) in files.iter().filter(|(found, _)| found.file.content == Content::Images) {
             let is_train = found.file == FILES[0];
             let images = if is_train { &mut dataset.train_images } else { &mut dataset.test_images };
+            *images = scale::to_bytes(images, found)?;
             *images = polarity.turn_tensor(images, &found.path.display().to_string())?;
         }
         let checksums =

@@ -12,7 +12,7 @@ use crate::memory::in_smaller_batches;
 use crate::model::Net;
 use crate::shape::SIDE;
 use crate::weights;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reading::Symbol;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -58,6 +58,10 @@ impl Knowledge {
         })
     }
 }
+
+/// The sentence on weights by which a net computes no number.
+pub(crate) const NOT_FINITE: &str =
+    "the outputs of the net with these weights are not finite numbers: the weights are damaged or far too large";
 
 /// What the net says about one image.
 #[derive(Clone, Debug)]
@@ -154,6 +158,7 @@ impl Prediction {
     fn of(probabilities: &[f64], unsure: Option<bool>) -> Result<Prediction> {
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        ensure!(probabilities.iter().all(|probability| probability.is_finite()), NOT_FINITE);
         let [digit, runner_up, ..] = order[..] else { return None.context("the net has fewer than two classes") };
         Ok(Prediction { digit, runner_up, probabilities: probabilities.to_vec(), unsure })
     }
@@ -181,5 +186,18 @@ impl Maps {
             output.f_sub(&low)?.f_mul_scalar(255.0 / range)?.f_round()?.f_clamp(0, 255)?.f_to_kind(Kind::Uint8)?;
         let bytes = Vec::<u8>::try_from(bytes.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
         Ok(Maps { name: name.to_string(), channels, height, width, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probability_that_is_no_number_is_no_prediction() {
+        assert_eq!(Prediction::of(&[0.25, 0.75], None).unwrap().digit, 1);
+        for number in [f64::NAN, f64::INFINITY] {
+            assert_eq!(Prediction::of(&[0.25, number], None).unwrap_err().to_string(), NOT_FINITE);
+        }
     }
 }

@@ -87,17 +87,44 @@ impl RunFolder {
         Ok(file)
     }
 
-    /// Refuses a folder that holds a run.
+    /// Refuses a folder that holds a run, or a file that a run would overwrite.
     pub(crate) fn check_unused(&self) -> Result<()> {
         let run = [self.metrics(), self.checkpoint(), self.weights(WEIGHTS[0])];
         if let Some(file) = run.iter().find(|file| file.exists()) {
+            let out = self.path.display();
+            let resume = match self.checkpoint().exists() {
+                true => format!(", or resume it with --resume {out}"),
+                false => String::new(),
+            };
             bail!(UsageError(format!(
-                "--out {0} already holds a run ({1}): choose another folder, or resume it with --resume {0}",
+                "--out {out} already holds a run ({}): choose another folder{resume}",
+                file.file_name().unwrap_or_default().display()
+            )));
+        }
+        self.check_nothing_is_lost()
+    }
+
+    /// Refuses a folder with a file of somebody else under the name of one that a run writes. What a run writes before its
+    /// first checkpoint may be there: the process that wrote it has been killed.
+    fn check_nothing_is_lost(&self) -> Result<()> {
+        let mut others = vec![self.losses(), self.report(), self.plots()];
+        others.extend(WEIGHTS.map(|ending| self.weights(ending)));
+        others.extend((!self.config_is_of_a_run()).then(|| self.config()));
+        others.extend(self.read_environment().is_err().then(|| self.environment()));
+        if let Some(file) = others.iter().find(|file| file.exists()) {
+            bail!(UsageError(format!(
+                "--out {} holds {}, which the run would overwrite: choose another folder",
                 self.path.display(),
                 file.file_name().unwrap_or_default().display()
             )));
         }
         Ok(())
+    }
+
+    /// Whether `config.toml` is, to the letter, what a run writes there: no comment of somebody is in it.
+    fn config_is_of_a_run(&self) -> bool {
+        let settings = Settings::resolve(Some(&self.config()), &Given::default());
+        settings.is_ok_and(|settings| fs::read_to_string(self.config()).is_ok_and(|text| text == settings.to_toml()))
     }
 
     /// Refuses a folder whose run has got further than to its start, but has no checkpoint to go on from.
@@ -109,7 +136,7 @@ impl RunFolder {
                 self.checkpoint().file_name().unwrap_or_default().display()
             )));
         }
-        Ok(())
+        self.check_nothing_is_lost()
     }
 
     /// Refuses to write the run of `checkpoint`, read from `file`, over another one.
@@ -402,5 +429,44 @@ fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
         // Some file systems have another error than AlreadyExists.
         Err(_) if path.is_dir() => Ok(Vec::new()),
         made => made.map(|()| missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_overwrites_no_file_that_it_did_not_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::at(folder.path());
+        run.write_settings(&Settings::from_flags(["--recipe=best", "--epochs=3", "--dropout=0.1"]).unwrap()).unwrap();
+        fs::write(run.log(), "killed before its first checkpoint").unwrap();
+        run.check_unused().unwrap();
+        run.check_not_begun().unwrap();
+
+        let own = fs::read_to_string(run.config()).unwrap();
+        let names =
+            ["losses.csv", "report.html", "model.pth", "model.onnx", "environment.json", "plots", "config.toml"];
+        for name in names {
+            let file = folder.path().join(name);
+            fs::write(&file, if name == "config.toml" { format!("# mine\n{own}") } else { "mine".into() }).unwrap();
+            let sentence = run.check_unused().unwrap_err().to_string();
+            let expected = format!("holds {name}, which the run would overwrite: choose another folder");
+            assert!(sentence.ends_with(&expected), "{sentence}");
+            assert!(run.check_not_begun().is_err(), "{name}");
+            fs::remove_file(file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_resume_is_offered_where_there_is_a_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::at(folder.path());
+        let refused = || run.check_unused().unwrap_err().to_string();
+        fs::write(run.metrics(), "").unwrap();
+        assert!(refused().ends_with("already holds a run (metrics.jsonl): choose another folder"), "{}", refused());
+        fs::write(run.checkpoint(), "").unwrap();
+        assert!(refused().contains("choose another folder, or resume it with --resume "), "{}", refused());
     }
 }

@@ -13,6 +13,9 @@ use torch_weights::{Array, Contents, Dict, Dtype, Entry, Set, distinct};
 /// 0.
 const OPTIONAL: &str = "num_batches_tracked";
 
+/// The variances of BatchNorm, of whose sums with eps it takes the roots.
+const VARIANCE: &str = "running_var";
+
 /// At most this many names are listed in a sentence.
 const LISTED: usize = 5;
 
@@ -142,6 +145,10 @@ fn fitting(key: &str, array: &Array, like: &Tensor, converted: &mut Option<Dtype
     };
     let finite = bool::try_from(tensor.f_isfinite()?.f_all()?)?;
     ensure!(finite, "{key} holds a number that is nan or infinite");
+    if key.ends_with(VARIANCE) {
+        let negative = bool::try_from(tensor.f_lt(0.0)?.f_any()?)?;
+        ensure!(!negative, "{key} holds a number below 0, which no variance is");
+    }
     Ok(tensor)
 }
 
@@ -240,6 +247,20 @@ mod tests {
         assert_eq!(error, "it holds no weights of the net under the key x, but under: model, ema.m");
         let equal = vec![dict("model", &[("a.weight", 3.0)]), dict("best", &[("a.weight", 3.0)])];
         assert_eq!(first(equal, None).unwrap().0, 3.0);
+    }
+
+    #[test]
+    fn a_variance_below_0_is_refused() {
+        let select = |values: [f32; 2]| {
+            let of = |values: &[f32]| Tensor::from_slice(values);
+            let array = super::super::tensors::array(&of(&values)).unwrap();
+            let dict = Dict::new("".into(), [("a.running_var".to_string(), Entry::Array(array))]);
+            let contents = Contents { dicts: vec![dict], ..Contents::default() };
+            select(&contents, &StateDict(vec![("a.running_var".into(), of(&[0.0, 0.0]))]), None).map(|_| ())
+        };
+        select([0.0, 1.0]).unwrap();
+        let error = select([1.0, -1e-3]).unwrap_err().to_string();
+        assert_eq!(error, "a.running_var holds a number below 0, which no variance is");
     }
 
     #[test]

@@ -41,9 +41,9 @@ def endpoints() -> list[tuple[str, str]]:
     return found
 
 
-def ask(port: int, body: bytes, path: str = "/predict") -> tuple[int, dict]:
+def ask(port: int, body: bytes, path: str = "/predict", kind: str = "image/png") -> tuple[int, dict]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", path, body=body)
+    connection.request("POST", path, body=body, headers={"Content-Type": kind})
     answer = connection.getresponse()
     return answer.status, json.loads(answer.read())
 
@@ -130,6 +130,8 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
         400,
         {"error": "only details and one can be given, each true or false, and page, a number"},
     )
+    code, answer = ask(port, good, kind="multipart/form-data; boundary=x")
+    assert (code, "not a form" in answer["error"]) == (400, True)
     code, answer = ask(port, b"hello")
     assert code == 400
     assert answer["error"].startswith("the picture cannot be read: it is not a picture")

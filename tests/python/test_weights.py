@@ -445,12 +445,20 @@ class Hostile:
         return os.system, (self.command,)
 
 
+class Subclass(torch.Tensor):
+    """A tensor that torch.save calls a function of its own for."""
+
+
 def test_what_does_not_fit_is_refused_in_one_sentence(net: Net, tmp_path: Path) -> None:
     state = net.state_dict()
     trace = tmp_path / "it-was-run"
     hostile = Hostile(f"touch {trace}")
     nan = state["convblock8.0.weight"].clone()
     nan[0, 0] = torch.nan
+
+    def of_first(change: Callable[[torch.Tensor], object]) -> dict:
+        return state | {"convblock1.0.weight": change(state["convblock1.0.weight"])}
+
     large = {k: v.double() * 1e300 if k == "convblock8.0.weight" else v for k, v in state.items()}
     for content, expected in [
         (net, "it is an object that net.Net would make in Python, and nothing is run here"),
@@ -468,6 +476,13 @@ def test_what_does_not_fit_is_refused_in_one_sentence(net: Net, tmp_path: Path) 
         (large, "convblock8.0.weight holds a number that is nan or infinite"),
         (state | {"convblock8.0.weight": state["convblock8.0.weight"].long()}, "has the type int64, not float32"),
         (torch.zeros(3), "it holds no named tensors"),
+        (of_first(lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)), "it is quantized: save its"),
+        (of_first(torch.Tensor.to_sparse), "it is sparse: save its to_dense()"),
+        (of_first(lambda weight: weight.to("meta")), "it is on the device meta and has no numbers"),
+        (of_first(lambda weight: weight.to(torch.float8_e4m3fn)), "its numbers have a type that is not read"),
+        (of_first(lambda weight: weight.as_subclass(Subclass)), "it is of a subclass of Tensor: save its"),
+        (of_first(torch.Tensor.numpy), "it is a NumPy array: save torch.from_numpy of it"),
+        (state | {"convblock1.2.running_var": -torch.ones(16)}, "running_var holds a number below 0"),
     ]:
         file, to = tmp_path / "bad.pth", tmp_path / "out.pt"
         torch.save(content, file)
@@ -478,6 +493,8 @@ def test_what_does_not_fit_is_refused_in_one_sentence(net: Net, tmp_path: Path) 
         assert line.startswith(f"error: {file} ")
         assert expected in line
         assert not to.exists()
+    torch.save(net, file, _use_new_zipfile_serialization=False)
+    assert "it is an object that net.Net would make in Python" in export(file, to).stderr
     file.write_bytes(pickle.dumps(state))
     assert "it is a bare pickle, not a file of torch.save" in export(file, to).stderr
     assert not trace.exists()

@@ -132,10 +132,7 @@ impl<'a, S: Source> Walk<'a, S> {
                 Err(error) if self.storages.is_exhausted() => return Err(error),
                 Err(error) => Entry::Unreadable(format!("{error:#}")),
             },
-            Node::Opaque(object) => Entry::Unreadable(format!(
-                "it depends on {}, which is not called here",
-                self.graph.opaque(object).name()
-            )),
+            Node::Opaque(object) => Entry::Unreadable(uncalled(&self.graph.opaque(object).name())),
             _ => return Ok(None),
         };
         Ok(Some(entry))
@@ -146,4 +143,24 @@ impl<'a, S: Source> Walk<'a, S> {
         ensure!(self.items <= MAX_ITEMS, "it holds more than {MAX_ITEMS} entries");
         Ok(())
     }
+}
+
+/// The functions by which PyTorch and NumPy save arrays that are not read, and what to do.
+const KINDS: [(&str, &str); 10] = [
+    ("torch._utils._rebuild_qtensor", "it is quantized: save its dequantize()"),
+    ("torch._utils._rebuild_sparse_tensor", "it is sparse: save its to_dense()"),
+    ("torch._utils._rebuild_nested_tensor", "it is a nested tensor: save its to_padded_tensor(0.0)"),
+    ("torch._utils._rebuild_meta_tensor_no_storage", "it is on the device meta and has no numbers"),
+    ("torch._utils._rebuild_tensor_v3", "its numbers have a type that is not read: save its float()"),
+    ("torch._tensor._rebuild_from_type_v2", "it is of a subclass of Tensor: save its as_subclass(torch.Tensor)"),
+    ("torch._utils._rebuild_wrapper_subclass", "it is of a subclass of Tensor: save a plain tensor"),
+    ("numpy._core.multiarray._reconstruct", "it is a NumPy array: save torch.from_numpy of it, or all by numpy.savez"),
+    ("numpy.core.multiarray._reconstruct", "it is a NumPy array: save torch.from_numpy of it, or all by numpy.savez"),
+    ("torch._utils._rebuild_device_tensor_from_numpy", "it was on a device that is not read: save its cpu()"),
+];
+
+/// Why a value that the function or class `name` would make cannot be read.
+fn uncalled(name: &str) -> String {
+    let known = KINDS.iter().find(|(function, _)| *function == name);
+    known.map_or_else(|| format!("it depends on {name}, which is not called here"), |(_, what)| (*what).into())
 }

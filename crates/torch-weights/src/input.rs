@@ -78,7 +78,11 @@ pub(crate) fn part_of_several(path: &Path) -> Option<String> {
     let (rest, count) = stem.rsplit_once("-of-")?;
     let (name, _) = rest.rsplit_once('-')?;
     let count: u32 = count.parse().ok()?;
-    Some(format!("it is one of {count} files: name {name}.{ending}.index.json"))
+    let index = format!("{name}.{ending}.index.json");
+    Some(match path.with_file_name(&index).is_file() {
+        true => format!("it is one of {count} files: name {index}"),
+        false => format!("it is one of {count} files, and {index} that says what is in which is missing beside it"),
+    })
 }
 
 /// The names of the files in `folder` that have an ending of weights.
@@ -116,9 +120,13 @@ mod tests {
 
     #[test]
     fn a_file_of_several_names_its_index() {
-        let hint = |name: &str| part_of_several(Path::new(name));
+        let folder = tempfile::tempdir().unwrap();
+        let hint = |name: &str| part_of_several(&folder.path().join(name));
+        let missing = hint("model-00001-of-00002.safetensors").unwrap();
+        assert!(missing.ends_with("model.safetensors.index.json that says what is in which is missing beside it"));
+        std::fs::write(folder.path().join("model.safetensors.index.json"), "{}").unwrap();
         let expected = Some("it is one of 2 files: name model.safetensors.index.json".to_string());
-        assert_eq!(hint("folder/model-00001-of-00002.safetensors"), expected);
+        assert_eq!(hint("model-00001-of-00002.safetensors"), expected);
         assert_eq!(hint("model.safetensors"), None);
         assert_eq!(hint("king-of-hearts.pth"), None);
     }

@@ -481,9 +481,16 @@ impl<'a> Machine<'a> {
 
     /// torch's persistent ids: `("storage", class, key, location, numel)`; before PyTorch 1.6 with a sixth value, which
     /// is `None` unless the storage is a view of another one. Where the tensor was, on a GPU or not, does not matter.
+    /// `("module", class, file, source)`, before PyTorch 1.6, is the class of a module that was saved as a whole.
     fn persistent_id(&mut self) -> Result<()> {
         let id = self.pop()?;
         let graph = &self.graph;
+        if let [kind, class, ..] = *graph.sequence(id)?
+            && graph.nodes[kind] == Node::Text("module")
+        {
+            self.stack.push(class);
+            return Ok(());
+        }
         let (kind, class, key, numel, view) = match *graph.sequence(id)? {
             [kind, class, key, _, numel] => (kind, class, key, numel, None),
             [kind, class, key, _, numel, view] => (kind, class, key, numel, Some(view)),

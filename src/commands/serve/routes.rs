@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -152,6 +152,12 @@ async fn same_site(request: Request, next: Next) -> Response {
     }
 }
 
+/// Whether a request sends its picture as a part of a form, as `curl -F` does.
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+    kind.is_some_and(|kind| kind.starts_with(b"multipart/"))
+}
+
 /// Refuses requests for other hosts: a page of another site may let its own name point to this machine (DNS rebinding),
 /// and would then count as the same site.
 async fn known_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
@@ -179,12 +185,16 @@ async fn health(State(app): State<App>) -> Response {
 async fn predict(
     State(app): State<App>,
     options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
     let Ok(Query(options)) = options else {
         return Err(bad("only details and one can be given, each true or false, and page, a number".into()));
     };
+    if is_form(&headers) {
+        return Err(bad("send the bytes of the picture alone, as curl --data-binary @FILE does, not a form".into()));
+    }
     let Ok(permit) = app.requests.clone().try_acquire_owned() else {
         let text = format!("{REQUESTS} other pictures are being read: send it again in a moment");
         return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text));

@@ -24,6 +24,25 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+#[test]
+fn all_members_of_a_gzip_file_are_read_and_what_follows_is_not() {
+    let bytes = sound(Content::Images, 3);
+    let (start, end) = bytes.split_at(1000);
+    for packed in [
+        gzip(&bytes),
+        [gzip(start), gzip(end)].concat(),
+        [gzip(&bytes), gzip(b"")].concat(),
+        [gzip(&bytes), b"garbage".to_vec()].concat(),
+        [gzip(&bytes), vec![0; 512]].concat(),
+    ] {
+        let mut output = Vec::new();
+        unpack_checked(&packed[..], Content::Images, &mut output).unwrap();
+        assert!(output == bytes);
+    }
+    assert!(unpack_checked(&gzip(start)[..], Content::Images, &mut Vec::new()).is_err());
+    assert!(unpack_checked(&[gzip(&bytes), gzip(start)].concat()[..], Content::Images, &mut Vec::new()).is_err());
+}
+
 fn contents() -> impl Strategy<Value = Content> {
     prop_oneof![Just(Content::Images), Just(Content::Labels)]
 }

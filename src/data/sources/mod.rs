@@ -13,10 +13,10 @@ pub(crate) use advice::advice;
 pub(crate) use folder::pictures;
 
 use super::Part;
+use super::idx::{GZIP, Unpacked};
 use crate::digit::Digit;
 use crate::error::{either, without_panic};
 use anyhow::{Result, bail, ensure};
-use flate2::read::GzDecoder;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -167,7 +167,7 @@ fn head(path: &Path) -> Result<Vec<u8>> {
 /// A file's bytes, unpacked if they are gzipped, whatever its name says.
 fn unpacked(path: &Path) -> Result<Box<dyn Read + Send>> {
     let mut file = File::open(path)?;
-    Ok(if is_gzipped(&mut file)? { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
+    Ok(if is_gzipped(&mut file)? { Box::new(Unpacked::new(file)) } else { Box::new(file) })
 }
 
 /// Whether `file` begins as gzip does.
@@ -175,7 +175,7 @@ pub(super) fn is_gzipped(file: &mut File) -> std::io::Result<bool> {
     let mut magic = Vec::new();
     file.take(2).read_to_end(&mut magic)?;
     file.rewind()?;
-    Ok(magic == [0x1f, 0x8b])
+    Ok(magic == GZIP)
 }
 
 /// The part of a dataset that a name says, such as that of a file, a folder or an array.
