@@ -212,11 +212,58 @@ impl Findings {
         mistakes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         Ok(Findings { confusion, mistakes })
     }
+
+    /// What the net reads in the image at `index`; `None`: its label.
+    pub(crate) fn prediction(&self, index: i64) -> Option<i64> {
+        self.mistakes.iter().find(|mistake| mistake.index == index).map(|mistake| mistake.predicted)
+    }
+}
+
+/// How well a net knows one class, each a share from 0 to 1; `None` where there are no images to say so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ClassScore {
+    /// The images of the class.
+    pub images: i64,
+    /// Of the images that are read as the class, those that are of it.
+    pub precision: Option<f64>,
+    /// Of the images of the class, those that are read as it.
+    pub recall: Option<f64>,
+    /// The harmonic mean of the two.
+    pub f1: Option<f64>,
+}
+
+impl ClassScore {
+    /// Of each class of a confusion matrix.
+    pub(crate) fn of(confusion: &[Vec<i64>]) -> Vec<ClassScore> {
+        let score = |class: usize| {
+            let right = confusion[class][class];
+            let images: i64 = confusion[class].iter().sum();
+            let predicted: i64 = confusion.iter().map(|row| row[class]).sum();
+            let share = |part: i64, whole: i64| (whole > 0).then(|| part as f64 / whole as f64);
+            let [precision, recall] = [share(right, predicted), share(right, images)];
+            ClassScore { images, precision, recall, f1: share(2 * right, images + predicted) }
+        };
+        (0..confusion.len()).map(score).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn precision_recall_and_f1_follow_their_definitions() {
+        let confusion = vec![vec![8, 2, 0, 0], vec![1, 3, 0, 0], vec![0, 0, 0, 0], vec![4, 0, 0, 0]];
+        let scores = ClassScore::of(&confusion);
+        let first = scores[0];
+        assert_eq!((first.images, first.precision, first.recall), (10, Some(8.0 / 13.0), Some(0.8)));
+        let (precision, recall) = (8.0 / 13.0, 0.8);
+        assert!((first.f1.unwrap() - 2.0 * precision * recall / (precision + recall)).abs() < 1e-15);
+        // A class without images, and one that is never predicted.
+        let nothing = ClassScore { images: 0, precision: None, recall: None, f1: None };
+        assert_eq!(scores[2], nothing);
+        assert_eq!(scores[3], ClassScore { images: 4, precision: None, recall: Some(0.0), f1: Some(0.0) });
+    }
 
     #[test]
     fn classes_without_a_name_are_shown_if_they_are_predicted() {

@@ -216,15 +216,37 @@ fn config_keys() -> Vec<String> {
 #[test]
 fn summary_is_the_table_of_torchsummary() {
     let text = stdout(&mut tch_mnist(&["summary"]));
-    let (table, fields) = text.split_once("\n\n").unwrap();
+    let (table, layers) = text.split_once("\n\n").unwrap();
     assert_eq!(format!("{table}\n"), include_str!("reference/summary.txt"));
-    // The page on the original states the same numbers.
+    let layers: Vec<&str> = layers.lines().collect();
+    let [heads, rows @ .., total] = &layers[..] else { panic!("{text}") };
+    assert!(heads.contains("Receptive field") && heads.contains("Multiply-adds"), "{heads}");
+    assert!(total.ends_with(": 3,291,692"), "{total}");
+    // The page on the original states the same numbers for the last layer of each member.
     let page = include_str!("../docs/original.md");
-    for line in fields.lines().skip(1) {
-        let [block, size, field] = line.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
-        assert!(page.contains(&format!("| `{block}` | {size} | {field} |")), "{line}");
+    assert_eq!(rows.len(), 27);
+    let member = |row: &&str| row.split(['.', ' ']).next().unwrap().to_string();
+    let ends = rows.chunk_by(|a, b| member(a) == member(b)).map(|rows| rows[rows.len() - 1]);
+    for row in ends {
+        let [_, _, output, field, _] = row.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+        let side = output.rsplit('x').next().unwrap();
+        assert!(page.contains(&format!("| `{}` | {side} | {field} |", member(&row))), "{row}");
     }
-    assert_eq!(fields.lines().count(), 11);
+}
+
+#[test]
+fn summary_shows_the_net_of_weights() {
+    let (_folder, out) = out();
+    train(&out, &["-q", "--epochs", "1", "--limit-train", "128", "--net", "lenet5"]).assert().success();
+    let lenet5 = stdout(&mut tch_mnist(&["summary", "--net", "lenet5"]));
+    assert_ne!(lenet5, stdout(&mut tch_mnist(&["summary"])));
+    for weights in [out.clone(), out.join("model.pth")] {
+        assert_eq!(stdout(tch_mnist(&["summary", "--weights"]).arg(weights)), lenet5);
+    }
+    let (sentence, code) = failure(&mut tch_mnist(&["summary", "--weights", "a.pt", "--net", "lenet5"]));
+    assert!(code == 2 && sentence.contains("--weights") && sentence.contains("--net"), "{sentence}");
+    let (sentence, code) = failure(&mut tch_mnist(&["summary", "--weights", "/nowhere/a.pt"]));
+    assert!(code == 1 && sentence.contains("/nowhere/a.pt"), "{sentence}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 const PICTURES: [&str; 8] =
-    ["accuracy", "confusion", "loss", "loss_by_step", "lr", "misclassified", "training_images", "unfamiliar"];
+    ["confusion", "error", "loss", "loss_by_step", "lr", "misclassified", "training_images", "unfamiliar"];
 
 /// All files of the plots and the page, by name.
 fn looked_at(out: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -23,13 +23,15 @@ fn page(out: &Path) -> String {
 /// Asserts that a browser that opens `page` fetches nothing and runs nothing.
 fn assert_offline(page: &str) {
     let without_names = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
-    for fetches in
-        ["http://", "https://", "<script", "<link", "<iframe", "@import", "url(", " src=", "onload", "onerror"]
-    {
+    for fetches in ["http://", "https://", "<script", "<link", "<iframe", "@import", "url(", "onload", "onerror"] {
         assert!(!without_names.contains(fetches), "{fetches}");
     }
-    for reference in without_names.split("href=\"").skip(1) {
-        assert!(reference.starts_with("data:image/png;base64,"), "{}", &reference[..40]);
+    for image in without_names.split(" src=\"").skip(1) {
+        assert!(image.starts_with("data:image/png;base64,"), "{}", &image[..40]);
+    }
+    // Links are followed by a reader, and lead to the reports of runs.
+    for link in without_names.split("href=\"").skip(1) {
+        assert!(link.split('"').next().unwrap().ends_with("/report.html"), "{}", &link[..40]);
     }
     assert!(page.contains("Content-Security-Policy\" content=\"default-src 'none'"));
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
@@ -66,6 +68,15 @@ fn a_run_is_looked_at_and_can_be_again() {
         &format!("{:.2} %</b><span>test accuracy", last["test_accuracy"].as_f64().unwrap()),
         &format!("<b>{wrong}</b><span>of 500 test images wrong"),
         "<th>limit-train</th><td class=\"long\">1280</td>",
+        "<b>11,392</b><span>parameters",
+        "images per second in training",
+        "11,392 parameters; 3,291,692 multiply-adds per image",
+        "<td>convblock2.0 Conv2d</td><td class=\"n\">32x24x24</td><td class=\"n\">4,608</td><td class=\"n\">5</td>",
+        "<th class=\"n\">precision</th><th class=\"n\">recall</th><th class=\"n\">F1</th>",
+        &format!("The {wrong} misclassified images"),
+        "Images are numbered as in t10k-images-idx3-ubyte, from 0.",
+        "predict marks an image whose distance is above ",
+        "@media (prefers-color-scheme: dark)",
         "<th>libtorch</th><td class=\"long\">2.11.0</td>",
         checksum,
         "torch.jit.load(&quot;model.pt&quot;)",
@@ -74,6 +85,9 @@ fn a_run_is_looked_at_and_can_be_again() {
         // The page writes quotes as they are or escaped, which is the same to a reader.
         assert!(page.contains(part) || page.replace('"', "&quot;").contains(part), "{part}");
     }
+
+    assert_settings_in_force(&page);
+    assert!(page.matches("<td class=\"n\">").count() > 4 * wrong as usize);
 
     fs::remove_dir_all(out.join("plots")).unwrap();
     fs::remove_file(out.join("report.html")).unwrap();
@@ -87,6 +101,21 @@ fn a_run_is_looked_at_and_can_be_again() {
     fs::write(out.join("metrics.jsonl"), epochs).unwrap();
     tch_mnist(&["report"]).arg(&out).assert().success();
     assert!(self::page(&out).contains("Not finished: 1 of 2 epochs so far."));
+}
+
+/// Asserts that the page of a run with `--limit-train` lists what was changed first, and nothing that SGD and StepLR lack.
+fn assert_settings_in_force(page: &str) {
+    let settings = page.split("<h2>Settings</h2>").nth(1).unwrap().split("</table>").next().unwrap();
+    let (changed, others) = settings.split_once("<th colspan=\"2\">others").unwrap();
+    let keys = |rows: &str| -> Vec<String> {
+        rows.split("<th>").skip(1).map(|row| row.split("</th>").next().unwrap().to_string()).collect()
+    };
+    assert_eq!(keys(changed), ["limit-train", "limit-test", "epochs"]);
+    let others = keys(others);
+    for (key, is_there) in [("momentum", true), ("step-size", true), ("betas", false), ("t-0", false), ("alpha", false)]
+    {
+        assert_eq!(others.contains(&key.to_string()), is_there, "{key} in {others:?}");
+    }
 }
 
 #[test]
@@ -136,20 +165,41 @@ fn the_confusion_matrix_has_the_counts_of_evaluate() {
 #[test]
 fn several_runs_make_one_page() {
     let folder = tempfile::tempdir().unwrap();
-    let (slow, fast) = (folder.path().join("slow & steady"), folder.path().join("fast"));
-    train(&slow, &["-q", "--lr", "0.003"]).assert().success();
-    train(&fast, &["-q", "--lr", "0.03"]).assert().success();
-    let said = stdout(tch_mnist(&["report"]).arg(&slow).arg(&fast));
-    assert!(said.contains("2 runs side by side"), "{said}");
+    let [slow, fast, again] = ["slow & steady", "fast", "again"].map(|name| folder.path().join(name));
+    train(&slow, &["-q", "--lr", "0.003", "--report"]).assert().success();
+    train(&fast, &["-q", "--lr", "0.03", "--step-size", "1"]).assert().success();
+    // A copy has the same curves.
+    fs::create_dir(&again).unwrap();
+    for name in ["config.toml", "environment.json", "metrics.jsonl", "losses.csv"] {
+        fs::copy(fast.join(name), again.join(name)).unwrap();
+    }
+    let said = stdout(tch_mnist(&["report"]).args([&slow, &fast, &again]));
+    assert!(said.contains("3 runs side by side"), "{said}");
     let page = fs::read_to_string(folder.path().join("comparison.html")).unwrap();
     assert_offline(&page);
-    for part in ["slow &amp; steady", "fast", ">0.003<", ">0.03<", "Test accuracy, %", "Learning rate"] {
+    for part in [
+        "<a href=\"slow%20%26%20steady/report.html\">slow &amp; steady</a>",
+        "fast",
+        "the same curves as fast",
+        "stroke-dasharray",
+        ">0.003<",
+        ">0.03<",
+        "Error, % (test)",
+        "Learning rate",
+        "<td class=\"n\">500 test images</td>",
+        "<th class=\"n\">loss</th><th class=\"n\">training loss</th><th class=\"n\">parameters</th>",
+        "<td class=\"n\">11,392</td>",
+    ] {
         assert!(page.contains(part), "{part}");
     }
+    assert_eq!(page.matches("the same curves as").count(), 1);
+    assert_eq!(page.matches("<a href=").count(), 2, "a run without a report has no link");
     assert!(!page.contains(">momentum<"), "a setting that is the same is listed as one that differs");
 
     let elsewhere = folder.path().join("new/page.html");
-    tch_mnist(&["report"]).arg(&slow).arg(&fast).arg("--out").arg(&elsewhere).assert().success();
+    tch_mnist(&["report"]).args([&slow, &fast]).arg("--out").arg(&elsewhere).assert().success();
+    let moved = fs::read_to_string(&elsewhere).unwrap();
+    assert!(moved.contains("<a href=\"../slow%20%26%20steady/report.html\">"));
     for (runs, flag, expected) in [
         (&[&slow, &fast][..], "--data", "--data and --device are for the report of one run"),
         (&[&slow], "--out", "--out is for a page that compares several runs"),
@@ -157,7 +207,7 @@ fn several_runs_make_one_page() {
         let (sentence, code) = failure(tch_mnist(&["report"]).args(runs).arg(flag).arg("nowhere"));
         assert_eq!((sentence.contains(expected), code), (true, 2), "{sentence}");
     }
-    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), page);
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), moved);
 
     // A resumed run may be looked at where the first part of it was not.
     let mut resume = tch_mnist(&["train", "-q", "--report", "--epochs", "3", "--resume"]);

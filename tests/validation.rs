@@ -32,7 +32,12 @@ fn every_name_says_validation_and_none_says_test() {
     assert_eq!(last["best_validation_accuracy"].as_f64(), accuracies.reduce(f64::max));
 
     let (_folder, out) = common::out();
-    let text = stdout(&mut held_out(&out, &["--epochs", "1"]));
+    let mut command = train(&out, &["--validation", "256", "--epochs", "1"]);
+    let output = command.assert().success().get_output().clone();
+    let [text, log] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    // The test set is what comes next.
+    let next = format!("next: tch-mnist evaluate {} --data {DATA}, which", out.join("model.pt").display());
+    assert!(log.lines().last().is_some_and(|line| line.contains(&next)), "{log}");
     assert!(text.starts_with("EPOCH: 0\n\nValidation set: Average loss: ") && text.contains("/256 ("), "{text}");
 }
 

@@ -37,6 +37,11 @@ pub(super) struct OnlyFile {
 }
 
 impl Weights {
+    /// Those of a file or of a run's folder, whose net is known without a flag.
+    pub(super) fn of(path: &Path, key: Option<&str>) -> Weights {
+        Weights { weights: Some(path.to_path_buf()), key: key.map(String::from), net: NetOfWeights::default() }
+    }
+
     /// Takes the file that was named without a flag, if one was.
     pub(super) fn take(&mut self, OnlyFile { only_file }: OnlyFile) {
         self.weights = self.weights.take().or(only_file);

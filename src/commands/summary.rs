@@ -1,17 +1,25 @@
-//! `tch-mnist summary`: the layers as a table, the receptive fields, and what a recipe makes of the settings.
+//! `tch-mnist summary`: the layers as a table, their receptive fields and multiply-adds, and what a recipe makes of the settings.
 
 use super::Outcome;
-use crate::model::{receptive_fields, table};
+use super::session::{Backend, Weights};
+use crate::model::{Architecture, layers_in_numbers, table};
 use crate::observe::say;
 use crate::settings::{Form, Given, NetSettings, Recipe, name_of};
 use anyhow::Result;
+use std::path::PathBuf;
 
-/// Print the layers, their output shapes, parameters and receptive fields
+/// Print the layers, their output shapes, parameters, receptive fields and multiply-adds
 #[derive(clap::Parser)]
 #[command(name = "summary")]
 pub(super) struct Args {
     #[command(flatten)]
     net: NetSettings,
+    /// The net of these weights instead: a file of this program's or of Python's, or a run's folder
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["net", "net_values", "dropout"])]
+    weights: Option<PathBuf>,
+    /// Which weights, if the file holds several sets
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    key: Option<String>,
     /// Print the net as a net file instead, its placeholders filled
     #[arg(long, conflicts_with = "recipe")]
     print: bool,
@@ -22,17 +30,24 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: Args, _: super::Verbosity) -> Result<Outcome> {
-    let architecture = args.net.architecture()?;
+    let architecture = architecture(&args)?;
     if args.print {
         say(architecture.to_string().trim_end())?;
         return Ok(Outcome::Done);
     }
     say(table(&architecture))?;
-    say(format!("\n{}", receptive_fields(&architecture)))?;
+    say(format!("\n{}", layers_in_numbers(&architecture)))?;
     if let Some(recipe) = args.recipe {
         say(format!("\n{}", settings(recipe)))?;
     }
     Ok(Outcome::Done)
+}
+
+/// The net that is asked for.
+fn architecture(args: &Args) -> Result<Architecture> {
+    let Some(path) = &args.weights else { return args.net.architecture() };
+    let (net, _) = Weights::of(path, args.key.as_deref()).load(&Backend::PLAIN, NetSettings::DROPOUT)?;
+    Ok(net.architecture().clone())
 }
 
 /// A row per setting under the name of its flag; `-` where it has no effect.

@@ -1,6 +1,7 @@
 //! A split: images and their labels on a device, as bytes, and how a batch of them becomes the net's input.
 
 use super::classes::Classes;
+use super::idx::FILES;
 use crate::libtorch::pixels;
 use crate::shape::SIDE;
 use anyhow::Result;
@@ -35,6 +36,16 @@ pub enum Part {
     Test,
 }
 
+impl Part {
+    /// The name of the IDX file that has its images.
+    pub(crate) fn images_file(self) -> &'static str {
+        match self {
+            Part::Train | Part::Validation => FILES[0].name,
+            Part::Test => FILES[2].name,
+        }
+    }
+}
+
 impl Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,6 +67,8 @@ pub struct Split {
     pub labels: Tensor,
     /// What the labels stand for.
     pub(crate) classes: Arc<Classes>,
+    /// The places of its images in their file; `None`: the split is the file, or its beginning.
+    indices: Option<Vec<i64>>,
     /// float32 [256]: see [`pixel_table`].
     pixels: Tensor,
 }
@@ -80,6 +93,7 @@ impl Split {
             // A copy of its own: the rest of the labels can go.
             labels: labels.f_narrow(0, 0, count)?.f_detach_copy()?.f_to_device(device)?,
             classes,
+            indices: None,
             pixels: pixel_table().f_to_device(device)?,
         })
     }
@@ -94,6 +108,11 @@ impl Split {
         self.len() == 0
     }
 
+    /// The place in [`Part::images_file`] of the image at `index`, from 0.
+    pub(crate) fn index_in_file(&self, index: i64) -> i64 {
+        self.indices.as_ref().map_or(index, |indices| indices[index as usize])
+    }
+
     /// The device of the images.
     pub(crate) fn device(&self) -> Device {
         self.labels.device()
@@ -106,12 +125,14 @@ impl Split {
 
     /// The images at `indices` (int64 [B]) alone, as `part`.
     pub(super) fn select(&self, indices: &Tensor, part: Part) -> Result<Split> {
+        let places = Vec::<i64>::try_from(indices)?.into_iter().map(|index| self.index_in_file(index)).collect();
         let indices = indices.f_to_device(self.device())?;
         Ok(Split {
             part,
             images: self.images.f_index_select(0, &indices)?,
             labels: self.labels.f_index_select(0, &indices)?,
             classes: self.classes.clone(),
+            indices: Some(places),
             pixels: self.pixels.shallow_clone(),
         })
     }
@@ -181,5 +202,19 @@ mod tests {
         let all = (Tensor::from_slice(&bytes).view([3, 1, 28, 28]).to_kind(Kind::Float) / 255 - 0.1307) / 0.3081;
         assert!(images.equal(&all.index_select(0, &Tensor::from_slice(&[2i64, 0]))));
         assert!(split.batch(&Tensor::from_slice(&[3i64])).is_err());
+    }
+
+    #[test]
+    fn images_that_were_selected_know_their_places_in_the_file() {
+        let images = Tensor::zeros([4, 784], (Kind::Float, Device::Cpu));
+        let labels = Tensor::from_slice(&[5i64, 6, 7, 8]);
+        let all = Split::new(Part::Train, &images, &labels, 0, Arc::default(), Device::Cpu).unwrap();
+        assert_eq!((all.index_in_file(2), all.part.images_file()), (2, "train-images-idx3-ubyte"));
+        let held = all.select(&Tensor::from_slice(&[1i64, 3]), Part::Validation).unwrap();
+        assert_eq!([0, 1].map(|index| held.index_in_file(index)), [1, 3]);
+        assert_eq!(
+            (held.part.images_file(), Part::Test.images_file()),
+            ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+        );
     }
 }

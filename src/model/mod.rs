@@ -17,4 +17,4 @@ pub use layers::Layer;
 pub use net::{Kernels, Net};
 pub(crate) use net_file::repr;
 pub use state_dict::StateDict;
-pub(crate) use summary::{receptive_fields, table};
+pub(crate) use summary::{Row, layers as layers_in_numbers, rows, table, thousands};

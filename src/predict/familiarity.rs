@@ -108,6 +108,11 @@ impl Familiarity {
         Ok(Vec::try_from(self.scores_of(&features_of(net, split, &all)?)?)?)
     }
 
+    /// The distance, the root of a score, beyond which an image looks like none of the classes.
+    pub(crate) fn threshold(&self) -> f64 {
+        self.threshold.sqrt()
+    }
+
     /// Whether each of the images with these outputs of the units of `net` looks like none of the classes.
     pub(super) fn unsure(&self, net: &Architecture, outputs: &[(usize, Tensor)]) -> Result<Vec<bool>> {
         let scores = Vec::<f64>::try_from(self.scores_of(&features(net, outputs)?)?)?;

@@ -1,7 +1,7 @@
 //! A chart: one or more curves over epochs, steps or learning rates.
 
 use anyhow::Result;
-use canvas::style::{Area, COLOURS, GREY, GRID, INK, drawing, text};
+use canvas::style::{Area, COLOURS, GREY, GRID, INK, drawing, text, width};
 use canvas::{Error, FONT, svg};
 use plotters::coord::ranged1d::{AsRangedCoord, DefaultFormatting, KeyPointHint, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
@@ -9,7 +9,11 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 /// A chart, in pixels.
-const SIZE: (u32, u32) = (1600, 1000);
+const SIZE: (u32, u32) = (1280, 860);
+
+/// The sizes of its title and of its other text, which stay readable when a telephone shows it 350 pixels wide.
+const TITLE: i32 = 52;
+const FONT_SIZE: i32 = 45;
 
 /// How many columns of points a curve over steps is drawn with at most.
 const COLUMNS: usize = 700;
@@ -25,7 +29,36 @@ pub(crate) struct Curve {
     pub(crate) colour: RGBColor,
     /// The width of the line, in pixels; 1 for a curve that is only the background of another.
     pub(crate) width: u32,
+    pub(crate) line: Line,
 }
+
+/// How a line is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Line {
+    Solid,
+    /// In dashes, over another curve that is as long: the `place`-th of so many (`of`) that run in the same place shows in
+    /// its share of every dash's length.
+    Dashed {
+        place: usize,
+        of: usize,
+    },
+}
+
+impl Line {
+    /// The length of a dash and of the gap after it, in pixels.
+    pub(crate) fn dash(self) -> Option<(i32, i32)> {
+        match self {
+            Line::Solid => None,
+            Line::Dashed { place, of } => {
+                let length = DASH * (of - place) as i32;
+                Some((length, DASH * of as i32 - length))
+            }
+        }
+    }
+}
+
+/// The part of a dashed line that one curve shows in, in pixels.
+const DASH: i32 = 22;
 
 /// What is drawn.
 pub(crate) struct Chart<'a> {
@@ -41,8 +74,6 @@ pub(crate) enum Up {
     Logarithmic,
     /// From 0.
     Linear,
-    /// To 100 %.
-    Percent,
 }
 
 /// The axis that goes across.
@@ -50,6 +81,8 @@ pub(crate) enum Up {
 pub(crate) enum Across {
     /// Whole numbers from 0, and dots where they are few.
     Epochs,
+    /// Epochs that are done, and parts of them.
+    Time,
     /// Whole numbers from 0.
     Steps,
     /// Logarithmic.
@@ -60,6 +93,7 @@ impl Across {
     fn name(self) -> &'static str {
         match self {
             Across::Epochs => "epoch",
+            Across::Time => "epochs done",
             Across::Steps => "step",
             Across::Rates => "learning rate",
         }
@@ -70,8 +104,8 @@ impl Across {
 pub(crate) fn raw_and_smoothed(raw: Vec<(f64, f64)>, smoothed: Vec<(f64, f64)>) -> [Curve; 2] {
     let pale = RGBColor(249, 208, 180);
     [
-        Curve { name: "each step".into(), points: columns(raw), colour: pale, width: 2 },
-        Curve { name: "smoothed".into(), points: columns(smoothed), colour: COLOURS[1], width: 6 },
+        Curve { name: "each step".into(), points: columns(raw), colour: pale, width: 2, line: Line::Solid },
+        Curve { name: "smoothed".into(), points: columns(smoothed), colour: COLOURS[1], width: 5, line: Line::Solid },
     ]
 }
 
@@ -98,9 +132,9 @@ impl Chart<'_> {
         let (x, y) = self.ranges();
         Ok(svg(SIZE, |area| {
             area.fill(&WHITE)?;
-            text(area, self.title, 56, INK, HPos::Left, (40, 62))?;
+            text(area, self.title, TITLE, INK, HPos::Left, (30, 48))?;
             self.legend(area)?;
-            let plot = area.margin(120, 20, 20, 40);
+            let plot = area.margin(96, 14, 14, 34);
             let whole = || Whole::between(x.0, x.1);
             let rates = || (x.0..x.1).log_scale().with_key_points(log_ticks(x));
             let up = || (y.0..y.1).log_scale().with_key_points(log_ticks(y));
@@ -116,13 +150,11 @@ impl Chart<'_> {
     /// The ends of both axes, with room above and below the curves.
     fn ranges(&self) -> ((f64, f64), (f64, f64)) {
         let points = || self.curves.iter().flat_map(|curve| &curve.points);
-        // A logarithm has no 0; a loss that is exactly 0 is drawn at the bottom.
         let values = || points().map(|point| point.1).filter(|&y| self.up != Up::Logarithmic || y > 0.0);
         let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
         let (low, high) = if low <= high { (low, high) } else { (1.0, 1.0) };
         let y = match self.up {
             Up::Logarithmic => (low / 1.2, high * 1.2),
-            Up::Percent => (low - 0.05 * (100.0 - low).max(0.1), 100.0),
             Up::Linear => (0.0, if high > 0.0 { 1.08 * high } else { 1.0 }),
         };
         let first = points().map(|point| point.0).fold(f64::INFINITY, f64::min);
@@ -131,22 +163,21 @@ impl Chart<'_> {
             // A curve of a single point has a width all the same.
             Across::Rates => (first, last.max(2.0 * first)),
             // A single epoch is in the middle.
-            Across::Epochs | Across::Steps if last <= 0.0 => (-0.5, 0.5),
-            Across::Epochs | Across::Steps => (0.0, last),
+            Across::Epochs | Across::Time | Across::Steps if last <= 0.0 => (-0.5, 0.5),
+            Across::Epochs | Across::Time | Across::Steps => (0.0, last),
         };
         (x, y)
     }
 
     fn legend(&self, area: &Area) -> Result<(), Error> {
         let named = self.curves.iter().filter(|curve| !curve.name.is_empty());
-        let mut right = SIZE.0 as i32 - 50;
+        let mut right = SIZE.0 as i32 - 30;
         for curve in named.collect::<Vec<_>>().into_iter().rev() {
-            // Ubuntu's letters are half as wide as they are high.
-            let width = 24 * curve.name.chars().count() as i32;
-            text(area, &curve.name, 46, INK, HPos::Left, (right - width, 62))?;
-            let line = [(right - width - 90, 62), (right - width - 20, 62)];
+            let left = right - width(&curve.name, FONT_SIZE);
+            text(area, &curve.name, FONT_SIZE, INK, HPos::Left, (left, 48))?;
+            let line = [(left - 72, 48), (left - 14, 48)];
             area.draw(&PathElement::new(line, curve.colour.stroke_width(curve.width.max(6)))).map_err(drawing)?;
-            right -= width + 150;
+            right = left - 104;
         }
         Ok(())
     }
@@ -158,7 +189,7 @@ impl Chart<'_> {
         Y: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
     {
         let mut builder = ChartBuilder::on(plot);
-        builder.x_label_area_size(120).y_label_area_size(170);
+        builder.x_label_area_size(116).y_label_area_size(160);
         let mut chart = builder.build_cartesian_2d(x, y).map_err(drawing)?;
         chart
             .configure_mesh()
@@ -169,17 +200,23 @@ impl Chart<'_> {
             .y_labels(6)
             .x_label_formatter(&|x| number(*x))
             .y_label_formatter(&|y| number(*y))
-            .axis_desc_style(TextStyle::from((FONT, 44)).color(&INK))
-            .label_style(TextStyle::from((FONT, 42)).color(&INK))
+            .axis_desc_style(TextStyle::from((FONT, FONT_SIZE)).color(&INK))
+            .label_style(TextStyle::from((FONT, FONT_SIZE)).color(&INK))
             .set_all_tick_mark_size(10)
             .draw()
             .map_err(drawing)?;
+        // A logarithm has no 0: such a value is drawn at the bottom.
+        let floor = if self.up == Up::Logarithmic { self.ranges().1.0 } else { f64::NEG_INFINITY };
         for curve in &self.curves {
             // Dots where so few points make no curve.
             let dots = if curve.points.len() <= 30 && self.across == Across::Epochs { 10 } else { 0 };
             let style = curve.colour.filled().stroke_width(curve.width);
-            let line = LineSeries::new(curve.points.iter().copied(), style).point_size(dots);
-            chart.draw_series(line).map_err(drawing)?;
+            let points = curve.points.iter().map(|&(x, y)| (x, y.max(floor)));
+            match curve.line.dash() {
+                None => chart.draw_series(LineSeries::new(points, style).point_size(dots)),
+                Some((dash, gap)) => chart.draw_series(DashedLineSeries::new(points, dash, gap, style)),
+            }
+            .map_err(drawing)?;
         }
         Ok(())
     }
@@ -221,12 +258,21 @@ fn whole_ticks(last: f64) -> Vec<f64> {
     (0..).map(|k| step * f64::from(k)).take_while(|&tick| tick <= last.max(0.0)).collect()
 }
 
-/// Where a logarithmic axis has its labels: at 1, 2 and 5 times the powers of ten, at these alone when they are many.
+/// Where a logarithmic axis has its labels: at the powers of ten if it spans many, else at 1, 2 and 5 times these, and on a
+/// short axis at round numbers.
 fn log_ticks((low, high): (f64, f64)) -> Vec<f64> {
     let steps: &[f64] = if high / low > 200.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let ticks = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-    ticks.filter(|tick| (low..=high).contains(tick)).collect()
+    let ticks: Vec<f64> = ticks.filter(|tick| (low..=high).contains(tick)).collect();
+    if ticks.len() > 2 || high / low > 10.0 {
+        return ticks;
+    }
+    let power = 10f64.powi((high - low).log10().floor() as i32);
+    let step = [0.2, 0.5, 1.0, 2.0].map(|step| step * power).into_iter().find(|step| (high - low) / step < 6.5);
+    let step = step.unwrap_or(2.0 * power);
+    let first = (low / step).ceil() as i64;
+    (first..).map(|k| k as f64 * step).take_while(|&tick| tick <= high).collect()
 }
 
 /// A number on an axis: as short as it can be, and without the last digits of a binary fraction.
@@ -252,5 +298,63 @@ mod tests {
         ] {
             assert_eq!(whole_ticks(last), ticks, "{last}");
         }
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_a_few_labels_however_long_it_is() {
+        for (range, ticks) in [
+            ((0.9, 60.0), vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0]),
+            ((0.001, 2.0), vec![0.001, 0.01, 0.1, 1.0]),
+            ((2.6, 4.1), vec![3.0, 3.5, 4.0]),
+            ((0.75, 1.3), vec![0.8, 0.9, 1.0, 1.1, 1.2, 1.3]),
+        ] {
+            let found = log_ticks(range);
+            let near = found.iter().zip(&ticks).all(|(a, b): (&f64, &f64)| (a - b).abs() < 1e-9);
+            assert!(near && found.len() == ticks.len(), "{range:?}: {found:?}");
+        }
+        for low in (1..400).map(|k| f64::from(k) / 7.0) {
+            for times in [1.44, 2.0, 5.0, 30.0, 250.0] {
+                let count = log_ticks((low, times * low)).len();
+                assert!((2..=9).contains(&count), "{low} to {}: {count} labels", times * low);
+            }
+        }
+    }
+
+    #[test]
+    fn curves_in_one_place_share_its_dashes() {
+        let chart = |line: Line| {
+            let curve = |colour, line| Curve {
+                name: String::new(),
+                points: vec![(0.0, 2.0), (1.0, 1.0), (2.0, 0.5)],
+                colour,
+                width: 6,
+                line,
+            };
+            let curves = vec![curve(COLOURS[0], Line::Solid), curve(COLOURS[1], line)];
+            Chart { title: "Error", across: Across::Epochs, up: Up::Logarithmic, curves }.draw().unwrap()
+        };
+        let pieces = |svg: &str| svg.matches("stroke=\"#D55E00\"").count();
+        assert!(pieces(&chart(Line::Dashed { place: 1, of: 2 })) > pieces(&chart(Line::Solid)) + 5);
+        // Of three in one place each one shows a third.
+        let dashes = [1, 2].map(|place| Line::Dashed { place, of: 3 }.dash());
+        assert_eq!(dashes, [Some((2 * DASH, DASH)), Some((DASH, 2 * DASH))]);
+    }
+
+    #[test]
+    fn an_error_of_0_is_drawn_at_the_bottom() {
+        let curve = Curve {
+            name: String::new(),
+            points: vec![(0.0, 4.0), (1.0, 0.0)],
+            colour: COLOURS[0],
+            width: 6,
+            line: Line::Solid,
+        };
+        let chart = Chart { title: "Error", across: Across::Epochs, up: Up::Logarithmic, curves: vec![curve] };
+        let svg = chart.draw().unwrap();
+        let line = svg.split("<polyline").find(|part| part.contains("#0072B2") && part.contains("stroke-width=\"6\""));
+        let points = line.unwrap().split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+        let bottoms: Vec<i32> =
+            points.split_whitespace().map(|at| at.split(',').nth(1).unwrap().parse().unwrap()).collect();
+        assert!(bottoms.iter().all(|y| (0..SIZE.1 as i32).contains(y)), "{points}");
     }
 }

@@ -3,27 +3,27 @@
 use crate::data::Classes;
 use crate::evaluate::{percent, shown_classes};
 use anyhow::Result;
-use canvas::style::{COLOURS, GREY, GRID, INK, drawing, text};
+use canvas::style::{COLOURS, GREY, GRID, INK, drawing, fitted, text, width};
 use canvas::svg;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-/// A cell's side, in pixels, and the room that the labels take at the left and at the top.
-const CELL: i32 = 104;
-const LEFT: i32 = 110;
+/// A cell's side, in pixels, and the room at the top and at the right.
+const CELL: i32 = 92;
+const TOP: i32 = 170;
+const RIGHT: i32 = 150;
 
-/// The width of a letter of a class's name, and the most letters that are drawn.
-const LETTER: i32 = 24;
-const LONGEST: usize = 12;
-const TOP: i32 = 210;
+/// The size of the counts, and the most room that the name of a class takes.
+const FONT_SIZE: i32 = 38;
+const LONGEST: i32 = 290;
 
 /// The matrix as SVG: `confusion` counts images by label (row) and predicted class (column). Rows have the names of the
 /// classes, columns their numbers.
 pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> {
     let shown = shown_classes(confusion, classes.count());
     let names: Vec<String> = (0..shown).map(|class| row_name(classes, class)).collect();
-    let letters = names.iter().map(|name| name.chars().count()).max().unwrap_or(1) as i32;
-    let left = LEFT + (letters - 1) * LETTER;
+    let names: Vec<(String, i32)> = names.iter().map(|name| fitted(name, FONT_SIZE, LONGEST)).collect();
+    let left = 40 + names.iter().map(|(name, size)| width(name, *size)).max().unwrap_or(0).max(width("label", 38));
     let count = shown as i32;
     let (right, bottom) = (left + count * CELL, TOP + count * CELL);
     let most_mistaken = confusion.iter().enumerate().flat_map(|(label, row)| {
@@ -31,17 +31,18 @@ pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> 
     });
     let most_mistaken = most_mistaken.max().unwrap_or(0).max(1) as f64;
 
-    Ok(svg(((right + 200) as u32, (bottom + 30) as u32), |area| {
+    Ok(svg(((right + RIGHT) as u32, (bottom + 20) as u32), |area| {
         area.fill(&WHITE)?;
-        text(area, "Confusion matrix", 56, INK, HPos::Left, (40, 62))?;
-        text(area, "predicted", 42, GREY, HPos::Center, ((left + right) / 2, 128))?;
-        text(area, "label", 42, GREY, HPos::Left, (10, TOP - 38))?;
-        text(area, "right", 42, GREY, HPos::Center, (right + 100, TOP - 38))?;
+        text(area, "Confusion matrix", 52, INK, HPos::Left, (30, 48))?;
+        text(area, "predicted", 38, GREY, HPos::Center, ((left + right) / 2, 98))?;
+        text(area, "label", 38, GREY, HPos::Left, (14, TOP - 32))?;
+        text(area, "recall", 38, GREY, HPos::Right, (right + RIGHT - 14, TOP - 32))?;
         for (label, row) in confusion.iter().enumerate().take(shown) {
             let middle = |k: usize| CELL * k as i32 + CELL / 2;
             let y = TOP + middle(label);
-            text(area, &label.to_string(), 46, INK, HPos::Center, (left + middle(label), TOP - 38))?;
-            text(area, &names[label], 46, INK, HPos::Right, (left - 26, y))?;
+            text(area, &label.to_string(), FONT_SIZE, INK, HPos::Center, (left + middle(label), TOP - 32))?;
+            let (name, size) = &names[label];
+            text(area, name, *size, INK, HPos::Right, (left - 16, y))?;
             let images: i64 = row.iter().sum();
             for (predicted, &count) in row.iter().enumerate().take(shown) {
                 // Right: blue, deeper the more of the row. Wrong: vermilion, by the root, for ones beside tens.
@@ -55,11 +56,12 @@ pub(super) fn draw(confusion: &[Vec<i64>], classes: &Classes) -> Result<String> 
                 area.draw(&Rectangle::new(cell, GRID.stroke_width(2))).map_err(drawing)?;
                 let ink = if label == predicted && depth > 0.55 { WHITE } else { INK };
                 if count > 0 {
-                    text(area, &count.to_string(), 40, ink, HPos::Center, (x + CELL / 2, y))?;
+                    let (count, size) = fitted(&count.to_string(), FONT_SIZE, CELL - 6);
+                    text(area, &count, size, ink, HPos::Center, (x + CELL / 2, y))?;
                 }
             }
-            let share = if images > 0 { format!("{:.1} %", percent(row[label], images)) } else { "-".into() };
-            text(area, &share, 40, INK, HPos::Right, (right + 185, y))?;
+            let share = if images > 0 { format!("{:.1}%", percent(row[label], images)) } else { "-".into() };
+            text(area, &share, 38, INK, HPos::Right, (right + RIGHT - 14, y))?;
         }
         Ok(())
     })?)
@@ -70,7 +72,7 @@ fn row_name(classes: &Classes, class: usize) -> String {
     if classes.are_digits() {
         return class.to_string();
     }
-    let name: String = classes.caption(class).chars().take(LONGEST).collect();
+    let name = classes.caption(class);
     if name == class.to_string() { name } else { format!("{class} {name}") }
 }
 

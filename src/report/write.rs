@@ -1,6 +1,7 @@
 //! Writes `plots/*.svg`, `plots/*.png` and `report.html`, from a run's own files and the data.
 
-use super::{confusion, curves, grid, html};
+use super::grid::{self, Grid};
+use super::{comparison as comparison_page, confusion, curves, run_page};
 use crate::data::{Data, Split};
 use crate::evaluate::Findings;
 use crate::files::{folder_of, remove_temporaries, write_atomically};
@@ -14,7 +15,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Pixels of a PNG to each of its SVG's, which are drawn for a slide.
-const PNG_SCALE: f32 = 0.75;
+const PNG_SCALE: f32 = 1.0;
+
+/// The names of the pictures that `evaluate --plots` draws too.
+const CONFUSION: &str = "confusion";
+const MISCLASSIFIED: &str = "misclassified";
 
 /// Writes the plots and the page of the run in `folder`; `findings` are those of its `net` on what `data` measures it
 /// on.
@@ -26,21 +31,25 @@ pub(crate) fn write_run(
     data: &Data,
 ) -> Result<PathBuf> {
     let run = RunFolder::read(folder)?;
-    let mut pictures = curves::of_run(&run)?;
-    pictures.extend(pictures_of(findings, data.measured())?);
+    let measured = data.measured();
+    let mut grids = vec![(MISCLASSIFIED, grid::worst(measured, &findings.mistakes)?)];
     if let Some(familiarity) = familiarity {
-        let scores = familiarity.scores(net, data.measured())?;
-        pictures.push(("unfamiliar", grid::unfamiliar(data.measured(), &scores)?));
+        let scores = familiarity.scores(net, measured)?;
+        grids.push(("unfamiliar", grid::unfamiliar(measured, findings, &scores, familiarity.threshold())?));
     }
-    pictures.push(("training_images", grid::training_images(&data.train)?));
+    grids.push(("training_images", grid::training_images(&data.train)?));
     let transforms = augmentations::transforms(&run.settings.augmentation, data.train.device())?;
     if !transforms.is_empty() {
         // So that `report` draws again what `train` drew.
         tch::manual_seed(run.settings.training.seed);
-        pictures.push(("augmented_images", grid::augmented_images(&data.train, &transforms)?));
+        grids.push(("augmented_images", grid::augmented_images(&data.train, &transforms)?));
     }
+    let mut pictures = curves::of_run(&run)?;
+    pictures.push((CONFUSION, confusion::draw(&findings.confusion, &measured.classes)?));
+    let page = run_page::of(&run, net.architecture(), findings, data, &pictures, &grids)?;
+    let drawn = |(name, grid): &(&'static str, Grid)| Ok((*name, grid.svg()?));
+    pictures.extend(grids.iter().map(drawn).collect::<Result<Vec<_>>>()?);
     write_plots(&run.folder.plots(), &pictures)?;
-    let page = html::report(&run, findings, &data.name, &pictures)?;
     let path = run.folder.report();
     write_atomically(&path, |path| Ok(fs::write(path, page)?))?;
     Ok(path)
@@ -48,7 +57,7 @@ pub(crate) fn write_run(
 
 /// Writes the page that compares `runs` to `path`.
 pub(crate) fn comparison(runs: &[RunFiles], path: &Path) -> Result<()> {
-    let page = html::comparison(runs, &curves::of_runs(runs)?)?;
+    let page = comparison_page::of(runs, path)?;
     fs::create_dir_all(folder_of(path)).with_context(|| format!("--out {} cannot be written", path.display()))?;
     write_atomically(path, |path| Ok(fs::write(path, page)?))
 }
@@ -56,8 +65,8 @@ pub(crate) fn comparison(runs: &[RunFiles], path: &Path) -> Result<()> {
 /// The confusion matrix and the worst misclassified images, as SVG under the names of their files.
 pub(crate) fn pictures_of(findings: &Findings, split: &Split) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
-        ("confusion", confusion::draw(&findings.confusion, &split.classes)?),
-        ("misclassified", grid::worst(split, &findings.mistakes)?),
+        (CONFUSION, confusion::draw(&findings.confusion, &split.classes)?),
+        (MISCLASSIFIED, grid::worst(split, &findings.mistakes)?.svg()?),
     ])
 }
 

@@ -408,6 +408,11 @@ impl RunFiles {
         kept(&self.epochs, &self.settings.run).expect("there is at least one epoch")
     }
 
+    /// Whether it was trained on a GPU.
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        self.environment.as_ref().is_some_and(|environment| environment.device != "cpu")
+    }
+
     /// How long the epochs took, in seconds.
     pub(crate) fn seconds(&self) -> f64 {
         self.epochs.iter().map(|epoch| epoch.seconds).sum()

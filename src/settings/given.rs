@@ -67,6 +67,11 @@ impl Given {
         self
     }
 
+    /// Keeps the keys that `is_kept` holds for.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.0.retain(|(key, _)| is_kept(key));
+    }
+
     pub(super) fn push(&mut self, key: &str, value: String) {
         self.0.push((key.to_string(), value));
     }

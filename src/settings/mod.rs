@@ -34,7 +34,7 @@ pub(crate) use schedule::ScheduleSettings;
 pub(crate) use training::{Batches, TrainingSettings};
 
 use crate::error::{UsageError, usage_sentence};
-use crate::flags::{self, Together, default_of, polished, table_of};
+use crate::flags::{self, Choice, Together, default_of, polished, table_of};
 use crate::train::augmentations::Augmentation;
 use crate::train::optimizers::Algorithm;
 use crate::train::schedules::Scheduler;
@@ -96,6 +96,16 @@ pub(crate) enum Role {
 }
 
 impl ArgExt for Role {}
+
+/// A setting that has an effect on a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InForce {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) shapes_the_result: bool,
+    /// Whether it shapes the result and is not the default: that of the optimizer or the schedule for what they have.
+    pub(crate) is_changed: bool,
+}
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -193,6 +203,44 @@ impl Settings {
 
     fn given(&self) -> Given {
         Given::from(&self.table())
+    }
+
+    /// The settings that have an effect on a run, on a GPU or not (`is_on_gpu`), those first that the user or the recipe
+    /// changed: the others have their defaults, or do not shape the result.
+    pub(crate) fn in_force(&self, is_on_gpu: bool) -> Vec<InForce> {
+        let choices = [<dyn Algorithm>::KEY, <dyn Scheduler>::KEY];
+        let mut chosen = self.given();
+        chosen.retain(|key| choices.contains(&key));
+        let defaults = read(&Given::expanded(&[&chosen])).unwrap_or_default().table();
+        let original = Settings::default().table();
+        let roles = Settings::roles();
+        let mut given = self.given().effective();
+        given.retain(|key| self.has_effect(key, is_on_gpu));
+        let setting = |(key, value): (&str, &str)| {
+            let default = if choices.contains(&key) { original.get(key) } else { defaults.get(key) };
+            let role = roles.iter().find(|(name, _)| name == key).and_then(|(_, role)| *role);
+            let shapes_the_result = role != Some(Role::Incidental);
+            let is_changed = shapes_the_result && default.map(text_of).as_deref() != Some(value);
+            InForce { key: key.to_string(), value: value.to_string(), shapes_the_result, is_changed }
+        };
+        let mut settings: Vec<InForce> = given.pairs().map(setting).collect();
+        settings.sort_by_key(|setting| !setting.is_changed);
+        settings
+    }
+
+    /// Whether a setting that every optimizer and every schedule has does something in this run.
+    fn has_effect(&self, key: &str, is_on_gpu: bool) -> bool {
+        let table = self.table();
+        let is_empty = table.get(key).is_some_and(|value| text_of(value).is_empty());
+        let is_taught = self.distillation.teacher.is_some();
+        let compares = self.run.patience > 0 || self.run.keep == Keep::Best;
+        let of = |group: Table| group.contains_key(key);
+        !(is_empty
+            || (of(table_of(&self.cuda)) && !is_on_gpu)
+            || (of(table_of(&self.distillation)) && !is_taught)
+            || (key == "monitor" && !compares)
+            || (key == "limit_test" && self.data.validation > 0)
+            || (key == "weight_decay_norm" && table["weight_decay"].as_float() == Some(0.0)))
     }
 
     /// The settings that shape a result, for a comparison of runs.
@@ -308,6 +356,40 @@ mod tests {
         let settings = merged("lr = 0.2\nmomentum = 0.8", "lr = 0.5");
         let table = settings.table();
         assert_eq!(["lr", "momentum", "gamma"].map(|key| table[key].as_float()), [0.5, 0.8, 0.1].map(Some));
+    }
+
+    /// `key=value` of the settings in force on a CPU: those that were changed, and the others.
+    fn in_force(flags: &[&str]) -> [Vec<String>; 2] {
+        let (changed, others): (Vec<_>, Vec<_>) =
+            Settings::from_flags(flags).unwrap().in_force(false).into_iter().partition(|setting| setting.is_changed);
+        [changed, others].map(|list| list.iter().map(|it| format!("{}={}", it.key, it.value)).collect())
+    }
+
+    #[test]
+    fn settings_of_other_optimizers_and_schedules_are_not_in_force() {
+        let [changed, others] = in_force(&["--lr=0.02", "--threads=2", "--data=elsewhere"]);
+        assert_eq!(changed, ["lr=0.02"]);
+        for part in ["momentum=0.9", "step_size=6", "gamma=0.1", "optimizer=sgd", "threads=2", "data=elsewhere"] {
+            assert!(others.contains(&part.to_string()), "{part}");
+        }
+        for key in ["betas", "t_0", "t_mult", "alpha", "temperature", "precision", "monitor", "net_values"] {
+            assert!(!others.iter().any(|setting| setting.starts_with(&format!("{key}="))), "{key}");
+        }
+        let [changed, others] = in_force(&["--optimizer=adam", "--schedule=cosine"]);
+        assert_eq!(changed, ["optimizer=adam", "schedule=cosine"]);
+        assert!(others.contains(&"betas=0.9,0.999".to_string()), "{others:?}");
+        let [changed, _] = in_force(&["--schedule=reduce-on-plateau", "--validation=100", "--patience=2"]);
+        assert_eq!(changed.len(), 3, "{changed:?}");
+        let on_gpu = Settings::default().in_force(true);
+        assert!(on_gpu.iter().any(|setting| setting.key == "precision"));
+    }
+
+    #[test]
+    fn what_a_recipe_sets_counts_as_changed() {
+        let [changed, _] = in_force(&["--recipe=best", "--device=cpu"]);
+        for setting in ["recipe=best", "batch_size=32", "nesterov=true", "schedule=one-cycle", "rotate=10.0"] {
+            assert!(changed.contains(&setting.to_string()), "{setting} in {changed:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct NetSettings {
 }
 
 /// The net of weights from a file.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct NetOfWeights {
     /// A file with the net's layers, for weights that neither contain their net nor fit a built-in one
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! The curve of a range test as a picture.
 
 use super::curve::LossCurve;
-use crate::report::{Across, Chart, Curve, Up, raw_and_smoothed};
+use crate::report::{Across, Chart, Curve, Line, Up, raw_and_smoothed};
 use anyhow::Result;
 use canvas::style::COLOURS;
 
@@ -23,6 +23,7 @@ pub(super) fn draw(curve: &LossCurve, suggestion: Option<f64>) -> Result<String>
         points: vec![(rate, 0.0), (rate, top)],
         colour: COLOURS[0],
         width: 5,
+        line: Line::Solid,
     }));
     Chart { title: "Training loss", across: Across::Rates, up: Up::Linear, curves }.draw()
 }

@@ -4,12 +4,13 @@ use crate::commands::Outcome;
 use crate::data::Data;
 use crate::error::{sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
+use crate::flags::table_of;
 use crate::memory;
 use crate::observe::{LogFormat, TensorBoard, duration, say};
 use crate::predict::{Familiarity, Knowledge};
 use crate::report;
 use crate::run_folder::{DONE, Done, Records, RunFolder, Status, WEIGHTS, best, line};
-use crate::settings::{Keep, Settings};
+use crate::settings::{Keep, Settings, text_of};
 use crate::train::{Diverged, Ending, EpochRecord, Run, kept};
 use anyhow::{Result, anyhow};
 use signal_hook::consts::SIGUSR1;
@@ -187,7 +188,19 @@ impl Finish<'_> {
         if self.settings.run.report && self.folder.report().exists() {
             tracing::info!("report: {}", self.folder.report().display());
         }
-        tracing::info!("next: tch-mnist predict --weights {} IMAGE", weights[0]);
+        tracing::info!("next: {}", self.next(&weights[0]));
+    }
+
+    /// The command that one would run next. The test images are still unseen if others were held out.
+    fn next(&self, weights: &str) -> String {
+        let data = &self.settings.data;
+        if data.validation == 0 {
+            return format!("tch-mnist predict --weights {weights} IMAGE");
+        }
+        let (given, defaults) = (table_of(&data.source), Settings::default().table());
+        let flags = given.iter().filter(|(key, value)| defaults.get(*key) != Some(value));
+        let flags: String = flags.map(|(key, value)| format!(" --{key} {}", text_of(value))).collect();
+        format!("tch-mnist evaluate {weights}{flags}, which measures these weights on the test images")
     }
 
     /// An error in the middle of a run, with what can be done about it.

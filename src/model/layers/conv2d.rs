@@ -98,6 +98,10 @@ impl LayerKind for Conv2d {
         self.windows().moving()
     }
 
+    fn multiply_adds(&self, output: &[i64]) -> i64 {
+        product(&[output, &self.kernel_size].concat()).saturating_mul(self.in_channels / self.groups)
+    }
+
     fn stage(&self) -> Stage {
         Stage::Begins
     }

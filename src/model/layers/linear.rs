@@ -46,6 +46,10 @@ impl LayerKind for Linear {
         Window::Whole
     }
 
+    fn multiply_adds(&self, output: &[i64]) -> i64 {
+        product(output).saturating_mul(self.in_features)
+    }
+
     fn stage(&self) -> Stage {
         Stage::Begins
     }

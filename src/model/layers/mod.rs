@@ -60,6 +60,12 @@ pub(super) trait LayerKind: Copy + Default {
         Window::Point
     }
 
+    /// The products that it sums for one image, whose output has the shape `output`; without those of biases and
+    /// normalisations.
+    fn multiply_adds(&self, _output: &[i64]) -> i64 {
+        0
+    }
+
     /// Its place in the stages of a net.
     fn stage(&self) -> Stage {
         Stage::Continues
@@ -212,6 +218,11 @@ macro_rules! kinds {
             /// See [`LayerKind::window`].
             pub(super) fn window(self, input: &[i64]) -> Window {
                 match self { $(Layer::$kind(layer) => layer.window(input),)* }
+            }
+
+            /// See [`LayerKind::multiply_adds`].
+            pub(super) fn multiply_adds(self, output: &[i64]) -> i64 {
+                match self { $(Layer::$kind(layer) => layer.multiply_adds(output),)* }
             }
 
             /// See [`LayerKind::stage`].
