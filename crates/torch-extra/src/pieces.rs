@@ -45,15 +45,15 @@ impl Drop for OwnThreads {
 ///
 /// The first error in the order of the items, or if `f` panics.
 pub fn map<T: Send, R: Send>(items: Vec<T>, f: impl Fn(T) -> Result<R> + Sync) -> Result<Vec<R>> {
-    let slots: Vec<Mutex<(Option<T>, Option<Result<R>>)>> =
-        items.into_iter().map(|item| Mutex::new((Some(item), None))).collect();
-    each(slots.len(), |piece| {
-        let mut slot = slots[piece].lock().expect("each slot is locked once");
-        let item = slot.0.take().expect("each piece is done once");
+    let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let results: Vec<Mutex<Option<Result<R>>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    each(items.len(), |piece| {
+        let item = items[piece].lock().expect("each item is locked once").take().expect("each piece is done once");
         let result = catch_unwind(AssertUnwindSafe(|| f(item)));
-        slot.1 = Some(result.unwrap_or_else(|_| Err(anyhow!("a piece of the work panicked"))));
+        let result = result.unwrap_or_else(|_| Err(anyhow!("a piece of the work panicked")));
+        *results[piece].lock().expect("each result is locked once") = Some(result);
     })?;
-    slots.into_iter().map(|slot| slot.into_inner().expect("no slot panics").1.expect("all pieces are done")).collect()
+    results.into_iter().map(|result| result.into_inner().expect("none panics").expect("all are done")).collect()
 }
 
 /// Calls `body`, which must not panic, for each number below `count`.
