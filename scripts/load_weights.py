@@ -4,6 +4,7 @@ python scripts/load_weights.py runs/NAME/model.pth
 """
 
 import argparse
+import base64
 import json
 import logging
 import sys
@@ -36,6 +37,8 @@ def metadata(path: Path) -> dict[str, str]:
             import onnxruntime
 
             return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        case ".html":
+            return page(path)["metadata"]
         case ".npz":
             with zipfile.ZipFile(path) as archive:
                 return json.loads(archive.comment or b"{}")
@@ -47,6 +50,21 @@ def metadata(path: Path) -> dict[str, str]:
                 return json.loads(text) if text.startswith(b"{") else {}
         case _:
             return {}
+
+
+def page(path: Path) -> dict:
+    """What is in a page to draw digits on: metadata and tensors."""
+    text = path.read_text().split('<script type="application/json" id="weights">')[1]
+    return json.loads(text.split("</script>")[0])
+
+
+def page_weights(path: Path) -> dict[str, Tensor]:
+    """The state_dict in a page to draw digits on."""
+    tensors = {}
+    for tensor in page(path)["tensors"]:
+        numbers = np.frombuffer(base64.b64decode(tensor["data"]), tensor["dtype"])
+        tensors[tensor["key"]] = torch.from_numpy(numbers.copy()).view(tensor["shape"])
+    return tensors
 
 
 def net_of(path: Path, weights: dict[str, Tensor]) -> nn.Module:
@@ -99,6 +117,7 @@ STATE_DICTS: dict[str, Callable[..., Model]] = {
     ".pth": with_net(lambda path: torch.load(path, weights_only=True)),
     ".safetensors": with_net(load_file),
     ".npz": with_net(lambda path: {key: torch.from_numpy(array) for key, array in np.load(path).items()}),
+    ".html": with_net(page_weights),
 }
 
 # These run without the net's code.

@@ -17,6 +17,7 @@
 //! | `evaluate` | loss, accuracy, confusion |
 //! | `predict` | which class an image shows, by a net from a file |
 //! | [`weights`] | weights files of several formats, read and written |
+//! | `page` | the page to draw digits on, before a server or with the net in it |
 //! | `data` | datasets: files downloaded, imported, checked, turned white on black (`polarity`), read by tch's `loader`, put on a device |
 //! | `model` | any net as tch's `nn::SequentialT`, named as in PyTorch; one file per kind of layer; `units`: which ones the fused kernels take |
 //! | `memory` | memory that runs out: explained, and got by with |
@@ -46,6 +47,7 @@ mod flags;
 mod memory;
 mod model;
 mod observe;
+mod page;
 mod predict;
 mod report;
 mod run_folder;

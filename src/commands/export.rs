@@ -30,7 +30,7 @@ pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     let to = &args.to;
     let format = weights::named(to).map_err(|error| UsageError(format!("--to {error}")))?;
     let (net, file) = args.weights.load(&Backend::PLAIN, args.dropout)?;
-    weights::write(to, &net.state_dict(), net.architecture(), file.metadata())?;
+    weights::write(to, &net.state_dict(), net.architecture(), &weights::metadata_of(&file))?;
     let (tensors, parameters) = WeightsFile::open(to)?.counts();
     say(format!("{}: {}, {tensors} tensors, {parameters} parameters", to.display(), format.title))?;
     Ok(Outcome::Done)

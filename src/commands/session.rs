@@ -129,9 +129,9 @@ impl Prediction {
         self.inference.compute.threads
     }
 
-    /// The net, and what is known about its classes: from the weights file, or measured on the training data if they
-    /// are there. `kernels` is what `--kernels auto` stands for.
-    pub(super) fn predictor(&mut self, kernels: KernelsChoice) -> Result<Predictor> {
+    /// The net with what is known about its classes, from the weights file or measured on the training data if they are
+    /// there; and a line on which net it is. `kernels` is what `--kernels auto` stands for.
+    pub(super) fn predictor(&mut self, kernels: KernelsChoice) -> Result<(Predictor, String)> {
         let asked = &mut self.inference.compute.kernels;
         if *asked == KernelsChoice::Auto {
             *asked = kernels;
@@ -158,7 +158,8 @@ impl Prediction {
                 None
             });
         }
-        Ok(Predictor::new(net, backend.device, knowledge))
+        let about = weights::about(net.architecture(), &weights::metadata_of(&file));
+        Ok((Predictor::new(net, backend.device, knowledge), about))
     }
 }
 

@@ -2,7 +2,7 @@
 //! layers.
 
 use super::tensors::arrays;
-use super::{CLASSES, FAMILIARITY, NET, onnx, pt2, torch_save, torchscript};
+use super::{ACCURACIES, CLASSES, FAMILIARITY, NET, html, onnx, pt2, torch_save, torchscript};
 use crate::error::either;
 use crate::model::{Architecture, StateDict};
 use anyhow::{Result, bail};
@@ -24,14 +24,19 @@ pub(super) struct Weights {
 type Render = fn(&Weights) -> Result<Vec<u8>>;
 
 /// The formats that are made here, by the usual ending.
-const RENDERED: [(&str, Render); 4] =
-    [("pt", torchscript::render), ("pth", torch_save::render), ("onnx", onnx::render), ("pt2", pt2::render)];
+const RENDERED: [(&str, Render); 5] = [
+    ("pt", torchscript::render),
+    ("pth", torch_save::render),
+    ("onnx", onnx::render),
+    ("pt2", pt2::render),
+    ("html", html::render),
+];
 
 /// The name of the extra file with what a prediction needs beside the weights, in JSON.
 pub(super) const EXTRA: &str = "tch_mnist.json";
 
-/// The metadata that go into it. The others say how the weights came about.
-const KEPT: [&str; 3] = [CLASSES, FAMILIARITY, NET];
+/// The metadata that go into it. Most others say how the weights came about.
+const KEPT: [&str; 5] = [CLASSES, FAMILIARITY, NET, ACCURACIES[0].0, ACCURACIES[1].0];
 
 /// Whether the tensor with this key is a parameter. The others are the buffers of BatchNorm.
 pub(super) fn is_parameter(key: &str) -> bool {

@@ -6,6 +6,7 @@
 
 mod file;
 mod formats;
+mod html;
 mod onnx;
 mod pt2;
 pub(crate) mod safetensors;
@@ -15,7 +16,7 @@ mod torch_save;
 mod torchscript;
 
 use crate::files::write_atomically;
-use crate::model::{Architecture, StateDict};
+use crate::model::{Architecture, StateDict, thousands};
 use anyhow::{Context, Result};
 pub use file::WeightsFile;
 use formats::Weights;
@@ -23,7 +24,7 @@ pub(crate) use formats::endings;
 pub use formats::{named, written};
 pub(crate) use select::Misfit;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 use tch::{Device, Tensor};
 pub(crate) use torch_weights::MAX_BYTES;
 
@@ -38,6 +39,35 @@ pub(crate) const FAMILIARITY: &str = "familiarity";
 
 /// The key of the metadata with the net's layers, in the text of a net file.
 pub(crate) const NET: &str = "net";
+
+/// The key of the metadata with the file that the weights are from.
+const SOURCE: &str = "source";
+
+/// The keys of the metadata with the accuracy in percent, and what it is of.
+const ACCURACIES: [(&str, &str); 2] = [("test_accuracy", "test images"), ("validation_accuracy", "held-out images")];
+
+/// The metadata of the weights in `file`, with its name and that of its folder.
+pub(crate) fn metadata_of(file: &WeightsFile) -> BTreeMap<String, String> {
+    let name =
+        |part: Component| matches!(part, Component::Normal(_)).then(|| part.as_os_str().to_string_lossy().into_owned());
+    let names: Vec<String> = file.path().components().filter_map(name).collect();
+    let mut metadata = file.metadata().clone();
+    metadata.insert(SOURCE.into(), names[names.len().saturating_sub(2)..].join("/"));
+    metadata
+}
+
+/// Which net it is, in a line: its file, its number of parameters and its accuracy, as far as `metadata` know them.
+pub(crate) fn about(architecture: &Architecture, metadata: &BTreeMap<String, String>) -> String {
+    let parameters = format!("{} parameters", thousands(architecture.parameters()));
+    let measured = |(key, images): &(&str, &str)| {
+        let accuracy: f64 = metadata.get(*key)?.parse().ok()?;
+        Some(format!("{accuracy:.2} % of the {images} right"))
+    };
+    let source = metadata.get(SOURCE).cloned();
+    let parts: Vec<String> =
+        source.into_iter().chain([parameters]).chain(ACCURACIES.iter().find_map(measured)).collect();
+    parts.join(", ")
+}
 
 /// Writes `weights` to `path` in the format of its ending; at every moment the file is the old or the whole new one.
 ///

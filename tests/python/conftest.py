@@ -2,16 +2,19 @@
 
 import io
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import reference
 from common import PROGRAM, ROOT
+from playwright.sync_api import Browser, sync_playwright
 
 DATA = ROOT / "data"
 
@@ -21,6 +24,8 @@ Both = Callable[..., tuple[Path, Path]]
 # Headless, it draws on the page of `serve` and looks at the page of a run.
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 def pytest_sessionstart() -> None:
@@ -84,6 +89,28 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--epochs", 1, "--schedule", "one-cycle", "--lr", 0.05, "--batch-size", 64]
     tch_mnist("train", "--data", DATA, "--device", "cpu", "--out", out, "-q", *options)
     return out
+
+
+@pytest.fixture(scope="session")
+def address(run: Path) -> Iterator[str]:
+    """The address of a server with the weights of the run."""
+    command = [PROGRAM, "serve", "--weights", run / "model.pt", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        line = server.stdout.readline()
+        served = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+/) .*\n", line)
+        assert served, line
+        yield served[1]
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

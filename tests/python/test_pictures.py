@@ -6,7 +6,7 @@ from pathlib import Path
 
 import drawn_digits
 import pytest
-from conftest import BROWSER, tch_mnist
+from conftest import BROWSER, QUIET, tch_mnist
 from PIL import Image, ImageOps
 
 
@@ -93,8 +93,7 @@ def test_a_browser_shows_the_page_without_a_word_and_nothing_overlaps(
     frame = f'<body style="margin:0"><iframe id="f" src="{run / "report.html"}" style="{style}"></iframe>{MEASURE}'
     (tmp_path / "frame.html").write_text(frame)
     picture = tmp_path / "picture.png"
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command = [BROWSER, "--headless", *QUIET]
     command += ["--allow-file-access-from-files", "--enable-logging=stderr", "--hide-scrollbars"]
     command += [f"--blink-settings=preferredColorScheme={['dark', 'light'].index(scheme)}"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={max(width, 500)},920"]

@@ -1,45 +1,17 @@
 """A browser draws digits on the page of `serve`, by mouse, keys and files, and reads the answers as a user would."""
 
 import re
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import drawn_digits
 import pytest
-from conftest import BROWSER, PROGRAM
+from conftest import BROWSER
+from drawing_page import CARRY, answer, draw, number
 from PIL import Image, ImageOps
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
-
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-# A machine that does other things too may take long.
-expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module")
-def address(run: Path) -> Iterator[str]:
-    """The address of a server with the weights of the run."""
-    command = [PROGRAM, "serve", "--weights", run / "model.pt", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        line = server.stdout.readline()
-        served = re.fullmatch(r"serving on (http://127\.0\.0\.1:\d+/) .*\n", line)
-        assert served, line
-        yield served[1]
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -66,43 +38,6 @@ def opened(browser: Browser, address: str, heard: list[str]) -> Iterator[Callabl
     yield open_page
     for context in contexts:
         context.close()
-
-
-def answer(page: Page) -> Locator:
-    """The part of the page with the answer, when the newest drawing has one."""
-    region = page.get_by_role("region", name="Answer")
-    expect(region).to_have_attribute("aria-busy", "false")
-    return region
-
-
-def number(page: Page) -> str:
-    """The digit or number that the page shows in large type."""
-    return answer(page).get_by_role("paragraph").first.inner_text()
-
-
-def draw(page: Page, digit: int, centre: float = 0.5, size: float = 0.8) -> None:
-    """Draws a digit with the mouse; `centre` is a share of the drawing's width, `size` of its height."""
-    area = page.get_by_role("application", name="Drawing area").bounding_box()
-    side = size * area["height"] / 100
-    left, top = area["x"] + centre * area["width"] - 50 * side, area["y"] + area["height"] / 2 - 50 * side
-    for stroke in drawn_digits.STROKES[digit]:
-        points = [(left + side * x, top + side * y) for x, y in drawn_digits.smooth(stroke)]
-        # The browser takes a move per frame, so all of the points would take long; the page smooths them too.
-        points = [*points[::8], points[-1]]
-        page.mouse.move(*points[0])
-        page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*point)
-        page.mouse.up()
-
-
-# Drops or pastes a file, given as its bytes, onto the page.
-CARRY = """([way, bytes]) => {
-    const carried = new DataTransfer();
-    carried.items.add(new File([new Uint8Array(bytes)], "picture.png", { type: "image/png" }));
-    const options = { bubbles: true, dataTransfer: carried, clipboardData: carried };
-    document.body.dispatchEvent(way === "drop" ? new DragEvent(way, options) : new ClipboardEvent(way, options));
-}"""
 
 
 def two_digits(folder: Path) -> Path:

@@ -21,7 +21,7 @@ pub use archive::{stored, with_extra};
 pub use array::{Array, Dtype};
 pub use contents::{Contents, Dict, Entry};
 pub use format::{Format, Room, Write};
-pub use formats::{FORMATS, onnx, pt2, safetensors};
+pub use formats::{FORMATS, html, onnx, pt2, safetensors};
 use input::part_of_several;
 pub use input::{Input, locate, read_file};
 pub use sets::{Set, distinct};

@@ -53,7 +53,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(mut args: Args, verbosity: Verbosity) -> Result<Outcome> {
-    let predictor = args.prediction.predictor(KernelsChoice::Auto)?;
+    let (predictor, _) = args.prediction.predictor(KernelsChoice::Auto)?;
     if let Some(header) = args.format.header() {
         say(header)?;
     }

@@ -65,12 +65,12 @@ pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     args.prediction.inference.file.take(args.file);
     let threads = args.prediction.threads();
     // The page shows the output of each block: the fused kernels have some blocks in one.
-    let predictor = args.prediction.predictor(KernelsChoice::Torch)?;
+    let (predictor, about) = args.prediction.predictor(KernelsChoice::Torch)?;
     if threads == 0 {
         // One image is too little for several threads.
         tch::set_num_threads(1);
     }
-    let app = App::new(predictor);
+    let app = App::new(predictor, &about)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // So many pictures are decoded at a time, and no more: a large one takes hundreds of megabytes.

@@ -4,6 +4,7 @@ use super::hosts::{Hosts, host_of};
 use crate::digit::{self, Lines, Sign};
 use crate::error::{either, sentence, without_panic};
 use crate::memory;
+use crate::page;
 use crate::predict::{Place, Predictor};
 use crate::run_folder;
 use anyhow::{Context, Result};
@@ -38,6 +39,7 @@ const FILE: &str = "-";
 #[derive(Clone)]
 pub(super) struct App {
     predictor: Arc<Mutex<Predictor>>,
+    page: Arc<str>,
     requests: Arc<Semaphore>,
 }
 
@@ -87,8 +89,10 @@ impl IntoResponse for Refusal {
 }
 
 impl App {
-    pub(super) fn new(predictor: Predictor) -> App {
-        App { predictor: Arc::new(Mutex::new(predictor)), requests: Arc::new(Semaphore::new(REQUESTS)) }
+    /// `about` says which net it is.
+    pub(super) fn new(predictor: Predictor, about: &str) -> Result<App> {
+        let page = page::of_server(about)?.into();
+        Ok(App { predictor: Arc::new(Mutex::new(predictor)), page, requests: Arc::new(Semaphore::new(REQUESTS)) })
     }
 
     /// The endpoints, for requests that ask for one of `hosts`.
@@ -173,8 +177,8 @@ async fn known_host(State(hosts): State<Arc<Hosts>>, request: Request, next: Nex
     }
 }
 
-async fn page() -> Html<&'static str> {
-    Html(include_str!("page.html"))
+async fn page(State(app): State<App>) -> Html<String> {
+    Html(app.page.to_string())
 }
 
 async fn health(State(app): State<App>) -> Response {

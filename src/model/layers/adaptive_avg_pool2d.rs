@@ -13,6 +13,20 @@ pub struct AdaptiveAvgPool2d {
 impl LayerKind for AdaptiveAvgPool2d {
     const FILE: &'static str = "pooling";
     const EXAMPLE: &'static str = "fc: AdaptiveAvgPool2d((5, 3)), Flatten(), Linear(15, 10)";
+    const SCRIPT: &'static str = r#"function adaptive_avg_pool2d(x, [rows, columns]) {
+  const [channels, height, width] = x.shape, data = [];
+  const start = (index, size, outputs) => Math.floor(index * size / outputs);
+  const end = (index, size, outputs) => Math.ceil((index + 1) * size / outputs);
+  for (let k = 0; k < channels * rows * columns; k++) {
+    const column = k % columns, row = Math.floor(k / columns) % rows, channel = Math.floor(k / (columns * rows));
+    let sum = 0, count = 0;
+    for (let y = start(row, height, rows); y < end(row, height, rows); y++) {
+      for (let z = start(column, width, columns); z < end(column, width, columns); z++, count++) sum += x.data[(channel * height + y) * width + z];
+    }
+    data.push(sum / count);
+  }
+  return tensor([channels, rows, columns], Float32Array.from(data));
+}"#;
 
     fn arguments(&mut self, input: &[i64], call: &mut impl Arguments) -> Result<()> {
         // None is the size of the input.

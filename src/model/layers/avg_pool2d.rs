@@ -18,6 +18,10 @@ pub struct AvgPool2d {
 impl LayerKind for AvgPool2d {
     const FILE: &'static str = "pooling";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), AvgPool2d(3, 2, padding=1, count_include_pad=False), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function avg_pool2d(x, kernel, stride, padding, ceil, includesPadding) {
+  return pool(x, kernel, stride, padding, [1, 1], ceil, (numbers, counted) =>
+    numbers.reduce((sum, number) => sum + number, 0) / (includesPadding ? counted : numbers.length));
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("kernel_size", &mut self.kernel_size)?;

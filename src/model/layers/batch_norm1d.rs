@@ -10,6 +10,7 @@ pub struct BatchNorm1d(BatchNorm2d);
 impl LayerKind for BatchNorm1d {
     const FILE: &'static str = BatchNorm2d::FILE;
     const EXAMPLE: &'static str = "fc: Flatten(), Linear(784, 10), BatchNorm1d(10, momentum=0.2), BatchNorm1d(10, affine=False)";
+    const SCRIPT: &'static str = BatchNorm2d::SCRIPT;
 
     fn arguments(&mut self, input: &[i64], call: &mut impl Arguments) -> Result<()> {
         self.0.arguments(input, call)

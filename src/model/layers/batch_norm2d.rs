@@ -22,6 +22,10 @@ const STATISTICS: [&str; 2] = ["running_mean", "running_var"];
 impl LayerKind for BatchNorm2d {
     const FILE: &'static str = "batchnorm";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), BatchNorm2d(10, eps=0.001, momentum=0.2), BatchNorm2d(10, affine=False), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function batch_norm(x, weight, bias, mean, variance, training, momentum, eps) {
+  const scale = variance.data.map((number, channel) => (weight ? weight.data[channel] : 1) / Math.sqrt(number + eps));
+  return map(x, (number, channel) => (number - mean.data[channel]) * scale[channel] + (bias ? bias.data[channel] : 0));
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("num_features", &mut self.num_features)?;

@@ -37,6 +37,35 @@ pub enum PaddingMode {
 impl LayerKind for Conv2d {
     const FILE: &'static str = "conv";
     const EXAMPLE: &'static str = "conv: Conv2d(1, 10, (3, 5), stride=(2, 1), padding=1, dilation=(1, 2), bias=False), Conv2d(10, 10, 3, padding=(2, 1), padding_mode='reflect'), Conv2d(10, 10, 3, padding=1, padding_mode='replicate'), Conv2d(10, 10, 3, padding=1, padding_mode='circular'), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function conv2d(x, weight, bias, stride, padding, dilation, groups) {
+  const [, height, width] = x.shape, [outputs, inputs, ...kernel] = weight.shape;
+  const size = axis => Math.floor((x.shape[axis + 1] + 2 * padding[axis] - dilation[axis] * (kernel[axis] - 1) - 1) / stride[axis]) + 1;
+  const [rows, columns] = [size(0), size(1)];
+  const data = new Float32Array(outputs * rows * columns), sums = new Float64Array(rows * columns);
+  for (let output = 0; output < outputs; output++) {
+    sums.fill(bias ? bias.data[output] : 0);
+    const group = Math.floor(output / (outputs / groups));
+    for (let input = 0; input < inputs; input++) {
+      const from = x.data.subarray((group * inputs + input) * height * width);
+      for (let i = 0; i < kernel[0]; i++) {
+        for (let j = 0; j < kernel[1]; j++) {
+          // Each number of the kernel is multiplied with all that it meets; around the image are zeros.
+          const number = weight.data[((output * inputs + input) * kernel[0] + i) * kernel[1] + j];
+          for (let row = 0; row < rows; row++) {
+            const y = row * stride[0] + i * dilation[0] - padding[0];
+            if (y < 0 || y >= height) continue;
+            for (let column = 0; column < columns; column++) {
+              const z = column * stride[1] + j * dilation[1] - padding[1];
+              if (z >= 0 && z < width) sums[row * columns + column] += number * from[y * width + z];
+            }
+          }
+        }
+      }
+    }
+    data.set(sums, output * rows * columns);
+  }
+  return tensor([outputs, rows, columns], data);
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("in_channels", &mut self.in_channels)?;

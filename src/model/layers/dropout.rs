@@ -12,6 +12,7 @@ pub struct Dropout {
 impl LayerKind for Dropout {
     const FILE: &'static str = "dropout";
     const EXAMPLE: &'static str = "fc: Flatten(), Dropout(0.3), Linear(784, 10)";
+    const SCRIPT: &'static str = "function dropout(x) { return x; }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.optional("p", 0.5, &mut self.p)?;

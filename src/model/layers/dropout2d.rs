@@ -13,6 +13,7 @@ pub struct Dropout2d {
 impl LayerKind for Dropout2d {
     const FILE: &'static str = "dropout";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), Dropout2d(0.3), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function feature_dropout(x) { return x; }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.optional("p", 0.5, &mut self.p)?;

@@ -11,6 +11,7 @@ pub struct ELU;
 impl LayerKind for ELU {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), ELU(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function elu(x) { return map(x, number => number > 0 ? number : Math.expm1(number)); }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         // tch's own has no alpha.

@@ -10,6 +10,7 @@ pub struct Flatten;
 impl LayerKind for Flatten {
     const FILE: &'static str = "flatten";
     const EXAMPLE: &'static str = "fc: Flatten(), Linear(784, 10)";
+    const SCRIPT: &'static str = "function flatten({ data }) { return tensor([data.length], data); }";
 
     fn arguments(&mut self, input: &[i64], call: &mut impl Arguments) -> Result<()> {
         let (mut start, mut end) = (1, -1);

@@ -30,6 +30,17 @@ impl Approximate {
 impl LayerKind for GELU {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), GELU('tanh'), GELU(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function gelu(x, approximate) {
+  // erf by a polynomial, 1.5e-7 off at most (Abramowitz and Stegun, 7.1.26).
+  const erf = number => {
+    const t = 1 / (1 + 0.3275911 * Math.abs(number));
+    const sum = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return Math.sign(number) * (1 - sum * Math.exp(-number * number));
+  };
+  const exact = number => number * (1 + erf(number / Math.SQRT2)) / 2;
+  const tanh = number => number * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (number + 0.044715 * number ** 3))) / 2;
+  return map(x, approximate === "tanh" ? tanh : exact);
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.optional("approximate", Approximate::None, &mut self.approximate)

@@ -17,6 +17,10 @@ impl LayerKind for GroupNorm {
     const FILE: &'static str = "normalization";
     const EXAMPLE: &'static str =
         "block: Conv2d(1, 10, 5), GroupNorm(2, 10, eps=0.001), GroupNorm(5, 10, affine=False), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function group_norm(x, groups, weight, bias, eps) {
+  return map(normalised(x, x.data.length / groups, eps), (number, channel) =>
+    weight ? number * weight.data[channel] + bias.data[channel] : number);
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("num_groups", &mut self.num_groups)?;

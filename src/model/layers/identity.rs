@@ -11,6 +11,7 @@ impl LayerKind for Identity {
     // PyTorch keeps it beside Linear.
     const FILE: &'static str = "linear";
     const EXAMPLE: &'static str = "fc: Identity(), Flatten(), Linear(784, 10)";
+    const SCRIPT: &'static str = "";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.anything()

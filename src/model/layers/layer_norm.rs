@@ -36,6 +36,11 @@ impl Axes {
 impl LayerKind for LayerNorm {
     const FILE: &'static str = "normalization";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), LayerNorm([10, 24, 24], eps=0.001), LayerNorm(24), Flatten(), Linear(5760, 10), LayerNorm(10, elementwise_affine=False)";
+    const SCRIPT: &'static str = r#"function layer_norm(x, shape, weight, bias, eps) {
+  const size = shape.reduce((product, side) => product * side);
+  return map(normalised(x, size, eps), (number, channel, k) =>
+    (weight ? number * weight.data[k % size] : number) + (bias ? bias.data[k % size] : 0));
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("normalized_shape", &mut self.normalized_shape)?;

@@ -13,6 +13,7 @@ pub struct LeakyReLU {
 impl LayerKind for LeakyReLU {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), LeakyReLU(0.1), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function leaky_relu(x, slope) { return map(x, number => number > 0 ? number : slope * number); }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.optional("negative_slope", 0.01, &mut self.negative_slope)?;

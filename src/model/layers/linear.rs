@@ -14,6 +14,12 @@ pub struct Linear {
 impl LayerKind for Linear {
     const FILE: &'static str = "linear";
     const EXAMPLE: &'static str = "fc: Flatten(), Linear(784, 12, bias=False), Linear(12, 10)";
+    const SCRIPT: &'static str = r#"function linear({ data }, weight, bias) {
+  return tensor([weight.shape[0]], Float32Array.from({ length: weight.shape[0] }, (_, output) => {
+    const row = weight.data.subarray(output * data.length, (output + 1) * data.length);
+    return row.reduce((sum, number, k) => sum + number * data[k], bias ? bias.data[output] : 0);
+  }));
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("in_features", &mut self.in_features)?;

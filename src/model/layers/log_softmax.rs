@@ -11,6 +11,11 @@ pub struct LogSoftmax;
 impl LayerKind for LogSoftmax {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "fc: Flatten(), Linear(784, 10), LogSoftmax(dim=1)";
+    const SCRIPT: &'static str = r#"function log_softmax(x) {
+  const most = Math.max(...x.data);
+  const sum = x.data.reduce((sum, number) => sum + Math.exp(number - most), 0);
+  return map(x, number => number - most - Math.log(sum));
+}"#;
 
     fn arguments(&mut self, input: &[i64], call: &mut impl Arguments) -> Result<()> {
         // Without a dim PyTorch takes 1 for inputs of two and of four dimensions, and warns.

@@ -18,6 +18,9 @@ pub struct MaxPool2d {
 impl LayerKind for MaxPool2d {
     const FILE: &'static str = "pooling";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), MaxPool2d(3, stride=(2, 1), padding=1, ceil_mode=True), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function max_pool2d(x, kernel, stride, padding, dilation, ceil) {
+  return pool(x, kernel, stride, padding, dilation, ceil, numbers => Math.max(...numbers));
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.required("kernel_size", &mut self.kernel_size)?;

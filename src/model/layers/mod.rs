@@ -28,6 +28,10 @@ pub(super) trait LayerKind: Copy + Default {
     /// A small net with the layer, as in a net file. Every test of all layers trains and exports it.
     const EXAMPLE: &'static str;
 
+    /// What its ATen operator computes of one image, without the batch, in evaluation mode: a JavaScript function that has
+    /// the operator's name and takes its arguments, on the tensors of `src/page/net.js`. Empty for its input.
+    const SCRIPT: &'static str;
+
     /// Shows each argument of the constructor to `call`, in PyTorch's order. `input` is the shape of the layer's input
     /// where it is known.
     fn arguments(&mut self, input: &[i64], call: &mut impl Arguments) -> Result<()>;
@@ -193,6 +197,11 @@ macro_rules! kinds {
             /// The file in `torch/nn/modules` that has the class.
             pub(crate) fn file(self) -> &'static str {
                 match self { $(Layer::$kind(_) => $kind::FILE,)* }
+            }
+
+            /// See [`LayerKind::SCRIPT`].
+            pub(crate) fn script(self) -> &'static str {
+                match self { $(Layer::$kind(_) => $kind::SCRIPT,)* }
             }
 
             /// See [`LayerKind::arguments`].

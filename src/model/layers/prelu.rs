@@ -15,6 +15,9 @@ pub struct PReLU {
 impl LayerKind for PReLU {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), PReLU(10, init=0.1), PReLU(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = r#"function prelu(x, { data: slopes }) {
+  return map(x, (number, channel) => number > 0 ? number : slopes[slopes.length > 1 ? channel : 0] * number);
+}"#;
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.optional("num_parameters", 1, &mut self.num_parameters)?;

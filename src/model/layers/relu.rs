@@ -10,6 +10,7 @@ pub struct ReLU;
 impl LayerKind for ReLU {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), ReLU(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function relu(x) { return map(x, number => Math.max(number, 0)); }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.inplace()

@@ -10,6 +10,7 @@ pub struct ReLU6;
 impl LayerKind for ReLU6 {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), ReLU6(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function hardtanh(x, least, most) { return map(x, number => Math.min(Math.max(number, least), most)); }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.inplace()

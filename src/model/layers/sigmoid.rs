@@ -10,6 +10,7 @@ pub struct Sigmoid;
 impl LayerKind for Sigmoid {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), Sigmoid(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function sigmoid(x) { return map(x, number => 1 / (1 + Math.exp(-number))); }";
 
     fn arguments(&mut self, _: &[i64], _: &mut impl Arguments) -> Result<()> {
         Ok(())

@@ -10,6 +10,7 @@ pub struct SiLU;
 impl LayerKind for SiLU {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), SiLU(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function silu(x) { return map(x, number => number / (1 + Math.exp(-number))); }";
 
     fn arguments(&mut self, _: &[i64], call: &mut impl Arguments) -> Result<()> {
         call.inplace()

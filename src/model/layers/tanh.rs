@@ -10,6 +10,7 @@ pub struct Tanh;
 impl LayerKind for Tanh {
     const FILE: &'static str = "activation";
     const EXAMPLE: &'static str = "block: Conv2d(1, 10, 5), Tanh(), AdaptiveAvgPool2d(1)";
+    const SCRIPT: &'static str = "function tanh(x) { return map(x, Math.tanh); }";
 
     fn arguments(&mut self, _: &[i64], _: &mut impl Arguments) -> Result<()> {
         Ok(())

@@ -1,5 +1,6 @@
 //! The list of formats, one file each.
 
+pub mod html;
 pub mod onnx;
 pub mod pt2;
 pub mod safetensors;
@@ -13,13 +14,14 @@ mod torchscript;
 use crate::Format;
 
 /// Every format. The first one that recognises a file reads it.
-pub const FORMATS: [&Format; 8] = [
+pub const FORMATS: [&Format; 9] = [
     &torchscript::FORMAT,
     &torch_save::FORMAT,
     &safetensors::FORMAT,
     &onnx::FORMAT,
     &pt2::FORMAT,
     &npz::FORMAT,
+    &html::FORMAT,
     &legacy::FORMAT,
     &index::FORMAT,
 ];
