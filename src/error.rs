@@ -4,6 +4,8 @@ use anyhow::{Result, anyhow};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error;
 use std::fmt::{self, Display};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A mistake in the command line: exit code 2. Its text is one sentence.
 #[derive(Debug)]
@@ -97,6 +99,23 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
+/// A path as a shell takes it, to be pasted: quoted where it must be, and bytes that are no UTF-8 escaped as in bash.
+pub(crate) fn pasted(path: &Path) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+=:@%,".contains(letter);
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_string(),
+        Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => {
+            let escape = |byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+                b' '..=b'~' => char::from(*byte).to_string(),
+                byte => format!("\\x{byte:02x}"),
+            };
+            format!("$'{}'", path.as_os_str().as_bytes().iter().map(escape).collect::<String>())
+        }
+    }
+}
+
 /// Whether an error's text repeats its cause at its end, as `what is wrong: why`. A cause that is only a word of it, such
 /// as the name of a tensor in that of its file, is not repeated.
 fn ends_with_cause(text: &str, cause: &str) -> bool {
@@ -125,6 +144,22 @@ pub(crate) fn without_panic<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        for (path, text) in [
+            (&b"runs/a-1.2"[..], "runs/a-1.2"),
+            ("zahlen/zw\u{f6}lf".as_bytes(), "zahlen/zw\u{f6}lf"),
+            (b"my data", "'my data'"),
+            (b"it's", r"'it'\''s'"),
+            (b"~/x", "'~/x'"),
+            (b"", "''"),
+            (b"caf\xe9/a'b\\", r"$'caf\xe9/a\'b\\'"),
+            (b"two\nlines", r"$'two\x0alines'"),
+        ] {
+            assert_eq!(pasted(Path::new(std::ffi::OsStr::from_bytes(path))), text);
+        }
+    }
 
     #[test]
     fn a_cause_is_said_once_and_never_left_out() {

@@ -2,6 +2,7 @@
 
 use super::{Outcome, version};
 use crate::data::{Checksum, DEFAULT_FOLDER, Dataset, FileReport, Info, inspect, locate};
+use crate::error::pasted;
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
 use crate::libtorch::{about, fused};
 use crate::observe::{LogFormat, say};
@@ -175,7 +176,7 @@ fn data_text(root: &Path, dataset: Dataset, folder: &Path, files: &[FileReport])
     let name = imported.unwrap_or_else(|| dataset.to_string());
     if files.iter().all(|file| file.path.is_none()) {
         let elsewhere =
-            if root == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --data {}", root.display()) };
+            if root == Path::new(DEFAULT_FOLDER) { String::new() } else { format!(" --data {}", pasted(root)) };
         let to_do = format!("tch-mnist download --dataset {dataset}{elsewhere}");
         return vec![field(&name, format_args!("not in {} ({to_do})", folder.display()))];
     }

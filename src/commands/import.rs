@@ -2,6 +2,7 @@
 
 use super::{Outcome, Verbosity};
 use crate::data::{Import, Imported, Info, refuse_existing, sources};
+use crate::error::pasted;
 use crate::flags::within;
 use crate::observe::say;
 use crate::report;
@@ -78,7 +79,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     say(table(&info))?;
     // Without a test set a training has to hold images out.
     let validation = if info.test.is_none() { " --validation N" } else { "" };
-    tracing::info!("next: tch-mnist train --data {}{validation}", data.display());
+    tracing::info!("next: tch-mnist train --data {}{validation}", pasted(data));
     Ok(Outcome::Done)
 }
 

@@ -5,6 +5,7 @@ use super::datasets::Checksum;
 use super::idx::{self, Digest, FILES, Fault, Header, IdxFile};
 use super::info::Info;
 use super::{Polarity, sources};
+use crate::error::pasted;
 use anyhow::{Result, anyhow, bail, ensure};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -143,7 +144,7 @@ impl<'a> Place<'a> {
 
     /// The command that downloads the files.
     pub(crate) fn download_command(&self) -> String {
-        format!("tch-mnist download --dataset {} --data {}", self.dataset, self.given.display())
+        format!("tch-mnist download --dataset {} --data {}", self.dataset, pasted(self.given))
     }
 
     /// Whether the data there are the user's own: imported, or in another form.
@@ -171,11 +172,12 @@ impl<'a> Place<'a> {
             return Ok(());
         }
         if let Some(form) = sources::form(given) {
-            let target = format!("{}-idx", given.with_extension("").display());
+            let mut target = given.with_extension("").into_os_string();
+            target.push("-idx");
+            let (source, target) = (pasted(given), pasted(Path::new(&target)));
             bail!(
-                "--data {0} is {form}, not a folder with the four IDX files: run `tch-mnist import {0} --data {target}`, \
-                 then give --data {target}",
-                given.display()
+                "--data {source} is {form}, not a folder with the four IDX files: run `tch-mnist import {source} --data \
+                 {target}`, then give --data {target}"
             );
         }
         ensure!(!given.is_file(), "--data {} is a file; a folder with the four IDX files is expected", given.display());

@@ -6,7 +6,7 @@ use super::folder::Found;
 use super::idx::{self, Content, Digest, FILES, IdxFile, MAX_COUNT};
 use super::info::{Counts, Info};
 use super::sources::{self, Image, Portion, Record};
-use super::{Dataset, Part, Polarity, holdout};
+use super::{Dataset, Part, Polarity, holdout, settle, tone};
 use crate::digit::{self, Digit};
 use crate::error::{UsageError, sentence, without_panic};
 use crate::files::write_atomically;
@@ -110,13 +110,15 @@ impl Opened<'_> {
     }
 
     /// Reads all images; `progress` is called with the number of those that were read since the last call.
-    pub(crate) fn read(self, progress: impl Fn(u64)) -> Result<Imported> {
+    pub(crate) fn read(mut self, progress: impl Fn(u64)) -> Result<Imported> {
         let mut names = Names::default();
         let (mut train, mut test, mut left_out) = (Pile::default(), Pile::default(), Vec::new());
-        let has_test = self.portions.iter().any(|portion| portion.part == Some(Part::Test));
+        let has_test = self.portions.iter().any(Portion::is_test);
+        // The classes are those of the training images.
+        self.portions.sort_by_key(Portion::is_test);
         for portion in self.portions {
-            let pile = if portion.part == Some(Part::Test) { &mut test } else { &mut train };
             names.known(&portion)?;
+            let pile = if portion.is_test() { &mut test } else { &mut train };
             let path = portion.path.clone();
             let unreadable = pile
                 .add(portion, self.import, &mut names, &progress)
@@ -125,6 +127,9 @@ impl Opened<'_> {
         }
         ensure!(!train.labels.is_empty(), "the sources hold no image to train on");
         names.refuse_one_class(&train)?;
+        for (pile, whose) in [(&train, "the training images"), (&test, "the test images")] {
+            tone::refuse_blank(&pile.images, whose)?;
+        }
         let classes = names.number(&mut [&mut train, &mut test])?;
         if !has_test {
             (train, test) = train.share(self.import.test_share, self.import.seed)?;
@@ -140,11 +145,16 @@ struct Names {
     places: HashMap<String, i64>,
     /// The names in the order that a source has.
     order: Option<Vec<String>>,
+    /// How many of all are of training images, once test images are read.
+    trained: Option<usize>,
 }
 
 impl Names {
     /// Notes the classes that a source names.
     fn known(&mut self, portion: &Portion) -> Result<()> {
+        if portion.is_test() {
+            self.trained.get_or_insert(self.all.len());
+        }
         if let Some(classes) = &portion.classes {
             let same = self.order.as_ref().is_none_or(|order| order == classes);
             ensure!(same, "{} names other classes than the source before it", portion.path.display());
@@ -158,6 +168,9 @@ impl Names {
             return Ok(*place);
         }
         self.all.push(label.clone());
+        if let Some(trained) = self.trained {
+            self.check_untrained(&label, &self.all[..trained])?;
+        }
         if self.all.len() > CLASSES {
             bail!(
                 "{label} is the eleventh class after {}; at most {CLASSES} are possible",
@@ -167,6 +180,19 @@ impl Names {
         let place = self.places.len() as i64;
         self.places.insert(label, place);
         Ok(place)
+    }
+
+    /// Refuses a class of test images that no training image is of, unless it is a digit or the source names it: it is
+    /// called otherwise there.
+    fn check_untrained(&self, label: &String, trained: &[String]) -> Result<()> {
+        let is_named = self.order.as_ref().is_some_and(|order| order.contains(label));
+        ensure!(
+            is_named || Classes::are_names_of_digits(&self.all),
+            "its class {label} is none of those of the training images, {}: name the classes alike",
+            trained.join(", ")
+        );
+        tracing::warn!("there are test images of the class {label}, but no training images");
+        Ok(())
     }
 
     /// Replaces the places in `piles` by labels: digits as they are, else the source's own order, or the names sorted.
@@ -212,7 +238,7 @@ impl Pile {
         loop {
             let batch: Vec<Record> = records.by_ref().take(BATCH).collect::<Result<_>>()?;
             if batch.is_empty() {
-                import.polarity.turn(self.chosen(&unchanged), &portion.path.display().to_string());
+                settle(self.chosen(&unchanged), import.polarity, &portion.path.display().to_string())?;
                 return Ok(left_out);
             }
             progress(batch.len() as u64);
@@ -322,6 +348,7 @@ pub(crate) fn decoded(record: &Record) -> Result<Decoded> {
         Image::Pixels(digit) => Ok((**digit, true)),
         Image::Encoded(bytes) => Ok(digit::read_as_it_is(bytes)?),
         Image::File(path) => Ok(digit::read_as_it_is(&std::fs::read(path)?)?),
+        Image::Broken(why) => bail!("{why}"),
     })?;
     Ok(Decoded { pixels, is_unchanged })
 }
@@ -378,4 +405,108 @@ impl Imported {
 
 fn remove(path: &Path) -> Result<()> {
     std::fs::remove_file(path).with_context(|| format!("{} cannot be removed", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a 28x28 picture with a bar at a height that tells its class.
+    fn put(path: &Path, class: usize, paper: u8, ink: u8) {
+        let mut image = [paper; SIDE * SIDE];
+        image[SIDE * (4 + 2 * class)..][6..22].fill(ink);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, [b"P5 28 28 255\n".as_slice(), &image].concat()).unwrap();
+    }
+
+    fn import(folder: &Path, skip_unreadable: bool) -> Result<Imported> {
+        let sources = [folder.to_path_buf()];
+        let import = Import {
+            sources: &sources,
+            test: &[],
+            test_share: 0.0,
+            seed: 1,
+            transpose: false,
+            skip_unreadable,
+            polarity: Polarity::Border,
+        };
+        import.open()?.read(|_| {})
+    }
+
+    /// A folder with these pictures, each with its brightness of paper and ink.
+    fn pictures(pictures: &[(&str, u8, u8)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (k, &(name, paper, ink)) in pictures.iter().enumerate() {
+            put(&folder.path().join(format!("{name}/{k}.pgm")), k % 10, paper, ink);
+        }
+        folder
+    }
+
+    fn refusal(folder: &Path) -> String {
+        sentence(&import(folder, false).err().unwrap()).replace(folder.to_str().unwrap(), "DIR")
+    }
+
+    #[test]
+    fn pictures_of_every_tone_are_imported_white_on_black() {
+        for (paper, ink) in [(0, 1), (1, 0), (0, 255), (120, 0), (255, 0), (0, 90)] {
+            let folder = pictures(&[("3", paper, ink), ("4", paper, ink), ("3", paper, ink)]);
+            let imported = import(folder.path(), false).unwrap();
+            for image in &imported.train.images {
+                assert_eq!(image.iter().filter(|byte| **byte == 255).count(), 16, "{ink} on {paper}");
+                assert_eq!(image.iter().filter(|byte| **byte == 0).count(), 28 * 28 - 16, "{ink} on {paper}");
+            }
+        }
+        let folder = pictures(&[("3", 0, 9), ("4", 0, 9)]);
+        assert!(
+            refusal(folder.path()).contains("DIR cannot be imported: its pixels go from 0 to 9; 0 to 255"),
+            "{}",
+            refusal(folder.path())
+        );
+    }
+
+    #[test]
+    fn a_dataset_that_shows_nothing_is_refused() {
+        for brightness in [0, 255] {
+            let folder = pictures(&[("3", brightness, brightness), ("4", brightness, brightness)]);
+            assert!(refusal(folder.path()).starts_with("the training images: each image is of one colour"));
+        }
+    }
+
+    #[test]
+    fn test_images_are_of_the_classes_of_the_training_images() {
+        let of = |train: [&str; 2], test: [&str; 2]| {
+            let names = [format!("train/{}", train[0]), format!("train/{}", train[1])];
+            let tests = [format!("test/{}", test[0]), format!("test/{}", test[1])];
+            pictures(&[(&names[0], 0, 255), (&names[1], 0, 255), (&tests[0], 0, 255), (&tests[1], 0, 255)])
+        };
+        assert_eq!(
+            refusal(of(["3", "4"], ["three", "four"]).path()),
+            "DIR/test cannot be imported: four/3.pgm: its class four is none of those of the training images, 3, 4: name \
+             the classes alike"
+        );
+        assert_eq!(
+            refusal(of(["cat", "dog"], ["Cat", "dog"]).path()),
+            "DIR/test cannot be imported: Cat/2.pgm: its class Cat is none of those of the training images, cat, dog: name the \
+             classes alike"
+        );
+        assert_eq!(import(of(["3", "4"], ["4", "5"]).path(), false).unwrap().test.labels, [4, 5]);
+        assert_eq!(import(of(["cat", "dog"], ["dog", "dog"]).path(), false).unwrap().test.labels, [1, 1]);
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_are_left_out_if_asked_to() {
+        let folder = pictures(&[("3", 0, 255), ("4", 0, 255)]);
+        std::os::unix::fs::symlink("/nowhere/old.png", folder.path().join("3/old.png")).unwrap();
+        assert_eq!(
+            refusal(folder.path()),
+            "DIR cannot be imported: 3/old.png: it is a link to a file that is missing; --skip-unreadable leaves such pictures out"
+        );
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("4/again")).unwrap();
+        let imported = import(folder.path(), true).unwrap();
+        assert_eq!(imported.train.labels, [3, 4]);
+        assert_eq!(
+            imported.left_out,
+            ["3/old.png: it is a link to a file that is missing", "4/again: it is a link to a folder that it lies in"]
+        );
+    }
 }

@@ -14,6 +14,7 @@ mod polarity;
 mod scale;
 pub(crate) mod sources;
 mod split;
+mod tone;
 
 pub(crate) use classes::Classes;
 
@@ -27,6 +28,7 @@ pub(crate) use info::Info;
 pub(crate) use polarity::Polarity;
 pub(crate) use split::{BLACK, MEAN, STD, pixel_table};
 pub use split::{Part, Split};
+pub(crate) use tone::settle;
 
 use crate::error::UsageError;
 use crate::libtorch::cuda;
@@ -151,12 +153,13 @@ impl Files {
         }
         let info = Info::read(&place.folder)?;
         let is_known = check_origin(place, &files, info.as_ref())?;
-        let polarity = place.polarity.unless(is_known);
-        for (found, _) in files.iter().filter(|(found, _)| found.file.content == Content::Images) {
-            let is_train = found.file == FILES[0];
-            let images = if is_train { &mut dataset.train_images } else { &mut dataset.test_images };
-            *images = scale::to_bytes(images, found)?;
-            *images = polarity.turn_tensor(images, &found.path.display().to_string())?;
+        // Of images that are known to be right, the tone says nothing.
+        if !is_known || place.polarity == Polarity::Invert {
+            for (found, _) in files.iter().filter(|(found, _)| found.file.content == Content::Images) {
+                let is_train = found.file == FILES[0];
+                let images = if is_train { &mut dataset.train_images } else { &mut dataset.test_images };
+                *images = tone::settle_dataset(images, place.polarity, &found.path.display().to_string())?;
+            }
         }
         let checksums =
             files.iter().map(|(found, digest)| (found.file.name.to_string(), digest.sha256.clone())).collect();

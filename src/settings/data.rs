@@ -22,7 +22,7 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize)]
 pub struct Inversion {
     /// Turn all images, from black on white to white on black; --no-invert: none. Default: turn them if the border of the
-    /// dataset's images is light, unless they were imported or are the published ones
+    /// dataset's images is lighter than their ink, unless they were imported or are the published ones
     #[arg(long, value_name = "BOOL", action = ArgAction::Set)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invert: Option<bool>,

@@ -223,7 +223,7 @@ def test_what_cannot_be_imported_is_refused_in_one_sentence(tmp_path: Path) -> N
         ("cut.npz", "cut.npz cannot be read: it is damaged or cut short"),
         ("cut.parquet", "cut.parquet cannot be read: it is damaged or cut short"),
         ("pictures", "3/broken.png: it is not a picture"),
-        ("empty", "it is not data in a format that can be read"),
+        ("empty", "empty cannot be read: it is empty: pictures in a folder per class, "),
         ("missing.csv", "missing.csv cannot be read: No such file or directory"),
     ]:
         sentence = refused("import", tmp_path / source, "--data", tmp_path / "data")

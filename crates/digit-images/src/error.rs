@@ -21,6 +21,9 @@ pub enum Error {
     /// The file is cut off, damaged, or of a kind that its format's decoder does not know.
     #[error("it cannot be decoded")]
     Damaged(#[source] image::ImageError),
+    /// The end of a JPEG is missing; its decoder would make grey of it.
+    #[error("it is cut short: the end of the JPEG is missing")]
+    CutShort,
     /// A function for one page got a TIFF of several: see [`pages`](crate::pages).
     #[error("it has {0} pages: save each as a file of its own, as `tiffsplit` does")]
     SeveralPages(usize),

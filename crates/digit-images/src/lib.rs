@@ -1,7 +1,7 @@
 //! The digits of a picture, whatever it looks like, as MNIST would have them: white ink on black, 20 pixels at the
 //! longest side, centred by mass in 28x28.
 //!
-//! A file passes through these in turn: `formats` recognises it, `picture` decodes it, `colour` makes one channel of it,
+//! A file passes through these in turn: `formats` recognises it, `picture` decodes it, unless `jpeg` finds it cut short, `colour` makes one channel of it,
 //! `shade` takes the paper out, `ink` finds the ink, with `lines` and `frame` taken out of it, `group` puts pieces of ink
 //! together to digits and lines, `marks` tells marks from digits, and `fit` fits each digit into the square. `pages` takes a
 //! TIFF apart before.
@@ -33,6 +33,7 @@ mod formats;
 mod frame;
 mod group;
 mod ink;
+mod jpeg;
 mod lines;
 mod marks;
 mod mask;
@@ -236,6 +237,30 @@ mod tests {
     fn digits(bytes: &[u8]) -> Vec<Found> {
         let digit = |sign: Sign| if let Sign::Digit(found) = sign { Some(found) } else { None };
         read_all(bytes).expect("it has digits").into_iter().flatten().filter_map(digit).collect()
+    }
+
+    #[test]
+    fn a_picture_of_zeros_and_ones_is_black_and_white() {
+        let bits = |side: u32| {
+            let ink = |x: u32, y: u32| (side * 2 / 5..side / 2).contains(&x) && (side / 5..side * 4 / 5).contains(&y);
+            let image = GrayImage::from_fn(side, side, |x, y| Luma([u8::from(ink(x, y))]));
+            let mut bytes = Vec::new();
+            image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).expect("memory takes it");
+            bytes
+        };
+        for side in [28, 100] {
+            assert_eq!(digits(&bits(side)).len(), 1, "{side}");
+            assert!(has_mnist_form(&read(&bits(side)).expect("it has ink").digit));
+        }
+        // Bytes in 16 bits are bytes.
+        let wide = image::ImageBuffer::from_fn(28, 28, |x, y| Luma([(x * y % 256) as u16]));
+        let mut bytes = Vec::new();
+        image::DynamicImage::ImageLuma16(wide)
+            .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
+            .expect("memory takes it");
+        assert_eq!(read_raw(&bytes).expect("it is 28x28")[3 * 28 + 5], 15);
+        // What is taken as it is stays so.
+        assert_eq!(read_raw(&bits(28)).expect("it is 28x28").iter().max(), Some(&1));
     }
 
     const BLOCKS: [Bounds; 3] = [

@@ -1,9 +1,11 @@
 //! Picture files: decoded within limits, and scaled down before anything else is done with them.
 
-use super::{Digit, Error, Result, SIDE, colour, formats, pages};
+use super::{Digit, Error, Result, SIDE, colour, formats, jpeg, pages};
 use image::imageops::thumbnail;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageReader, Limits, Luma, RgbImage, RgbaImage};
+use image::{
+    DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, RgbImage, RgbaImage,
+};
 use std::io::Cursor;
 
 /// The largest picture that is decoded: larger than the 200 megapixels of today's phones, too small for a decompression
@@ -41,6 +43,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
         return Err(Error::SeveralPages(pages));
     }
     let (format, bytes) = formats::recognise(bytes)?;
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
+        return Err(Error::CutShort);
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
@@ -57,7 +62,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     }
     let orientation = decoder.orientation().map_err(Error::Damaged)?;
     let image = DynamicImage::from_decoder(decoder).map_err(Error::Damaged)?;
-    Ok(Picture::new(image, orientation))
+    Ok(Picture::new(narrowed(image), orientation))
 }
 
 impl Picture {
@@ -70,7 +75,7 @@ impl Picture {
         let (width, height) = (image.width(), image.height());
         let tiny = (width, height) == (SIDE as u32, SIDE as u32);
         let tiny = tiny.then(|| turned(image.clone()).into_rgba8());
-        let working = turned(scaled_down(image)).into_rgb8();
+        let working = spread(turned(scaled_down(image)).into_rgb8());
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let lies = matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH);
         let size = if lies { (height, width) } else { (width, height) };
@@ -104,6 +109,31 @@ impl Picture {
         }
         Some(digit)
     }
+}
+
+/// A picture of bytes that are stored in 16 bits, as NumPy's arrays may be, in 8 bits.
+fn narrowed(image: DynamicImage) -> DynamicImage {
+    let are_bytes = |samples: &[u16]| samples.iter().all(|sample| *sample <= u8::MAX.into());
+    let bytes = |samples: Vec<u16>| samples.into_iter().map(|sample| sample as u8).collect();
+    let (width, height) = (image.width(), image.height());
+    let narrow = match image {
+        DynamicImage::ImageLuma16(image) if are_bytes(&image) => {
+            GrayImage::from_raw(width, height, bytes(image.into_raw())).map(DynamicImage::ImageLuma8)
+        }
+        DynamicImage::ImageRgb16(image) if are_bytes(&image) => {
+            RgbImage::from_raw(width, height, bytes(image.into_raw())).map(DynamicImage::ImageRgb8)
+        }
+        image => Some(image),
+    };
+    narrow.expect("there are as many samples as before")
+}
+
+/// A picture of zeros and ones, such as a mask, as black and white.
+fn spread(mut picture: RgbImage) -> RgbImage {
+    if picture.iter().all(|byte| *byte <= 1) {
+        picture.iter_mut().for_each(|byte| *byte *= u8::MAX);
+    }
+    picture
 }
 
 /// The picture at working size and without transparent parts, in its own channels: no copy at full size is made, except

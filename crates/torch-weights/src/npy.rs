@@ -56,8 +56,13 @@ impl<'a> Array<'a> {
             Ok(rest.trim_start())
         };
         let descr = value("descr")?.strip_prefix('\'').and_then(|rest| rest.split('\'').next());
-        let descr = descr.context("its numbers have a type that is not read")?;
-        ensure!(!descr.starts_with('>'), "its numbers are big-endian ({}), which is not read", descr.escape_debug());
+        let descr = descr.context("its dtype is structured, which is not read: save one of its fields")?;
+        ensure!(
+            !descr.starts_with('>'),
+            "its numbers are big-endian ({}), which is not read: save array.astype('{}')",
+            descr.escape_debug(),
+            descr[1..].escape_debug()
+        );
         let shape = value("shape")?.strip_prefix('(').and_then(|rest| rest.split(')').next());
         let sizes = shape.context("its .npy header has no shape")?.split(',').map(str::trim);
         let shape: Result<Vec<usize>, _> = sizes.filter(|size| !size.is_empty()).map(str::parse).collect();

@@ -1,6 +1,6 @@
 //! The images that the command line names: pictures, folders of them, files of many images.
 
-use crate::data::{Decoded, Polarity, decoded, sources};
+use crate::data::{Decoded, Polarity, decoded, settle, sources};
 use crate::digit::{self, Found, Lines, Sign};
 use crate::error::without_panic;
 use crate::predict::Place;
@@ -85,7 +85,7 @@ pub(super) fn inputs(images: &[PathBuf], how: How, polarity: Polarity) -> Result
         Sign::Digit(found) => Some(&mut found.digit),
         Sign::Mark(_) => None,
     });
-    polarity.turn(digits.collect(), "--raw");
+    settle(digits.collect(), polarity, "--raw").context("--raw cannot take these pictures")?;
     Ok(Box::new(inputs.into_iter()))
 }
 
@@ -101,7 +101,9 @@ fn table(path: &Path, ids: Rc<Cell<usize>>, polarity: Polarity) -> Result<impl I
         images.push(record.and_then(|record| decoded(&record).with_context(|| record.place.clone())));
     }
     let unchanged = images.iter_mut().flatten().filter(|image| image.is_unchanged);
-    polarity.turn(unchanged.map(|image| &mut image.pixels).collect(), &path.display().to_string());
+    let name = path.display().to_string();
+    settle(unchanged.map(|image| &mut image.pixels).collect(), polarity, &name)
+        .with_context(|| format!("{name} cannot be predicted"))?;
     let path = path.to_path_buf();
     Ok(images.into_iter().enumerate().map(move |(index, image)| {
         ids.set(ids.get() + 1);

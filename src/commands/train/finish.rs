@@ -2,7 +2,7 @@
 
 use crate::commands::Outcome;
 use crate::data::Data;
-use crate::error::{sentence, without_panic};
+use crate::error::{pasted, sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
 use crate::flags::table_of;
 use crate::memory;
@@ -61,7 +61,7 @@ impl Finish<'_> {
                 Ok(Outcome::Done)
             }
             (Ending::Interrupted, _) => {
-                let folder = self.folder.path().display();
+                let folder = pasted(self.folder.path());
                 tracing::warn!("interrupted; everything is saved, resume with: tch-mnist train --resume {folder}");
                 Ok(Outcome::Interrupted(signal))
             }
@@ -157,7 +157,7 @@ impl Finish<'_> {
             Err(error) => tracing::warn!(
                 "the report could not be made: {}; try again with: tch-mnist report {}",
                 sentence(&error),
-                folder.display()
+                pasted(folder)
             ),
         }
     }
@@ -188,7 +188,7 @@ impl Finish<'_> {
         if self.settings.run.report && self.folder.report().exists() {
             tracing::info!("report: {}", self.folder.report().display());
         }
-        tracing::info!("next: {}", self.next(&weights[0]));
+        tracing::info!("next: {}", self.next(&pasted(&self.folder.weights(WEIGHTS[0]))));
     }
 
     /// The command that one would run next. The test images are still unseen if others were held out.
@@ -209,7 +209,7 @@ impl Finish<'_> {
         let mut text = sentence(&error);
         let checkpoint = self.folder.checkpoint();
         if checkpoint.exists() {
-            let (folder, file) = (self.folder.path().display(), checkpoint.display());
+            let (folder, file) = (pasted(self.folder.path()), pasted(&checkpoint));
             text += &match error.is::<Diverged>() {
                 // A resume cannot change the settings that led there.
                 true => format!("; the last good weights are kept, start from them by --init {file}"),

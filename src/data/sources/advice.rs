@@ -1,8 +1,9 @@
 //! What to do about data that no form takes.
 
 use super::folder::{is_picture, pictures, subfolders};
-use super::{head, titles};
+use super::{head, part_of, titles};
 use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
 
 /// Kinds of files that people have data in: their first bytes, what they are called, and what to do.
 const KINDS: [(&[u8], &str, &str); 5] = [
@@ -49,15 +50,23 @@ fn of_folder(path: &Path) -> Option<String> {
         files.sort();
         files
     };
+    if !WalkDir::new(path).into_iter().flatten().any(|entry| !entry.file_type().is_dir()) {
+        return Some(format!("it is empty: {} are expected", titles()));
+    }
     let own = files(path);
-    if own.iter().any(|file| is_picture(file)) {
-        let is_table =
-            |file: &&PathBuf| file.extension().is_some_and(|it| ["csv", "tsv", "txt", "json"].iter().any(|&e| it == e));
-        let table = own.iter().find(is_table).and_then(|table| table.file_name());
+    let is_table =
+        |file: &&PathBuf| file.extension().is_some_and(|it| ["csv", "tsv", "txt", "json"].iter().any(|&e| it == e));
+    let table = own.iter().find(is_table).and_then(|table| table.file_name());
+    let is_flat = |folder: &Path| files(folder).iter().any(|file| is_picture(file));
+    let folders = subfolders(path).ok()?;
+    // Pictures of all classes together, as `images` or `train` has them where a table has the labels.
+    let flat = |(name, folder): &&(String, PathBuf)| is_flat(folder) && (table.is_some() || part_of(name).is_some());
+    let below = folders.iter().find(flat).map(|(name, _)| format!(" in {name}"));
+    if let Some(place) = if is_flat(path) { Some(String::new()) } else { below } {
         let also = table.map_or(String::new(), |table| format!(" and {}", table.display()));
         return Some(format!(
-            "it holds pictures{also}, but no subfolder per class: put each picture into a subfolder named after its class and import \
-             the folder"
+            "it holds pictures{place}{also}, but no subfolder per class: put each picture into a subfolder named after its class and \
+             import the folder"
         ));
     }
     // torchvision kept the tensors in MNIST/processed.
@@ -68,7 +77,40 @@ fn of_folder(path: &Path) -> Option<String> {
         let name = file.file_name().unwrap_or_default().display().to_string();
         return Some(format!("it holds {name}, a file of torch.save: {SAVE_ARRAYS}"));
     }
-    let mut classes = subfolders(path).ok()?.into_iter().filter(|(_, folder)| pictures(folder).next().is_some());
+    let mut classes = folders.into_iter().filter(|(_, folder)| pictures(folder).next().is_some());
     let (name, _) = classes.next()?;
     classes.next().is_none().then(|| format!("it holds pictures of one class, {name}: at least two are needed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_classes_gets_its_sentence() {
+        let subfolders =
+            "but no subfolder per class: put each picture into a subfolder named after its class and import the folder";
+        let flat = |place: &str| format!("it holds pictures{place}, {subfolders}");
+        for (files, expected) in [
+            (&[][..], format!("it is empty: {} are expected", titles())),
+            (&["0/", "1/"], format!("it is empty: {} are expected", titles())),
+            (&["a.png"], flat("")),
+            (&["a.png", "labels.csv"], flat(" and labels.csv")),
+            (&["images/a.png", "labels.csv"], flat(" in images and labels.csv")),
+            (&["train/a.png", "test/b.png", "train.csv"], flat(" in test and train.csv")),
+            (&["train/a.png", "test/b.png"], flat(" in test")),
+            (&["7/a.png"], "it holds pictures of one class, 7: at least two are needed".into()),
+            (&["notes.txt"], format!("it is not data in a format that can be read: {}", titles())),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = folder.path().join(file);
+                std::fs::create_dir_all(if file.ends_with('/') { &path } else { path.parent().unwrap() }).unwrap();
+                if !file.ends_with('/') {
+                    std::fs::write(path, "").unwrap();
+                }
+            }
+            assert_eq!(advice(folder.path()), expected, "{files:?}");
+        }
+    }
 }

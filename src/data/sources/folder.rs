@@ -138,23 +138,30 @@ pub(super) fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>> {
 /// that were imported, and their pictures, do not count.
 fn has_classes(path: &Path) -> bool {
     let Ok(folders) = subfolders(path) else { return false };
-    let of_part = folders.iter().find(|(name, _)| part_of(name).is_some());
-    let root = of_part.map_or(path, |(_, folder)| folder);
+    let parts: Vec<&Path> =
+        folders.iter().filter(|(name, _)| part_of(name).is_some()).map(|(_, folder)| folder.as_path()).collect();
     let holds_pictures = |(_, folder): &&(String, PathBuf)| {
         let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         !Info::exists(folder) && entries.any(|entry| is_picture(&entry.path()))
     };
-    subfolders(root).is_ok_and(|classes| classes.iter().filter(holds_pictures).take(2).count() == 2)
+    let is_one =
+        |root: &&Path| subfolders(root).is_ok_and(|classes| classes.iter().filter(holds_pictures).take(2).count() == 2);
+    if parts.is_empty() { is_one(&path) } else { parts.iter().any(is_one) }
 }
 
 /// The pictures in the subfolders of `path`, one of each class in turn, so that the first N images are of all classes.
 fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
     let mut classes = BTreeMap::new();
     for (name, folder) in subfolders(path)? {
-        let files = pictures(&folder).collect::<Result<Vec<_>>>()?;
+        let files: Vec<Entry> =
+            if is_around(&folder, path) { vec![Entry::loops(folder)] } else { entries(&folder).collect() };
         if !files.is_empty() {
             classes.insert(name, files.into_iter());
         }
+    }
+    for dead in dead_links(path)? {
+        let name = dead.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        classes.insert(name, vec![dead].into_iter());
     }
     ensure!(!classes.is_empty(), advice(path));
     let mut records = Vec::new();
@@ -169,9 +176,10 @@ fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
     }
     let count = Some(records.len() as u64);
     let root = path.to_path_buf();
-    let records = records.into_iter().map(move |(label, file)| {
-        let place = file.strip_prefix(&root).unwrap_or(&file).display().to_string();
-        Ok(Record { place, label: Some(label), image: Image::File(file) })
+    let records = records.into_iter().map(move |(label, Entry { path, fault })| {
+        let place = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
+        let image = fault.map_or(Image::File(path), |fault| Image::Broken(format!("it {fault}")));
+        Ok(Record { place, label: Some(label), image })
     });
     Ok(Portion {
         path: path.to_path_buf(),
@@ -184,20 +192,109 @@ fn of_classes(path: &Path, part: Option<Part>) -> Result<Portion> {
     })
 }
 
+/// Whether `folder`, a link, leads to a folder that it lies in.
+fn is_around(folder: &Path, path: &Path) -> bool {
+    let canonical = |path: &Path| std::fs::canonicalize(path).ok();
+    canonical(folder).zip(canonical(path)).is_some_and(|(folder, path)| path.starts_with(folder))
+}
+
+/// The links in `path` to folders that are missing, as far as their names tell that they are to folders.
+fn dead_links(path: &Path) -> Result<Vec<Entry>> {
+    let entries = std::fs::read_dir(path)?.flatten().map(|entry| entry.path());
+    let is_dead = |path: &PathBuf| path.extension().is_none() && path.is_symlink() && !path.exists();
+    Ok(entries.filter(is_dead).map(Entry::dead).collect())
+}
+
+/// A picture, or what should lead to pictures and does not.
+struct Entry {
+    path: PathBuf,
+    /// What is wrong with it, to follow its name.
+    fault: Option<String>,
+}
+
+impl Entry {
+    fn dead(path: PathBuf) -> Entry {
+        Entry { path, fault: Some("is a link to a file that is missing".into()) }
+    }
+
+    fn loops(path: PathBuf) -> Entry {
+        Entry { path, fault: Some("is a link to a folder that it lies in".into()) }
+    }
+}
+
 /// The pictures in `folder` and below, by name. Hidden files and those of other endings are left out; a dead link and a
 /// folder that cannot be read are errors.
-pub(crate) fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> {
+pub(crate) fn pictures(folder: &Path) -> impl Iterator<Item = Result<PathBuf>> + use<> {
+    entries(folder).map(|Entry { path, fault }| match fault {
+        None => Ok(path),
+        Some(fault) => Err(anyhow!("{} {fault}", path.display())),
+    })
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = Entry> + use<> {
     let is_shown = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
     let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown);
     let folder = folder.to_path_buf();
     entries.filter_map(move |entry| match entry {
-        Ok(entry) => (entry.file_type().is_file() && is_picture(entry.path())).then(|| Ok(entry.into_path())),
+        Ok(entry) => {
+            let is_one = entry.file_type().is_file() && is_picture(entry.path());
+            is_one.then(|| Entry { path: entry.into_path(), fault: None })
+        }
         Err(error) => {
-            let path = error.path().unwrap_or(&folder).display().to_string();
-            Some(Err(match error.io_error().map(std::io::Error::kind) {
-                Some(ErrorKind::NotFound) => anyhow!("{path} is a link to a file that is missing"),
-                _ => anyhow!(error).context(format!("{path} cannot be read")),
-            }))
+            let path = error.path().unwrap_or(&folder).to_path_buf();
+            let is_missing = error.io_error().is_some_and(|error| error.kind() == ErrorKind::NotFound);
+            if error.loop_ancestor().is_some() {
+                Some(Entry::loops(path))
+            } else if is_missing {
+                // A link to something else than a picture is left out, as the file would be.
+                (is_picture(&path) || path.extension().is_none()).then(|| Entry::dead(path))
+            } else {
+                Some(Entry { path, fault: Some(format!("cannot be read: {error}")) })
+            }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_that_lead_nowhere_or_round_and_round_are_pictures_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        Folder.example(root, &[[7; 784]; 4], &[3, 4, 3, 4]);
+        symlink("/nowhere/old.png", root.join("3/old.png")).unwrap();
+        symlink("/nowhere/notes.txt", root.join("3/notes.txt")).unwrap();
+        symlink(root.join("4"), root.join("4/again")).unwrap();
+        symlink("/nowhere/5", root.join("5")).unwrap();
+        symlink(root, root.join("6")).unwrap();
+        let portion = of_classes(root, None).unwrap();
+        assert_eq!(portion.count, Some(8));
+        let mut found: Vec<String> = portion
+            .records
+            .map(|record| match record.unwrap() {
+                Record { place, image: Image::Broken(why), .. } => format!("{place}: {why}"),
+                Record { place, .. } => place,
+            })
+            .collect();
+        found.sort();
+        let expected = [
+            "3/0.pgm",
+            "3/2.pgm",
+            "3/old.png: it is a link to a file that is missing",
+            "4/1.pgm",
+            "4/3.pgm",
+            "4/again: it is a link to a folder that it lies in",
+            "5: it is a link to a file that is missing",
+            "6: it is a link to a folder that it lies in",
+        ];
+        assert_eq!(found, expected);
+        let sentences = pictures(&root.join("3")).filter_map(|picture| Some(picture.err()?.to_string()));
+        assert_eq!(
+            sentences.collect::<Vec<_>>(),
+            [format!("{}/3/old.png is a link to a file that is missing", root.display())]
+        );
+    }
 }

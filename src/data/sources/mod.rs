@@ -5,9 +5,9 @@ mod csv;
 mod folder;
 mod idx;
 mod numpy;
+mod order;
 mod parquet;
 mod partner;
-mod scale;
 
 pub(crate) use advice::advice;
 pub(crate) use folder::pictures;
@@ -99,12 +99,14 @@ pub(crate) enum Image {
     File(PathBuf),
     /// The bytes of a picture file.
     Encoded(Vec<u8>),
+    /// Something among pictures that leads to none, and why.
+    Broken(String),
 }
 
 impl Image {
     /// Whether it is a picture that has yet to be decoded.
     pub(crate) fn is_picture(&self) -> bool {
-        matches!(self, Image::File(_) | Image::Encoded(_))
+        matches!(self, Image::File(_) | Image::Encoded(_) | Image::Broken(_))
     }
 }
 

@@ -1,19 +1,23 @@
 //! NumPy's arrays: `.npz` as Keras has MNIST (`x_train`, `y_train`, `x_test`, `y_test`), and `.npy`. Labels may be in a
 //! file of their own, as KMNIST's are.
 
-use super::scale::Survey;
 use super::{Form, Image, LABELS, Portion, Record, Records, part_of, part_of_file, partner, unpacked};
 use crate::data::Part;
+use crate::data::scale::Survey;
 #[cfg(test)]
 use crate::digit::Digit;
 use crate::shape::{CLASSES, PIXELS, SIDE};
 use anyhow::{Context, Result, bail, ensure};
+use half::f16;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use torch_weights::npy::{Array, ENDING, MAGIC};
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
+
+/// What to do about an array of another dtype.
+const EXPECTED: &str = "save array.astype('float32'), or labels.astype(str)";
 
 /// The most that all arrays of a file may take, in bytes: three times EMNIST, the largest set of this kind.
 const MAX_BYTES: u64 = 2 << 30;
@@ -24,7 +28,7 @@ pub(super) struct Npz;
 impl Form for Npz {
     fn about(&self) -> &'static str {
         "Keras' `mnist.npz`: `x_train`, `y_train`, `x_test`, `y_test`, or other names with `train` and `test` \
-         in them; labels may be one-hot, or in a file beside the images, as KMNIST's `kmnist-train-imgs.npz` \
+         in them; labels may be text or one-hot, or in a file beside the images, as KMNIST's `kmnist-train-imgs.npz` \
          and `kmnist-train-labels.npz`"
     }
 
@@ -159,6 +163,8 @@ enum Values {
     Bytes(Vec<u8>),
     /// Floats, and integers of more than a byte.
     Numbers(Vec<f32>),
+    /// Labels that are names.
+    Texts(Vec<String>),
 }
 
 impl Numbers {
@@ -184,12 +190,19 @@ impl Numbers {
     }
 
     fn into_labels(self) -> Result<Vec<String>> {
-        let labels = match self.values {
+        let labels: Vec<f32> = match self.values {
             Values::Bytes(bytes) => bytes.into_iter().map(f32::from).collect(),
             Values::Numbers(numbers) => numbers,
+            Values::Texts(texts) => {
+                ensure!(self.shape.iter().skip(1).all(|&size| size == 1), "its labels are several texts each");
+                return Ok(texts);
+            }
         };
         match self.shape[..] {
-            [_, classes] if classes > 1 => labels.chunks(classes).map(hot).collect(),
+            [_, classes] if classes > 1 => {
+                let hot = |(k, label): (usize, &[f32])| hot(label).with_context(|| format!("label {k}"));
+                labels.chunks(classes).enumerate().map(hot).collect()
+            }
             _ => Ok(labels.iter().map(f32::to_string).collect()),
         }
     }
@@ -219,9 +232,17 @@ impl Values {
             "i4" => Values::Numbers(all(data, |bytes| i32::from_le_bytes(bytes) as f32)),
             "u8" => Values::Numbers(all(data, |bytes| u64::from_le_bytes(bytes) as f32)),
             "i8" => Values::Numbers(all(data, |bytes| i64::from_le_bytes(bytes) as f32)),
+            "f2" => Values::Numbers(all(data, |bytes| f16::from_le_bytes(bytes).to_f32())),
             "f4" => Values::Numbers(all(data, f32::from_le_bytes)),
             "f8" => Values::Numbers(all(data, |bytes| f64::from_le_bytes(bytes) as f32)),
-            other => bail!("its numbers have type {}; bytes, integers or floats are expected", other.escape_debug()),
+            // A text of a label: bytes, or 32-bit characters.
+            text => match (text.get(..1), text.get(1..).and_then(|length| length.parse::<u16>().ok())) {
+                (Some("S"), Some(length @ 1..)) => {
+                    Values::Texts(texts(data, length.into(), 1, |byte| Some(byte[0].into())))
+                }
+                (Some("U"), Some(length @ 1..)) => Values::Texts(texts(data, 4 * usize::from(length), 4, wide_letter)),
+                _ => bail!("its dtype is {}: {EXPECTED}", name_of(text)),
+            },
         })
     }
 
@@ -229,16 +250,18 @@ impl Values {
         match self {
             Values::Bytes(bytes) => bytes.len(),
             Values::Numbers(numbers) => numbers.len(),
+            Values::Texts(texts) => texts.len(),
         }
     }
 
-    fn into_pixels(self) -> Result<Vec<u8>> {
+    fn into_pixels(self, whose: &Path) -> Result<Vec<u8>> {
         let numbers = match self {
-            Values::Bytes(bytes) if bytes.iter().any(|&byte| byte > 127) => return Ok(bytes),
-            Values::Bytes(bytes) => bytes.into_iter().map(f32::from).collect(),
+            // Bytes of other tones are settled with those of all forms.
+            Values::Bytes(bytes) => return Ok(bytes),
             Values::Numbers(numbers) => numbers,
+            Values::Texts(_) => bail!("it holds text, not images"),
         };
-        let scale = Survey::of(numbers.iter().copied()).scale()?;
+        let scale = Survey::of(numbers.iter().copied()).scale(whose.display())?;
         let pixel = |&number: &f32| {
             scale.pixel(number).with_context(|| format!("it has the number {number}; {} is expected", scale.expected()))
         };
@@ -246,11 +269,39 @@ impl Values {
     }
 }
 
+/// NumPy's texts of `width` bytes each, of which `letter` reads one from every `size` bytes; zeros fill a text up.
+fn texts(data: &[u8], width: usize, size: usize, letter: fn(&[u8]) -> Option<char>) -> Vec<String> {
+    let text = |bytes: &[u8]| bytes.chunks_exact(size).map_while(letter).take_while(|&letter| letter != '\0').collect();
+    data.chunks_exact(width).map(text).collect()
+}
+
+/// A number of four bytes as a character.
+fn wide_letter(bytes: &[u8]) -> Option<char> {
+    char::from_u32(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// What NumPy calls a dtype that is not read, of which a file has the code.
+fn name_of(dtype: &str) -> String {
+    let name = match dtype {
+        "O" => "object",
+        "c8" => "complex64",
+        "c16" => "complex128",
+        "f16" => "longdouble",
+        other => return other.escape_debug().to_string(),
+    };
+    name.into()
+}
+
 /// The class of a one-hot label.
 fn hot(label: &[f32]) -> Result<String> {
-    let is_one_hot = label.iter().all(|number| [0.0, 1.0].contains(number)) && label.iter().sum::<f32>() == 1.0;
-    let class = label.iter().position(|&number| number == 1.0).filter(|_| is_one_hot);
-    class.map(|class| class.to_string()).context("a label is not one 1 among zeros")
+    // True is read as white, for images.
+    let is_one = |number: &f32| [1.0, 255.0].contains(number);
+    let is_one_hot = label.iter().filter(|number| **number != 0.0).count() == 1;
+    let class = label.iter().position(is_one).filter(|_| is_one_hot);
+    class.map(|class| class.to_string()).with_context(|| {
+        let numbers: Vec<String> = label.iter().map(f32::to_string).collect();
+        format!("it is not one 1 among zeros but {}: save numpy.argmax(labels, axis=1)", numbers.join(" "))
+    })
 }
 
 /// A portion per array of images, with the labels of the same part and length.
@@ -258,12 +309,14 @@ fn pair(path: &Path, images: Vec<Numbers>, mut labels: Vec<Numbers>) -> Result<V
     let mut portions = Vec::new();
     for images in images {
         let key = images.key.clone();
-        let of_part = |labels: &Numbers| part_of(&labels.key) == part_of(&key);
-        let at = labels.iter().position(|labels| of_part(labels) && is_named_labels(&labels.key));
-        let at = at.or_else(|| labels.iter().position(of_part));
+        let of_part = |labels: &&Numbers| part_of(&labels.key) == part_of(&key);
+        let count = images.shape.first();
+        // The likeliest array of labels; names of the classes may be there too.
+        let fits = |labels: &&Numbers| (labels.shape.first() == count, is_named_labels(&labels.key));
+        let best = labels.iter().enumerate().filter(|(_, labels)| of_part(labels));
+        let at = best.rev().max_by_key(|(_, labels)| fits(labels)).map(|(at, _)| at);
         let part = part_of(&key).or_else(|| part_of_file(path));
-        let portion = portion(path, part, images, at.map(|at| labels.swap_remove(at)));
-        portions.push(portion.with_context(|| format!("its array {}", key.escape_debug()))?);
+        portions.push(portion(path, part, images, at.map(|at| labels.swap_remove(at)))?);
     }
     Ok(portions)
 }
@@ -272,16 +325,30 @@ fn is_named_labels(key: &str) -> bool {
     key.to_lowercase().split(|letter: char| !letter.is_alphabetic()).any(|word| LABELS.contains(&word))
 }
 
-fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numbers>) -> Result<Portion> {
-    let count = images.images()?;
-    if let Some(labels) = &labels {
-        let (found, key) = (labels.shape.first().copied().unwrap_or(1), labels.key.escape_debug().to_string());
-        let key = if key.is_empty() { "the file beside it" } else { &key };
-        ensure!(found == count, "it has {count} images, but {key} has {found} labels");
+/// `result`, whose error says which array of an archive it is about.
+fn of_array<T>(key: &str, result: Result<T>) -> Result<T> {
+    match key {
+        "" => result,
+        key => result.with_context(|| format!("its array {}", key.escape_debug())),
     }
-    let labels = labels.map(Numbers::into_labels).transpose()?;
+}
+
+fn portion(path: &Path, part: Option<Part>, images: Numbers, labels: Option<Numbers>) -> Result<Portion> {
+    let count = of_array(&images.key, images.images())?;
+    let read = |labels: Numbers| {
+        let (found, key) = (labels.shape.first().copied().unwrap_or(1), labels.key.escape_debug().to_string());
+        let beside = if key.is_empty() { "the file beside it" } else { &key };
+        let is_complete = || -> Result<()> {
+            ensure!(found == count, "it has {count} images, but {beside} has {found} labels");
+            Ok(())
+        };
+        of_array(&images.key, is_complete())?;
+        let labels = of_array(&key, labels.into_labels());
+        if key.is_empty() { labels.context(beside.to_string()) } else { labels }
+    };
+    let labels = labels.map(read).transpose()?;
     let labelled = labels.is_some();
-    let (key, bytes) = (images.key, images.values.into_pixels()?);
+    let (key, bytes) = (images.key.clone(), of_array(&images.key, images.values.into_pixels(path))?);
     let records: Records = Box::new((0..count).map(move |k| {
         let digit = bytes[k * PIXELS..(k + 1) * PIXELS].try_into().expect("the shape was checked");
         let place = if key.is_empty() { format!("image {k}") } else { format!("{key}[{k}]") };
@@ -322,6 +389,11 @@ mod tests {
                 "2, 28, 28, 1",
                 &bytes.iter().flat_map(|&b| (f32::from(b) / 255.).to_le_bytes()).collect::<Vec<_>>(),
             ),
+            npy(
+                "<f2",
+                "2, 784",
+                &bytes.iter().flat_map(|&b| f16::from_f32(b.into()).to_le_bytes()).collect::<Vec<_>>(),
+            ),
             npy("<f8", "2, 1, 28, 28", &bytes.iter().flat_map(|&b| f64::from(b).to_le_bytes()).collect::<Vec<_>>()),
         ];
         for file in files {
@@ -347,15 +419,72 @@ mod tests {
                 "its pixels go from -2 to -2; 0 to 255, 0 to 1, or MNIST's standardised with mean 0.1307 and deviation \
                  0.3081 are expected",
             ),
-            (npy("<U5", "1, 784", &[]), "its numbers have type U5; bytes, integers or floats are expected"),
+            (npy("<c8", "1, 784", &[]), "its dtype is complex64: save array.astype('float32'), or labels.astype(str)"),
+            (npy("|O", "1, 784", &[]), "its dtype is object: save array.astype('float32'), or labels.astype(str)"),
+            (npy("", "1, 784", &[]), "its dtype is : save array.astype('float32'), or labels.astype(str)"),
+            (npy("<U1", "1, 784", &[65, 0, 0, 0].repeat(784)), "it holds text, not images"),
         ] {
             assert_eq!(format!("{:#}", read(&file).err().unwrap()), sentence);
         }
     }
 
+    /// The labels in an .npz file of a dark and a light image, with labels of this type, shape and these bytes.
+    fn labels(dtype: &str, shape: &str, data: &[u8]) -> Result<Vec<String>> {
+        use std::io::Write;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npz");
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        let names = [67, 0, 0, 0].repeat(3);
+        let images = [[0; PIXELS], [255; PIXELS]];
+        for file in [
+            ("class_names.npy", npy("<U1", "3,", &names)),
+            ("x_train.npy", npy("|u1", "2, 784", images.as_flattened())),
+            ("y_train.npy", npy(dtype, shape, data)),
+        ] {
+            zip.start_file(file.0, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(&file.1).unwrap();
+        }
+        zip.finish().unwrap();
+        let records = Npz.open(&path)?.into_iter().flat_map(|portion| portion.records);
+        records.map(|record| Ok(record?.label.unwrap())).collect()
+    }
+
+    #[test]
+    fn labels_may_be_numbers_text_or_one_hot() {
+        let wide: Vec<u8> =
+            "sechs\u{e4}\0\0\0\0\0".chars().flat_map(|letter| u32::from(letter).to_le_bytes()).collect();
+        assert_eq!(labels("|u1", "2,", &[3, 4]).unwrap(), ["3", "4"]);
+        assert_eq!(labels("|S3", "2,", b"catox\0").unwrap(), ["cat", "ox"]);
+        assert_eq!(labels("<U5", "2,", &wide[..40]).unwrap(), ["sechs", "\u{e4}"]);
+        assert_eq!(labels("|b1", "2, 2", &[0, 1, 1, 0]).unwrap(), ["1", "0"]);
+        assert_eq!(labels("|u1", "2, 3", &[0, 0, 1, 1, 0, 0]).unwrap(), ["2", "0"]);
+    }
+
+    #[test]
+    fn a_sentence_on_labels_names_their_array() {
+        let smooth: Vec<u8> = [0.1f32, 0.9, 0.9, 0.1].iter().flat_map(|number| number.to_le_bytes()).collect();
+        for (dtype, shape, data, sentence) in [
+            (
+                "<f4",
+                "2, 2",
+                &smooth[..],
+                "its array y_train: label 0: it is not one 1 among zeros but 0.1 0.9: save numpy.argmax(labels, axis=1)",
+            ),
+            ("|u1", "3,", &[1, 2, 3], "its array x_train: it has 2 images, but y_train has 3 labels"),
+            (
+                "|O",
+                "2,",
+                &[1],
+                "its array y_train: its dtype is object: save array.astype('float32'), or labels.astype(str)",
+            ),
+        ] {
+            assert_eq!(format!("{:#}", labels(dtype, shape, data).err().unwrap()), sentence);
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_array_is_read_or_refused(shape in "[0-9, ]{0,12}", dtype in "[<|>][uifb][1248]", length in 0usize..2000) {
+        fn any_array_is_read_or_refused(shape in "[0-9, ]{0,12}", dtype in "[<|>]?[uifbUSOc]?[0-9]{0,2}", length in 0usize..2000) {
             if let Ok(records) = read(&npy(&dtype, &shape, &vec![1; length])) {
                 prop_assert!(records.len() <= length);
             }

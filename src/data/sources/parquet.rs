@@ -1,8 +1,8 @@
 //! Parquet as Hugging Face has MNIST: a column `image` with the bytes of a picture (alone or in a struct) or with lists of
 //! numbers, and a column `label`. Or a column per pixel, as pandas writes a table.
 
-use super::scale::{Scale, Survey};
-use super::{Form, Image, LABELS, NUMBERS, Portion, Record, part_of_file};
+use super::{Form, Image, LABELS, NUMBERS, Portion, Record, order, part_of_file};
+use crate::data::scale::{Scale, Survey};
 #[cfg(test)]
 use crate::digit::Digit;
 use crate::error::without_panic;
@@ -55,7 +55,7 @@ impl Form for Parquet {
         let features = features.and_then(|pair| pair.value.as_deref());
         let classes = label.and_then(|label| class_names(features?, &columns[label]));
         let count = u64::try_from(metadata.num_rows())?;
-        let pixels = Pixels::of(&columns, label)?;
+        let pixels = Pixels::of(&columns, label, path)?;
         let scale = survey(path, &pixels)?;
         let rows = RowIter::from_file_into(Box::new(reader));
         let records = Rows { rows: Some(rows), number: 0, pixels, scale, label, classes: classes.clone() };
@@ -93,7 +93,7 @@ enum Pixels {
 }
 
 impl Pixels {
-    fn of(columns: &[String], label: Option<usize>) -> Result<Pixels> {
+    fn of(columns: &[String], label: Option<usize>, path: &Path) -> Result<Pixels> {
         let lower = |column: &String| column.to_lowercase();
         if let Some(image) = columns.iter().position(|column| IMAGES.contains(&lower(column).as_str())) {
             return Ok(Pixels::In(image));
@@ -102,7 +102,7 @@ impl Pixels {
         let is_pixel = |&column: &usize| Some(column) != label && !numbers_rows(&lower(&columns[column]));
         let each: Vec<usize> = (0..columns.len()).filter(is_pixel).collect();
         match each.len() {
-            PIXELS => Ok(Pixels::Each(each)),
+            PIXELS => Ok(Pixels::Each(order::ordered(each, columns, path.display())?)),
             count if count + 1 == PIXELS || count == PIXELS + 1 => {
                 bail!("it has {} columns: {PIXELS} pixels and one named label are expected", columns.len())
             }
@@ -165,13 +165,13 @@ fn survey(path: &Path, pixels: &Pixels) -> Result<Scale> {
     let read = || -> Result<()> {
         for row in RowIter::from_file_into(Box::new(reader(path)?)) {
             let Some(numbers) = pixels.numbers(&row?) else { break };
-            numbers.into_iter().for_each(|number| survey.add(number));
+            numbers.into_iter().for_each(|number| survey.add(number, 1));
         }
         Ok(())
     };
     // The crate panics on some damaged pages.
     let _ = without_panic(read);
-    survey.scale()
+    survey.scale(path.display())
 }
 
 /// The names of a `ClassLabel` feature, in the order of the numbers that stand for them.

@@ -1,14 +1,18 @@
 //! Which columns of a table hold the pixels and which the label: by their names, or else by what they hold.
 
-use super::super::{LABELS, NUMBERS};
+use super::super::{LABELS, NUMBERS, order};
 use crate::shape::{CLASSES, PIXELS};
 use anyhow::{Result, bail, ensure};
 use csv::ByteRecord;
+use std::fmt::Display;
 use std::ops::Range;
 
 /// Labels explain this many times as much of the pixels' variance as chance would. Among 100 images of MNIST they
 /// explain 3 times as much, among 1,000 images 25 times.
 const EXPLAINS: f64 = 1.5;
+
+/// The end of the sentence on a row with too many fields.
+const DECIMAL_COMMAS: &str = "; if its numbers have decimal commas, separate them by semicolons";
 
 /// Among fewer images chance may explain as much.
 const FEW: f64 = 50.0;
@@ -51,11 +55,12 @@ impl Label {
     }
 }
 
-/// `3` of `3.0` or `3.000e+00`, as some programs write whole numbers; any other label as it is.
+/// `3` of `3.0`, `3,0` or `3.000e+00`, as some programs write whole numbers; any other label as it is.
 fn whole(label: &str) -> String {
-    let number = label.parse::<f64>().ok().filter(|number| number.fract() == 0.0 && number.abs() < 1e9);
+    let number =
+        label.replacen(',', ".", 1).parse::<f64>().ok().filter(|number| number.fract() == 0.0 && number.abs() < 1e9);
     match number {
-        Some(number) if label.contains(['.', 'e', 'E']) => format!("{number}"),
+        Some(number) if label.contains(['.', ',', 'e', 'E']) => format!("{number}"),
         _ => label.to_string(),
     }
 }
@@ -73,17 +78,19 @@ fn hot(row: &ByteRecord, columns: Range<usize>) -> Option<usize> {
     hot
 }
 
-/// `17`, and `17.0` or `1.7e1` as some programs write it.
+/// `17`, and `17.0`, `17,0` or `1.7e1` as some programs write it.
 pub(super) fn number(field: &[u8]) -> Option<f32> {
     let text = std::str::from_utf8(field).ok()?.trim();
-    text.parse::<u8>().map(f32::from).ok().or_else(|| text.parse().ok())
+    let with_comma = || text.replacen(',', ".", 1).parse().ok();
+    text.parse::<u8>().map(f32::from).ok().or_else(|| text.parse().ok()).or_else(with_comma)
 }
 
 /// What the first row says about the columns.
 pub(super) struct Names {
     /// Whether it names the columns.
     pub(super) is_header: bool,
-    count: usize,
+    /// All of them.
+    names: Vec<String>,
     label: Option<usize>,
     /// The columns that hold neither a label nor a number of the row, for all that is known.
     rest: Vec<usize>,
@@ -95,7 +102,7 @@ impl Names {
         let names: Vec<String> = first.iter().map(clean).collect();
         let count = names.len();
         // One word among numbers is a label, unless it says that it names one. pandas numbers columns without names.
-        let words = names.iter().filter(|name| name.parse::<f64>().is_err()).count();
+        let words = names.iter().filter(|name| number(name.as_bytes()).is_none()).count();
         let is_header =
             2 * words > count || names.iter().any(|name| LABELS.contains(&name.as_str())) || count_up(&names);
         let named = |known: &[&str], name: &String| is_header && known.contains(&name.as_str());
@@ -106,8 +113,13 @@ impl Names {
         }
         let has_label = label.is_some();
         let fits = rest.len() == PIXELS || (!has_label && [PIXELS + 1, PIXELS + CLASSES].contains(&rest.len()));
-        ensure!(fits, "row 1 has {count} fields; {PIXELS} pixels and a label are expected, or {PIXELS} pixels alone");
-        Ok(Names { is_header, count, label, rest })
+        // Each number but a whole one is two fields then.
+        let commas = if count > PIXELS + NUMBERS.len() + CLASSES { DECIMAL_COMMAS } else { "" };
+        ensure!(
+            fits,
+            "row 1 has {count} fields; {PIXELS} pixels and a label are expected, or {PIXELS} pixels alone{commas}"
+        );
+        Ok(Names { is_header, names, label, rest })
     }
 
     /// Begins to look at what the columns hold.
@@ -123,9 +135,10 @@ impl Names {
     }
 }
 
-/// Whether all names but one are numbers that count up, as 0, 1, 2, ... or 1, 2, 3, ...
+/// Whether all names but one are numbers that count up, as 0, 1, 2, ... or 1, 2, 3, ..., in any order.
 fn count_up(names: &[String]) -> bool {
-    let numbers: Vec<usize> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    let mut numbers: Vec<usize> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
     numbers.len() >= PIXELS && numbers.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count() <= 1
 }
 
@@ -177,9 +190,10 @@ impl Search {
         self.candidates.iter_mut().for_each(|candidate| candidate.add(row, pixels));
     }
 
-    /// What was found.
-    pub(super) fn end(self) -> Result<Columns> {
-        let Search { names: Names { count, label, rest, .. }, candidates, ends, square } = self;
+    /// What was found in the file `whose`.
+    pub(super) fn end(self, whose: impl Display) -> Result<Columns> {
+        let Search { names: Names { is_header, names, label, rest }, candidates, ends, square } = self;
+        let count = names.len();
         let label = match (&candidates[..], rest.len() == PIXELS + CLASSES) {
             ([first, last], _) => Label::In(choose(first, last, square)?),
             (_, true) => {
@@ -196,7 +210,8 @@ impl Search {
             Label::In(at) => at == column,
             Label::OneHot(columns) => columns.contains(column),
         };
-        let pixels = rest.into_iter().filter(|column| !is_label(column)).collect();
+        let pixels: Vec<usize> = rest.into_iter().filter(|column| !is_label(column)).collect();
+        let pixels = if is_header { order::ordered(pixels, &names, whose)? } else { pixels };
         Ok(Columns { count, label, pixels })
     }
 }

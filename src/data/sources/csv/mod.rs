@@ -2,8 +2,8 @@
 
 mod columns;
 
-use super::scale::{Scale, Survey};
 use super::{Form, HEAD, Image, NUMBERS, Portion, Record, part_of_file, unpacked};
+use crate::data::scale::{Scale, Survey};
 use crate::digit::Digit;
 use crate::shape::{CLASSES, PIXELS};
 use anyhow::{Context, Result, bail, ensure};
@@ -53,7 +53,8 @@ impl Form for Csv {
         let records = rows.enumerate().map(move |(k, row)| {
             // The reader knows no line of a row that it cannot read.
             let row = row.with_context(|| format!("the row after {k} others"))?;
-            let line = row.position().map_or(1, csv::Position::line);
+            // The reader counts no line that ends in a carriage return alone.
+            let line = row.position().map_or(1, |position| position.line().max(position.record() + 1));
             record(&columns, scale, &row, line).with_context(|| format!("row {line}"))
         });
         Ok(vec![Portion {
@@ -90,15 +91,27 @@ pub(super) fn has_images(head: &[u8]) -> bool {
         numbers >= PIXELS && fields.count() <= PIXELS + CLASSES + NUMBERS.len()
     };
     // The second line may be cut short by the end of the head.
-    let mut lines = head.split(|&byte| byte == b'\n');
-    lines.next().is_some_and(is_image) || lines.next().is_some_and(is_image)
+    lines(head).take(2).any(is_image)
 }
 
-/// The character between the fields of the first line: the most frequent one.
+/// The lines of a text that are not empty, however they end.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| ends_line(byte)).filter(|line| !line.is_empty())
+}
+
+/// A carriage return alone does, in files of old Macintoshes and some spreadsheets.
+fn ends_line(byte: u8) -> bool {
+    byte == b'\n' || byte == b'\r'
+}
+
+/// The character between the fields of the first line: the one that is there once for each pixel, even if there are as many
+/// decimal commas, or else the most frequent one.
 fn delimiter(head: &[u8]) -> u8 {
-    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = lines(head).next().unwrap_or_default();
     let count = |delimiter: &u8| line.iter().filter(|byte| *byte == delimiter).count();
-    DELIMITERS.into_iter().rev().max_by_key(count).filter(|delimiter| count(delimiter) > 0).unwrap_or(b' ')
+    let separates = |delimiter: &&u8| **delimiter != b',' && count(delimiter) + 1 >= PIXELS;
+    let most = || DELIMITERS.into_iter().rev().max_by_key(count).filter(|delimiter| count(delimiter) > 0);
+    DELIMITERS.iter().find(separates).copied().or_else(most).unwrap_or(b' ')
 }
 
 /// A file, and how it is divided into fields.
@@ -138,12 +151,12 @@ impl Table {
             count += 1;
             let pixels = search.pixels().iter().map(|&column| row.get(column).and_then(number));
             let pixels: Vec<f32> = pixels.map(|pixel| pixel.unwrap_or(f32::NAN)).collect();
-            pixels.iter().for_each(|&pixel| survey.add(pixel));
+            pixels.iter().for_each(|&pixel| survey.add(pixel, 1));
             if !pixels.iter().any(|pixel| pixel.is_nan()) {
                 search.add(&row, &pixels);
             }
         }
-        Ok((search.end()?, survey.scale()?, count))
+        Ok((search.end(self.path.display())?, survey.scale(self.path.display())?, count))
     }
 }
 
@@ -187,12 +200,12 @@ struct ShortRows<R> {
 impl<R: Read> Read for ShortRows<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.input.read(buffer)?;
-        for row in buffer[..count].split_inclusive(|&byte| byte == b'\n') {
+        for row in buffer[..count].split_inclusive(|&byte| ends_line(byte)) {
             self.length += row.len();
             if self.length > MAX_ROW {
                 return Err(std::io::Error::other(format!("a row has more than {MAX_ROW} bytes")));
             }
-            if row.ends_with(b"\n") {
+            if row.last().is_some_and(|&byte| ends_line(byte)) {
                 self.length = 0;
             }
         }
@@ -332,6 +345,58 @@ mod tests {
             let words = read(classes(100, words, noise).as_bytes()).unwrap();
             assert_eq!(words[13].label.as_deref(), Some("class 3"));
         }
+    }
+
+    #[test]
+    fn pixels_are_in_the_order_of_their_names() {
+        let names = |name: &dyn Fn(usize) -> String| (0..PIXELS).map(name).collect::<Vec<_>>().join(",");
+        let pixels = |record: &Record| if let Image::Pixels(digit) = &record.image { **digit } else { panic!() };
+        let rows = format!("5{}\n7{}\n", row(3), row(5));
+        let plain = read(rows.as_bytes()).unwrap();
+        let backwards: Digit = std::array::from_fn(|k| pixels(&plain[1])[PIXELS - 1 - k]);
+        let turned: Digit = std::array::from_fn(|k| pixels(&plain[1])[k % 28 * 28 + k / 28]);
+        for (names, expected) in [
+            (names(&|k| format!("pixel{}", PIXELS - 1 - k)), backwards),
+            (names(&|k| (PIXELS - k).to_string()), backwards),
+            (names(&|k| format!("{}x{}", k % 28 + 1, k / 28 + 1)), turned),
+            (names(&|k| format!("{}x{}", k / 28 + 1, k % 28 + 1)), pixels(&plain[1])),
+        ] {
+            let records = read(format!("label,{names}\n{rows}").as_bytes()).unwrap();
+            assert!(pixels(&records[1]) == expected && records[1].label.as_deref() == Some("7"), "{}", &names[..40]);
+        }
+        let twice = names(&|k| format!("pixel{}", k % 700));
+        let error = read(format!("label,{twice}\n{rows}").as_bytes()).err().unwrap();
+        assert_eq!(error.to_string(), "its columns pixel0 and pixel0 are of the same pixel");
+    }
+
+    #[test]
+    fn decimal_commas_and_carriage_returns_alone_are_read() {
+        let rows = format!("5{}\n7{}\n", row(3), row(5)).repeat(70);
+        let shares = |separator: char| {
+            let share = |number: &str| format!("{:.6}", number.parse::<f64>().unwrap() / 255.0);
+            let row = |row: &str| {
+                let (label, pixels) = row.split_once(',').unwrap();
+                let pixels: Vec<String> = pixels.split(',').map(share).collect();
+                format!("{label},{}\n", pixels.join(","))
+            };
+            rows.lines().map(row).collect::<String>().replace(',', &separator.to_string()).replace('.', ",")
+        };
+        let quoted = shares(';').replace(',', ".").replace(';', "\",\"").replace('.', ",");
+        let quoted: String = quoted.lines().map(|line| format!("\"{line}\"\n")).collect();
+        let expected = read(rows.as_bytes()).unwrap();
+        for text in [rows.replace('\n', "\r"), shares(';'), shares('\t'), shares(';').replace('\n', "\r"), quoted] {
+            let records = read(text.as_bytes()).unwrap();
+            assert_eq!(records.len(), expected.len());
+            for (record, expected) in records.iter().zip(&expected) {
+                let (Image::Pixels(one), Image::Pixels(other)) = (&record.image, &expected.image) else { panic!() };
+                assert!(record.label == expected.label && one == other, "{}", &text[..40]);
+            }
+        }
+        let error = read(shares(',').as_bytes()).err().unwrap().to_string();
+        assert!(error.ends_with("if its numbers have decimal commas, separate them by semicolons"), "{error}");
+        let damaged = rows.replacen("\n7,", "\nx,7,", 1).replace('\n', "\r");
+        let error = format!("{:#}", read(damaged.as_bytes()).err().unwrap());
+        assert_eq!(error, "row 2: it has 786 fields, and the first row has 785");
     }
 
     #[test]
