@@ -18,6 +18,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 DATA = ROOT / "data"
 
+# A run without what is drawn at its end, which takes longer than a short training.
+NO_PICTURES = ["--report=false", "--tensorboard=false"]
+
 Twin = Callable[..., str]
 Both = Callable[..., tuple[Path, Path]]
 
@@ -133,7 +136,7 @@ def both(tmp_path: Path, twin: Twin) -> Both:
         folders = tmp_path / "twin", tmp_path / "program"
         options = ("--data", DATA, "--device", "cpu", *options)
         printed = twin(*options, "--out", folders[0])
-        own = ["--kernels", "torch", "--report=false"]
+        own = ["--kernels", "torch", *NO_PICTURES]
         assert tch_mnist("train", *own, *options, "--out", folders[1]) == printed
         return folders
 

@@ -143,33 +143,33 @@ def test_lines_are_kept_apart(run: Path, tmp_path: Path) -> None:
     assert words(run, "--format", "csv", tmp_path / "rows.png")[1] == "rows.png,70 / 418 / 2"
 
 
-@pytest.mark.parametrize(
-    ("numbers", "strokes", "read"),
-    [
-        (["2 71"], [(196, 114, 204, 114, 12)], "2?71"),
-        (["0 5"], [(200, 104, 192, 130, 9)], "0?5"),
-        (["7 30"], [(196, 50, 204, 50, 11), (196, 108, 204, 108, 11)], "7?30"),
-        ([" 42"], [(50, 72, 104, 70, 10)], "?42"),
-        (["3 4"], [(172, 134, 228, 8, 9)], "3?4"),
-        (["6 0"], [(200, 2, 200, 139, 10)], "6?0"),
-        (["8 2"], [(174, 70, 228, 70, 9)], "8?2"),
-    ],
-    ids=["point", "comma", "colon", "minus", "slash", "bar", "dash"],
-)
-def test_a_mark_beside_digits_is_said_to_be_there(
-    run: Path, tmp_path: Path, numbers: list[str], strokes: list[tuple], read: str
-) -> None:
-    page(numbers, strokes).save(tmp_path / "marked.png")
-    (line,) = predict(run, tmp_path / "marked.png")
-    assert line["number"] == read
-    (mark,) = line["marks"]
-    assert (mark["line"], mark["place"]) == (0, read.index("?"))
-    left, top, width, height = mark["box"]
-    xs, ys = [x for stroke in strokes for x in stroke[0:4:2]], [y for stroke in strokes for y in stroke[1:4:2]]
-    assert left - 15 <= min(xs) <= max(xs) <= left + width + 15
-    assert top - 15 <= min(ys) <= max(ys) <= top + height + 15
-    assert "a mark" in words(run, tmp_path / "marked.png")[0]
-    assert words(run, "--format", "csv", tmp_path / "marked.png")[1] == f"marked.png,{read}"
+MARKS = {
+    "point": (["2 71"], [(196, 114, 204, 114, 12)], "2?71"),
+    "comma": (["0 5"], [(200, 104, 192, 130, 9)], "0?5"),
+    "colon": (["7 30"], [(196, 50, 204, 50, 11), (196, 108, 204, 108, 11)], "7?30"),
+    "minus": ([" 42"], [(50, 72, 104, 70, 10)], "?42"),
+    "slash": (["3 4"], [(172, 134, 228, 8, 9)], "3?4"),
+    "bar": (["6 0"], [(200, 2, 200, 139, 10)], "6?0"),
+    "dash": (["8 2"], [(174, 70, 228, 70, 9)], "8?2"),
+}
+
+
+def test_a_mark_beside_digits_is_said_to_be_there(run: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in MARKS]
+    for path in paths:
+        numbers, strokes, _ = MARKS[path.stem]
+        page(numbers, strokes).save(path)
+    for path, line in zip(paths, predict(run, *paths), strict=True):
+        _, strokes, read = MARKS[path.stem]
+        assert line["number"] == read
+        (mark,) = line["marks"]
+        assert (mark["line"], mark["place"]) == (0, read.index("?"))
+        left, top, width, height = mark["box"]
+        xs, ys = [x for stroke in strokes for x in stroke[0:4:2]], [y for stroke in strokes for y in stroke[1:4:2]]
+        assert left - 15 <= min(xs) <= max(xs) <= left + width + 15, path
+        assert top - 15 <= min(ys) <= max(ys) <= top + height + 15, path
+    assert all("a mark" in text for text in words(run, *paths))
+    assert words(run, "--format", "csv", *paths)[1:] == [f"{name}.png,{read}" for name, (*_, read) in MARKS.items()]
 
 
 def test_csv_keeps_the_question_mark_of_a_picture_and_a_legend_says_what_it_is(run: Path, tmp_path: Path) -> None:
@@ -234,29 +234,29 @@ def test_weights_from_elsewhere_are_measured_on_the_training_data(run: Path, tmp
     assert "unsure" not in json.loads(tch_mnist(*options, "--data", tmp_path))
 
 
-@pytest.mark.parametrize("ending", ["webp", "tiff", "ppm", "pgm", "ico", "bmp", "gif"])
-def test_formats_are_read_whatever_the_name_says(run: Path, tmp_path: Path, ending: str) -> None:
-    number(1).convert("L" if ending == "pgm" else "RGB").save(tmp_path / f"7.{ending}")
-    (tmp_path / f"7.{ending}").rename(tmp_path / "7.png")
-    (line,) = predict(run, tmp_path / "7.png")
-    assert line["number"] == "7"
+def test_formats_are_read_whatever_the_name_says(run: Path, tmp_path: Path) -> None:
+    endings = ["webp", "tiff", "ppm", "pgm", "ico", "bmp", "gif"]
+    for ending in endings:
+        number(1).convert("L" if ending == "pgm" else "RGB").save(tmp_path / f"7.{ending}")
+        (tmp_path / f"7.{ending}").rename(tmp_path / f"{ending}.png")
+    lines = predict(run, *(tmp_path / f"{ending}.png" for ending in endings))
+    assert [line["number"] for line in lines] == ["7"] * len(endings)
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400), "HEIC"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(400), "AVIF"),
-        (b"%PDF-1.7\n" + bytes(400), "PDF"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "SVG"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(400), "JPEG 2000"),
-    ],
-)
-def test_formats_that_are_not_read_are_named(run: Path, tmp_path: Path, content: bytes, word: str) -> None:
-    (tmp_path / "photo.jpg").write_bytes(content)
-    sentence = refused(run, tmp_path / "photo.jpg")
-    assert f"photo.jpg cannot be predicted: it is a{'n' if word in ['AVIF', 'SVG'] else ''} {word}" in sentence
-    assert sentence.count("\n") == 1
+def test_formats_that_are_not_read_are_named(run: Path, tmp_path: Path) -> None:
+    contents = {
+        "a HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400),
+        "an AVIF": b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(400),
+        "a PDF": b"%PDF-1.7\n" + bytes(400),
+        "an SVG": b'<svg xmlns="http://www.w3.org/2000/svg"></svg>',
+        "a JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(400),
+    }
+    for word, content in contents.items():
+        (tmp_path / f"{word}.jpg").write_bytes(content)
+    *sentences, count = refused(run, *(tmp_path / f"{word}.jpg" for word in contents)).splitlines()
+    for word, sentence in zip(contents, sentences, strict=True):
+        assert f"{word}.jpg cannot be predicted: it is {word}" in sentence
+    assert "5 of 5 images" in count
 
 
 def test_a_folder_is_walked_and_other_files_are_skipped(run: Path, tmp_path: Path) -> None:

@@ -88,13 +88,6 @@ def test_pages_link_to_files_that_exist() -> None:
             assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\| `tch-mnist ([a-z-]+)", README, re.M))
-def test_the_table_names_commands_that_exist(command: str) -> None:
-    done = subprocess.run([PROGRAM, command, "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "Usage: tch-mnist" in done.stdout
-
-
 def test_the_table_names_every_command() -> None:
     text = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout
     listed = re.findall(r"^  ([a-z-]+)  ", text.split("Commands:")[1].split("Options:")[0], re.M)

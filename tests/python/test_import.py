@@ -14,7 +14,7 @@ import numpy as np
 import other_forms as forms
 import pytest
 from common import PROGRAM
-from conftest import DATA, json_lines, tch_mnist
+from conftest import DATA, NO_PICTURES, json_lines, tch_mnist
 from PIL import Image
 
 Form = Callable[[Path], None]
@@ -192,7 +192,7 @@ def test_only_the_files_that_are_needed_have_to_be_there(tmp_path: Path, trained
     assert f"/{forms.TEST} " in tch_mnist("evaluate", *weights, "--data", tmp_path / "test")
     options = ["--validation", 100, "--epochs", 1, "--device", "cpu", "--batch-size", 50]
     out = ["--data", tmp_path / "train", "--out", tmp_path / "run"]
-    assert "Validation set: " in tch_mnist("train", *options, *out)
+    assert "Validation set: " in tch_mnist("train", *options, *NO_PICTURES, *out)
     tch_mnist("report", tmp_path / "run")
     assert "t10k-images-idx3-ubyte is missing" in refused("evaluate", *weights, "--data", tmp_path / "train")
 

@@ -19,7 +19,7 @@ import reference
 import torch
 from common import ROOT, lists
 from compare import read_losses
-from conftest import DATA, Both, call, tch_mnist
+from conftest import DATA, NO_PICTURES, Both, call, tch_mnist
 from load_weights import LOADERS, net_of
 from mnist import load_split, normalise
 from net import Net
@@ -464,5 +464,5 @@ def test_the_program_trains_what_print_net_prints(tmp_path: Path, module: type[n
     file.write_text(text_of(module())[0])
     options = ["--limit-train", 128, "--limit-test", 100, "--epochs", 1, "--device", "cpu"]
     out = tmp_path / "run"
-    tch_mnist("train", "-q", "--data", DATA, *options, "--net", file, "--out", out)
+    tch_mnist("train", "-q", "--data", DATA, *options, *NO_PICTURES, "--net", file, "--out", out)
     module().load_state_dict(torch.load(out / "model.pth", weights_only=True), strict=True)

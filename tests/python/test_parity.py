@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 from compare import read_losses
-from conftest import DATA, Both, Twin, json_lines, tch_mnist
+from conftest import DATA, NO_PICTURES, Both, Twin, json_lines, tch_mnist
 from mnist import load_split
 from net import Net
 from reference import OPTIMIZERS, SCHEDULES, Rates, arguments
 from safetensors.torch import load_file
 from torch.optim import SGD
 
-# 13 steps per epoch, the last one on 64 images.
-SLICE = ["--limit-train", 1600, "--limit-test", 500, "--epochs", 2]
+# 5 steps per epoch, the last one on 16 images.
+SLICE = ["--limit-train", 528, "--limit-test", 200, "--epochs", 2]
 
-# Few steps, many epochs: 2 per epoch.
-LONG_SLICE = ["--limit-train", 256, "--limit-test", 100, "--epochs", 12]
+# Few small steps, many epochs: 2 per epoch.
+LONG_SLICE = ["--limit-train", 64, "--batch-size", 32, "--limit-test", 50, "--epochs", 12]
 
 # What makes a schedule change the rate several times in 12 epochs.
 ARGUMENTS = {
@@ -28,7 +28,7 @@ ARGUMENTS = {
     "cosine": ["--eta-min", 0.001],
     "cosine-warm-restarts": ["--t-0", 2, "--t-mult", 2, "--eta-min", 0.001],
     "reduce-on-plateau": [
-        *["--validation", 56, "--factor", 0.3, "--plateau-patience", 0, "--cooldown", 1],
+        *["--validation", 16, "--factor", 0.3, "--plateau-patience", 0, "--cooldown", 1],
         *["--threshold", 0.02, "--min-lr", 0.002],
     ],
 }
@@ -69,7 +69,7 @@ def test_every_schedule(both: Both, schedule: str) -> None:
 def test_a_warm_up_in_front_of_every_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
     options = ["--lr", 0.05, "--schedule", schedule, *ARGUMENTS.get(schedule, [])]
     options += [*LONG_SLICE, "--warmup-epochs", 3, "--threads", 1]
-    tch_mnist("train", "--data", DATA, "--device", "cpu", *options, "--report=false", "--out", tmp_path / "run")
+    tch_mnist("train", "--data", DATA, "--device", "cpu", *options, *NO_PICTURES, "--out", tmp_path / "run")
     steps = read_losses(tmp_path / "run")
     monkeypatch.setattr("sys.argv", ["reference.py", *map(str, options)])
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
@@ -97,8 +97,10 @@ def test_other_settings(both: Both, options: list) -> None:
     assert_same_bits(*both(*SLICE, "--threads", 2, *options))
 
 
-def test_distillation(both: Both, trained: Path, run: Path) -> None:
-    teachers = f"{trained / 'model.pth'},{run / 'model.pth'}"
+def test_distillation(both: Both, trained: Path, tmp_path: Path) -> None:
+    options = ["--data", DATA, "--device", "cpu", "--limit-train", 1280, "--limit-test", 100, "--epochs", 1]
+    tch_mnist("train", *options, *NO_PICTURES, "--seed", 2, "--out", tmp_path / "teacher")
+    teachers = f"{trained / 'model.pth'},{tmp_path / 'teacher/model.pth'}"
     options = ["--teacher", teachers, "--temperature", 3, "--distillation-weight", 0.7]
     assert_same_bits(*both(*SLICE, "--threads", 2, *options))
 
@@ -109,8 +111,7 @@ def assert_same_steps(folder: Path, twin: Twin, options: list) -> None:
     sizes = ["--limit-train", 400, "--limit-test", 100, "--epochs", 2, "--threads", 1, "--log-format", "json"]
     shared = ["--data", DATA, "--device", "cpu", *sizes, *options]
     expected = json_lines(twin(*shared, "--out", folder / "twin"))
-    files = ["--report=false", "--tensorboard=false", "--out", folder / "program"]
-    got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *files))
+    got = json_lines(tch_mnist("train", "--kernels", "torch", *shared, *NO_PICTURES, "--out", folder / "program"))
     assert [line.get("grad_norm") for line in got] == [line.get("grad_norm") for line in expected]
     assert_same_bits(folder / "twin", folder / "program")
 
@@ -140,7 +141,7 @@ def test_settings_of_optimizers(tmp_path: Path, twin: Twin, options: list) -> No
 def test_json_lines(tmp_path: Path, twin: Twin) -> None:
     options = ("--data", DATA, "--device", "cpu", "--log-format", "json", *SLICE, "--threads", 2)
     expected = json_lines(twin(*options))
-    got = json_lines(tch_mnist("train", "--kernels", "torch", *options, "--out", tmp_path / "run"))
+    got = json_lines(tch_mnist("train", "--kernels", "torch", *options, *NO_PICTURES, "--out", tmp_path / "run"))
     measured = {"seconds", "images_per_second", "out"}
     for ours, theirs in zip(got, expected, strict=True):
         common = (ours.keys() & theirs.keys()) - measured
@@ -177,7 +178,7 @@ def test_init_starts_from_the_weights_of_the_twin(tmp_path: Path, twin: Twin) ->
     twin(*options, "--out", tmp_path / "twin")
     # At a learning rate that changes no weight, the first losses are those of the weights given.
     run = tmp_path / "run"
-    tch_mnist("train", *options, "--lr", 1e-30, "--init", tmp_path / "twin/model.pth", "--out", run)
+    tch_mnist("train", *options, *NO_PICTURES, "--lr", 1e-30, "--init", tmp_path / "twin/model.pth", "--out", run)
     expected = torch.load(tmp_path / "twin" / "model.pth", weights_only=True)
     got = torch.load(run / "model.pth", weights_only=True)
     kept = [key for key in expected if key.endswith((".weight", ".bias"))]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from common import PROGRAM
-from conftest import DATA, tch_mnist
+from conftest import DATA, NO_PICTURES, tch_mnist
 from PIL import Image
 from test_import import refused
 
@@ -69,7 +69,7 @@ def test_black_on_white_tables_are_turned(tmp_path: Path, trained: Path, name: s
     imported(tmp_path / "kept", tmp_path / name, "--no-invert")
     options = ["--validation", 100, "--epochs", 1, "--batch-size", 50, "--device", "cpu"]
     done = subprocess.run(
-        [PROGRAM, "train", "--data", tmp_path / "kept", "--out", tmp_path / "run", *map(str, options)],
+        [PROGRAM, "train", "--data", tmp_path / "kept", "--out", tmp_path / "run", *map(str, options), *NO_PICTURES],
         capture_output=True,
         text=True,
     )
@@ -128,7 +128,7 @@ def test_black_on_white_idx_files_are_turned_for_every_command(tmp_path: Path, t
     assert "t10k-images-idx3-ubyte: the images are black on white" in done.stderr
     assert tch_mnist(*evaluate, "--data", tmp_path / "black", "--invert") == expected
     assert tch_mnist(*evaluate, "--data", tmp_path / "black", "--no-invert") != expected
-    options = ["--epochs", 1, "--batch-size", 50, "--device", "cpu", "--threads", 1, "--report=false"]
+    options = ["--epochs", 1, "--batch-size", 50, "--device", "cpu", "--threads", 1, *NO_PICTURES]
     for name, flags in [("white", []), ("black", []), ("turned", ["--invert"]), ("kept", ["--no-invert"])]:
         data = tmp_path / ("white" if name == "white" else "black")
         tch_mnist("train", "--data", data, "--out", tmp_path / "runs" / name, *options, *flags)
@@ -286,7 +286,7 @@ def test_classes_are_compared_in_both_directions(tmp_path: Path, trained: Path) 
     animals = np.array(["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"])
     forms.write_csv(tmp_path / "animals.csv", images, animals[labels])
     tch_mnist("import", tmp_path / "animals.csv", "--data", tmp_path / "animals")
-    short = ["--epochs", 1, "--device", "cpu", "--report=false", "--limit-train", 200, "--limit-test", 100]
+    short = ["--epochs", 1, "--device", "cpu", *NO_PICTURES, "--limit-train", 200, "--limit-test", 100]
     tch_mnist("train", "--data", tmp_path / "animals", "--out", tmp_path / "named", *short)
     mnist, named = trained / "model.pt", tmp_path / "named/model.pt"
     for weights, data in [(mnist, tmp_path / "animals"), (named, DATA)]:

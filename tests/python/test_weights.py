@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from common import PROGRAM, ROOT
-from conftest import DATA, call, json_lines, script, tch_mnist
+from conftest import DATA, NO_PICTURES, call, json_lines, script, tch_mnist
 from load_weights import LOADERS
 from mnist import load_split, normalise
 from net import Net
@@ -404,7 +404,7 @@ def test_of_several_sets_a_key_chooses(net: Net, tmp_path: Path) -> None:
     tch_mnist("export", "--weights", file, "--key", "ema.module.net", "--to", to)
     assert_same(torch.load(to, weights_only=True), other)
     options = ["--init", file, "--key", "model", "--lr", 1e-30, "--epochs", 1, "--limit-train", 128]
-    tch_mnist("train", "-q", "--data", DATA, *options, "--limit-test", 100, "--out", tmp_path / "run")
+    tch_mnist("train", "-q", "--data", DATA, *options, *NO_PICTURES, "--limit-test", 100, "--out", tmp_path / "run")
     trained = torch.load(tmp_path / "run/model.pth", weights_only=True)
     assert torch.equal(trained["convblock1.0.weight"], net.state_dict()["convblock1.0.weight"])
 
