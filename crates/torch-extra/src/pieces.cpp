@@ -8,10 +8,18 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <utility>
+
+#ifdef __linux__
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 // MKL's own (mkl_service.h); missing where libtorch has another LAPACK, which keeps to one thread inside parallel_for.
 extern "C" int MKL_Set_Num_Threads_Local(int threads) __attribute__((weak));
@@ -19,16 +27,17 @@ extern "C" int MKL_Set_Num_Threads_Local(int threads) __attribute__((weak));
 namespace pieces {
 namespace {
 
-using std::chrono::microseconds;
+// How long a thread waits without sleeping: to sleep and to be woken takes about as long.
+constexpr std::chrono::microseconds AWAKE{50};
 
-// How long a thread waits without sleeping: to sleep and to be woken takes some 50 us. A helper waits through what is
-// not in pieces, such as the optimizer's step.
-constexpr microseconds HELPER_WAITS{1000}, CALLER_WAITS{50};
+// How long the caller sleeps at once. Whenever it falls asleep, Linux may give its core to a thread that waits for one,
+// such as a helper that another program keeps from its piece.
+constexpr std::chrono::microseconds NAP{100};
 
-// Returns whether `ready` came true within this time. If another program wants the core meanwhile, it gets it.
+// Returns whether `ready` came true within this time.
 template <typename Ready>
-bool wait_awake(microseconds time, Ready ready) {
-    const auto end = std::chrono::steady_clock::now() + time;
+bool wait_awake(Ready ready) {
+    const auto end = std::chrono::steady_clock::now() + AWAKE;
     do {
         for (int i = 0; i < 100; ++i) {
             if (ready()) return true;
@@ -36,10 +45,28 @@ bool wait_awake(microseconds time, Ready ready) {
             __builtin_ia32_pause();
 #endif
         }
-        std::this_thread::yield();
     } while (std::chrono::steady_clock::now() < end);
-    return ready();
+    return false;
 }
+
+#ifdef __linux__
+int this_thread() { return int(syscall(SYS_gettid)); } // glibc has gettid from 2.30 on
+
+// Moves a thread off the core of the calling one; afterwards it may run anywhere it could before. Where all cores are
+// busy, Linux puts a thread that is woken on the core of the one that woke it: they would share this core, while another
+// program has one to itself.
+void keep_off_this_core(int thread) {
+    cpu_set_t before, others;
+    if (thread == 0 || sched_getaffinity(thread, sizeof before, &before) != 0) return;
+    others = before;
+    CPU_CLR(sched_getcpu(), &others);
+    if (CPU_COUNT(&others) > 0 && sched_setaffinity(thread, sizeof others, &others) == 0)
+        sched_setaffinity(thread, sizeof before, &before);
+}
+#else
+int this_thread() { return 0; }
+void keep_off_this_core(int) {}
+#endif
 
 // Whether this thread is in a piece of the pool: what it runs in pieces there it does alone.
 thread_local bool in_piece = false;
@@ -57,7 +84,7 @@ class Pool {
 
     std::atomic<int64_t> not_begun{0}, not_done{0}; // pieces
     std::atomic<int> helpers{0};                    // as many of the threads may claim pieces
-    int threads = 0;                                // that were started
+    std::deque<std::atomic<int>> threads;           // the system's numbers of those that were started, 0 until known
 
     std::mutex mutex;
     std::condition_variable work, done; // not_begun > 0, not_done == 0
@@ -88,13 +115,14 @@ class Pool {
         }
     }
 
-    void help(int number) {
+    void help(int number, std::atomic<int> &thread) {
         const OneThread one_thread;
+        thread = this_thread();
         in_piece = true;
         const auto wanted = [&] { return not_begun > 0 && number < helpers; };
         for (;;) {
             if (wanted()) do_pieces();
-            if (wait_awake(HELPER_WAITS, wanted)) continue;
+            if (wait_awake(wanted)) continue;
             std::unique_lock<std::mutex> lock(mutex);
             ++asleep;
             work.wait(lock, wanted);
@@ -102,12 +130,20 @@ class Pool {
         }
     }
 
+    void wake(int others) {
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+            work.notify_all();
+        }
+        for (int i = 0; i < others; ++i) keep_off_this_core(threads[i]);
+    }
+
     void wait_until_done() {
         const auto is_done = [&] { return not_done == 0; };
-        if (wait_awake(CALLER_WAITS, is_done)) return;
+        if (wait_awake(is_done)) return;
         std::unique_lock<std::mutex> lock(mutex);
         caller_asleep = true;
-        done.wait(lock, is_done);
+        while (!done.wait_for(lock, NAP, is_done)) {}
         caller_asleep = false;
     }
 
@@ -116,15 +152,15 @@ public:
     bool run(int others, int64_t pieces, void (*its_body)(void *, int64_t), void *its_context) {
         const std::unique_lock<std::mutex> lock(in_use, std::try_to_lock);
         if (!lock) return false;
-        for (; threads < others; ++threads) std::thread(&Pool::help, this, threads).detach();
+        while (int(threads.size()) < others) {
+            std::atomic<int> &thread = threads.emplace_back(0);
+            std::thread(&Pool::help, this, int(threads.size()) - 1, std::ref(thread)).detach();
+        }
         count = pieces, body = its_body, context = its_context;
         helpers = others;
         not_done = pieces;
         not_begun = pieces; // from here on helpers claim them
-        if (asleep > 0) {
-            const std::lock_guard<std::mutex> lock(mutex);
-            work.notify_all();
-        }
+        if (asleep > 0) wake(others);
         in_piece = true;
         do_pieces();
         in_piece = false;
