@@ -1,5 +1,6 @@
 """The HTTP interface of `serve`: many requests at a time, bad ones, and the end."""
 
+import binascii
 import contextlib
 import http.client
 import json
@@ -79,6 +80,45 @@ def test_eight_connections_get_what_predict_says(
     assert names[:4] == ["convblock1", "convblock2", "convblock3", "pool1"]
 
 
+def test_a_picture_is_read_in_whatever_form_it_is_sent(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
+    _, port = server
+    picture = own_digits.write(tmp_path / "own", seed=5)[0].read_bytes()
+    base64 = binascii.b2a_base64(picture, newline=False)
+    part = b'Content-Disposition: form-data; name="any"; filename="own.png"\r\nContent-Type: image/png'
+    form = b"--XyZ\r\n" + part + b"\r\n\r\n" + picture + b"\r\n--XyZ--\r\n"
+    expected = ask(port, picture)
+    assert expected[0] == 200
+    for kind, body in [
+        ("multipart/form-data; boundary=XyZ", form),
+        ("application/json", b'{"image": "' + base64 + b'"}'),
+        ("application/x-www-form-urlencoded", b'{"image": "data:image/png;base64,' + base64 + b'"}'),
+        ("text/plain", b"data:image/png;base64," + base64),
+        ("application/octet-stream", picture),
+    ]:
+        assert ask(port, body, kind=kind) == expected, kind
+    code, answer = ask(port, form[:-20], kind="multipart/form-data; boundary=XyZ")
+    assert code == 400
+    assert answer["error"].startswith("the form is damaged: ")
+
+
+def test_pages_of_the_sites_that_cors_names_are_answered(trained: Path) -> None:
+    def headers(port: int, method: str, origin: str) -> tuple[int, str | None]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        given = {"Origin": origin, "Sec-Fetch-Site": "cross-site", "Access-Control-Request-Method": "POST"}
+        connection.request(method, "/health", headers=given)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Access-Control-Allow-Origin")
+
+    with serving(trained / "model.pt", "--cors", "https://example.org") as (_, port):
+        for method in ["GET", "OPTIONS"]:
+            assert headers(port, method, "https://example.org") == (200, "https://example.org")
+            assert headers(port, method, "https://evil.example") == (403, None)
+    command = [PROGRAM, "serve", "--weights", trained / "model.pt", "--cors", "example.org"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--cors takes a site such as https://example.org" in done.stderr
+
+
 def test_a_page_of_a_tiff_is_asked_for(tmp_path: Path, server: tuple[subprocess.Popen, int]) -> None:
     _, port = server
     hand = own_digits.Hand(own_digits.DATA, seed=3)
@@ -131,7 +171,7 @@ def test_bad_requests_are_answered_and_the_server_goes_on(tmp_path: Path, server
         {"error": "only details and one can be given, each true or false, and page, a number"},
     )
     code, answer = ask(port, good, kind="multipart/form-data; boundary=x")
-    assert (code, "not a form" in answer["error"]) == (400, True)
+    assert (code, answer["error"].startswith("the form is damaged: ")) == (400, True)
     code, answer = ask(port, b"hello")
     assert code == 400
     assert answer["error"].startswith("the picture cannot be read: it is not a picture")

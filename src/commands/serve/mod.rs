@@ -1,5 +1,7 @@
 //! `tch-mnist serve`: a page to draw digits on, and an HTTP interface to the net.
 
+mod body;
+mod cors;
 mod hosts;
 mod http;
 mod routes;
@@ -10,6 +12,7 @@ use crate::error::Expected;
 use crate::observe::say;
 use crate::settings::{KernelsChoice, within};
 use anyhow::{Context, Result};
+use cors::Origin;
 use hosts::Hosts;
 use routes::{App, ENDPOINTS};
 use std::net::IpAddr;
@@ -31,6 +34,9 @@ pub(super) struct Args {
     /// Also answer requests for this name, such as http://NAME:8000/, besides IP addresses and localhost
     #[arg(long, value_name = "NAME", value_parser = host)]
     allow_host: Vec<String>,
+    /// Answer pages of this site too, such as https://example.org; *: of every site, null: files that a browser opens
+    #[arg(long, value_name = "ORIGIN", value_parser = Origin::read)]
+    cors: Vec<Origin>,
     /// The port; 0: any that is free
     #[arg(long, value_name = "N", default_value_t = 8000, value_parser = within("a port", 0..=u16::MAX))]
     port: u16,
@@ -78,13 +84,13 @@ pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
         .enable_all()
         .build()
         .context("the server cannot start")?;
-    let served = runtime.block_on(serve(args.host, args.port, args.allow_host, app));
+    let served = runtime.block_on(serve(args.host, args.port, args.allow_host, args.cors, app));
     runtime.shutdown_background();
     served.map(|()| Outcome::Done)
 }
 
 /// Serves until Ctrl-C or SIGTERM.
-async fn serve(host: String, port: u16, mut names: Vec<String>, app: App) -> Result<()> {
+async fn serve(host: String, port: u16, mut names: Vec<String>, origins: Vec<Origin>, app: App) -> Result<()> {
     let listener = TcpListener::bind((&*host, port))
         .await
         .with_context(|| format!("cannot listen on {host}:{port}: choose another --port, or 0 for any free one"))?;
@@ -101,6 +107,6 @@ async fn serve(host: String, port: u16, mut names: Vec<String>, app: App) -> Res
         }
     };
     names.push(host);
-    http::serve(listener, app.routes(Hosts(names)), stopped).await;
+    http::serve(listener, app.routes(Hosts(names), origins), stopped).await;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The page, and the HTTP interface: the list of endpoints, and what each answers.
 
+use super::body;
+use super::cors::{self, Origin};
 use super::hosts::{Hosts, host_of};
 use crate::digit::{self, Lines, Sign};
 use crate::error::{either, sentence, without_panic};
@@ -58,8 +60,9 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { name: "GET /health", help: "whether the server is up, as JSON", answer: || get(health) },
     Endpoint {
         name: "POST /predict",
-        help: "the bytes of a picture in, the JSON of `predict` out; ?details=true adds what the net sees and the outputs \
-               of its blocks, ?one=true takes the whole picture as one digit, ?page=N a page of a TIFF that has several",
+        help: "a picture in, as bytes, a form, a data URL or base64 in JSON, and the JSON of `predict` out; ?details=true \
+               adds what the net sees and the outputs of its blocks, ?one=true takes the whole picture as one \
+               digit, ?page=N a page of a TIFF that has several",
         answer: || post(predict),
     },
 ];
@@ -95,20 +98,19 @@ impl App {
         Ok(App { predictor: Arc::new(Mutex::new(predictor)), page, requests: Arc::new(Semaphore::new(REQUESTS)) })
     }
 
-    /// The endpoints, for requests that ask for one of `hosts`.
-    pub(super) fn routes(self, hosts: Hosts) -> Router {
+    /// The endpoints, for requests that ask for one of `hosts`, from pages of its own or of `origins`.
+    pub(super) fn routes(self, hosts: Hosts, origins: Vec<Origin>) -> Router {
         let nothing_here = || async { Refusal(StatusCode::NOT_FOUND, "there is nothing at this address".into()) };
         let other_method = || async {
             let names: Vec<String> = ENDPOINTS.iter().map(|endpoint| endpoint.name.into()).collect();
             Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("{} are answered", either(&names, "and")))
         };
         let add = |router: Router<App>, endpoint: &Endpoint| router.route(endpoint.path(), (endpoint.answer)());
-        ENDPOINTS
-            .iter()
-            .fold(Router::new(), add)
-            .fallback(nothing_here)
-            .method_not_allowed_fallback(other_method)
-            .layer(middleware::from_fn(same_site))
+        let routes = ENDPOINTS.iter().fold(Router::new(), add);
+        let routes = routes.fallback(nothing_here).method_not_allowed_fallback(other_method);
+        let routes = if origins.is_empty() { routes } else { routes.layer(cors::layer(origins.clone())) };
+        routes
+            .layer(middleware::from_fn_with_state(Arc::new(origins), same_site))
             .layer(middleware::from_fn_with_state(Arc::new(hosts), known_host))
             .with_state(self)
     }
@@ -146,20 +148,15 @@ fn asked_page(bytes: &[u8], options: &Options) -> Result<(Lines, Place)> {
     Ok((lines, Place { page: (count > 1).then_some((number, count)), index: None }))
 }
 
-/// Refuses requests that a page of another site makes: the server is for this machine's user.
-async fn same_site(request: Request, next: Next) -> Response {
-    match request.headers().get("sec-fetch-site").map(|site| site.as_bytes()) {
-        Some(b"cross-site") => {
-            Refusal(StatusCode::FORBIDDEN, "pages of other sites are not answered".into()).into_response()
-        }
-        _ => next.run(request).await,
+/// Refuses requests that a page of another site makes, unless `--cors` names it: the server is for this machine's user.
+async fn same_site(State(origins): State<Arc<Vec<Origin>>>, request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site").map(|site| site.as_bytes());
+    let is_allowed = request.headers().get(header::ORIGIN).is_some_and(|origin| cors::are_allowed(&origins, origin));
+    if site == Some(b"cross-site") && !is_allowed {
+        let text = "pages of other sites are not answered: start the server with --cors ORIGIN";
+        return Refusal(StatusCode::FORBIDDEN, text.into()).into_response();
     }
-}
-
-/// Whether a request sends its picture as a part of a form, as `curl -F` does.
-fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
-    kind.is_some_and(|kind| kind.starts_with(b"multipart/"))
+    next.run(request).await
 }
 
 /// Refuses requests for other hosts: a page of another site may let its own name point to this machine (DNS rebinding),
@@ -196,9 +193,6 @@ async fn predict(
     let Ok(Query(options)) = options else {
         return Err(bad("only details and one can be given, each true or false, and page, a number".into()));
     };
-    if is_form(&headers) {
-        return Err(bad("send the bytes of the picture alone, as curl --data-binary @FILE does, not a form".into()));
-    }
     let Ok(permit) = app.requests.clone().try_acquire_owned() else {
         let text = format!("{REQUESTS} other pictures are being read: send it again in a moment");
         return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text));
@@ -215,6 +209,8 @@ async fn predict(
             return Err(Refusal(StatusCode::REQUEST_TIMEOUT, text));
         }
     };
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let bytes = body::picture(content_type, bytes).await.map_err(|error| bad(sentence(&error)))?;
     let answered = spawn_blocking(move || {
         // Until the work is done, even if the client has gone.
         let _permit = permit;
