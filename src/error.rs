@@ -68,7 +68,8 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     if is_with_comma && !form.contains(',') && !is_whole {
         return Some(format!("{flag}: write {}, with a decimal point", value.replace(',', ".")));
     }
-    Some(format!("{flag} takes {}, not {value}", expected?))
+    let given = if value.trim().is_empty() { "nothing" } else { value };
+    Some(format!("{flag} takes {}, not {given}", expected?))
 }
 
 /// The sentence on `--nesterov false`, if `error` is one: a flag that may stand alone takes its value behind an equals sign.

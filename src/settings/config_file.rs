@@ -165,6 +165,12 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_list_is_nothing() {
+        let sentence = "--config c.toml, line 1: --teacher takes weights files, separated by commas, not nothing";
+        assert_eq!(mistake("teacher = []"), sentence);
+    }
+
+    #[test]
     fn a_table_is_told_that_settings_stand_at_the_top_level() {
         let sentence =
             "--config c.toml, line 2: settings stand at the top level, not in a table: leave out [optimizer]";
