@@ -6,7 +6,7 @@
 //! | module | one idea |
 //! |---|---|
 //! | `commands` | one file per command: flags in, exit code out; `signals` takes Ctrl-C, `session` picks device and kernels |
-//! | `report` | pictures and pages of a run that has ended; `html` makes report.html |
+//! | `report` | pictures and pages of a run that has ended; `run_page` makes report.html |
 //! | `observe` | who watches a run: progress bar, JSON lines, log, TensorBoard |
 //! | `run_folder` | every file name of a run's folder, and every schema but the checkpoint's |
 //! | `train` | the loop (`run`), a step (`step`), its `loss`, its rate (`schedule`), what it changes (`state`), the `checkpoint` |

@@ -1,11 +1,9 @@
 //! The digits of a picture, whatever it looks like, as MNIST would have them: white ink on black, 20 pixels at the
 //! longest side, centred by mass in 28x28.
 //!
-//! A file passes through these in turn: `formats` recognises it, `picture` decodes it, unless `jpeg` finds it cut short, `colour` makes one channel of it,
-//! `shade` takes the paper out, `ink` finds the ink, with `lines` and `frame` taken out of it, `group` puts pieces of ink
-//! together to digits and lines, `marks` tells marks from digits, and `fit` fits each digit into the square. `pages` takes a
-//! TIFF apart before.
-
+//! A file passes through these in turn: `pages` takes a TIFF apart, `formats` recognises the file, `jpeg` refuses one that is cut
+//! short, `picture` decodes it, `colour` makes one channel of it, `shade` takes the paper out, `ink` finds the ink, with `lines` and `frame` taken out of it, `group` puts pieces of ink
+//! together to digits and lines, `marks` tells marks from digits, and `fit` fits each digit into the square.
 //!
 //! ```
 //! // A PNG with a dark bar on white: it could be a 1.
@@ -48,6 +46,7 @@ use marks::Symbol;
 use mask::Piece;
 pub use pages::pages;
 use picture::Picture;
+pub use picture::is_animated;
 
 /// Height and width of MNIST's images, in pixels.
 pub const SIDE: usize = 28;

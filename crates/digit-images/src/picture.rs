@@ -1,10 +1,12 @@
 //! Picture files: decoded within limits, and scaled down before anything else is done with them.
 
 use super::{Digit, Error, Result, SIDE, colour, formats, jpeg, pages};
+use image::codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::imageops::thumbnail;
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, RgbImage, RgbaImage,
+    AnimationDecoder, DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Luma,
+    RgbImage, RgbaImage,
 };
 use std::io::Cursor;
 
@@ -31,6 +33,17 @@ pub(super) struct Picture {
     pub size: (u32, u32),
     /// The whole picture, if it has the size of MNIST's.
     tiny: Option<RgbaImage>,
+}
+
+/// Whether the picture file has several frames, of which the first is read: an animated GIF, PNG or WebP.
+pub fn is_animated(bytes: &[u8]) -> bool {
+    let source = Cursor::new(bytes);
+    match formats::recognise(bytes) {
+        Ok((ImageFormat::Gif, _)) => GifDecoder::new(source).is_ok_and(|gif| gif.into_frames().nth(1).is_some()),
+        Ok((ImageFormat::Png, _)) => PngDecoder::new(source).is_ok_and(|png| png.is_apng().unwrap_or(false)),
+        Ok((ImageFormat::WebP, _)) => WebPDecoder::new(source).is_ok_and(|webp| webp.has_animation()),
+        _ => false,
+    }
 }
 
 /// Decodes a picture file, rotated as its EXIF data say; the first frame of an animation.
@@ -161,5 +174,28 @@ fn is_opaque(image: &DynamicImage) -> bool {
         DynamicImage::ImageLumaA16(image) => image.pixels().all(|pixel| pixel.0[1] == u16::MAX),
         DynamicImage::ImageRgba16(image) => image.pixels().all(|pixel| pixel.0[3] == u16::MAX),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Frame;
+    use image::codecs::gif::GifEncoder;
+
+    #[test]
+    fn a_picture_of_several_frames_is_animated() {
+        for frames in [1, 2, 3] {
+            let mut gif = Vec::new();
+            let frame = || Frame::new(RgbaImage::new(20, 20));
+            GifEncoder::new(&mut gif).encode_frames((0..frames).map(|_| frame())).unwrap();
+            assert_eq!(is_animated(&gif), frames > 1, "{frames} frames");
+        }
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
+            let mut bytes = Vec::new();
+            RgbaImage::new(20, 20).write_to(&mut Cursor::new(&mut bytes), format).unwrap_or_default();
+            assert!(!is_animated(&bytes), "{format:?}");
+        }
+        assert!(!is_animated(b"") && !is_animated(b"GIF89a"));
     }
 }

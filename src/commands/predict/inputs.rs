@@ -121,6 +121,9 @@ fn picture(path: PathBuf, how: How) -> Vec<Result<Input>> {
         Ok(bytes) => bytes,
         Err(error) => return vec![Err(error)],
     };
+    if digit::is_animated(&bytes) {
+        tracing::warn!("{} is animated: its first picture is read", path.display());
+    }
     let pages = digit::pages(&bytes);
     let count = pages.len();
     let page = |(k, page): (usize, Cow<[u8]>)| {
