@@ -82,9 +82,9 @@ mod tests {
         let settings = Settings::from_flags(["--teacher=a b.pth, c.npz"]).unwrap();
         assert_eq!(settings.distillation.teachers(), [PathBuf::from("a b.pth"), PathBuf::from("c.npz")]);
         assert_eq!(settings.distillation.teacher.unwrap().to_string(), "a b.pth,c.npz");
-        for wrong in ["", "a,", ",a", "a,,b"] {
+        for (wrong, named) in [("", "nothing"), ("a,", "a,"), (",a", ",a"), ("a,,b", "a,,b")] {
             let error = Settings::from_flags([format!("--teacher={wrong}")]).unwrap_err().to_string();
-            assert_eq!(error, format!("--teacher takes weights files, separated by commas, not {wrong}"));
+            assert_eq!(error, format!("--teacher takes weights files, separated by commas, not {named}"));
         }
     }
 
