@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use predicates::prelude::*;
+use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 
@@ -182,6 +183,16 @@ fn print_config_checks_the_settings_and_trains_nothing() {
     assert!(!out.exists());
     let (sentence, code) = failure(&mut train(&out, &["--lr", "-1", "--print-config"]));
     assert_eq!((sentence.contains("--lr takes a number above 0"), code), (true, 2), "{sentence}");
+}
+
+#[test]
+fn every_command_says_how_it_is_used() {
+    let lists: Value = serde_json::from_str(&stdout(&mut tch_mnist(&["lists"]))).unwrap();
+    for command in lists["commands"].as_array().unwrap() {
+        let help = stdout(&mut tch_mnist(&[command["name"].as_str().unwrap(), "--help"]));
+        assert!(help.contains(command["about"].as_str().unwrap()), "{help}");
+        assert!(help.contains(&format!("\nUsage: {}\n", command["usage"].as_str().unwrap())), "{help}");
+    }
 }
 
 #[test]
