@@ -121,6 +121,11 @@ def test_every_layer_and_every_net_of_the_program_is_computed(
         page = opened(file)
         assert (computed(page, images) - net(normalise(images))).abs().max() < 1e-4, name
         assert "net.pth, " in page.locator("#about").inner_text()
+        if name == "mlp":
+            # Its 784 numbers are drawn in strips of 64.
+            draw(page, 1)
+            answer(page)
+            expect(page.get_by_role("img", name="flatten: 784 maps").locator("canvas")).to_have_count(13)
         page.close()
     assert heard == []
 
@@ -143,6 +148,7 @@ def test_digits_drawn_by_mouse_are_read_and_nothing_is_fetched(
     assert len(answer(page).get_by_role("listitem").all()) == 10
     maps = page.get_by_role("region", name="Inside the net").get_by_role("img")
     assert maps.first.get_attribute("aria-label") == "convblock1: 16 maps of 26 by 26 pixels"
+    assert maps.last.inner_text().split() == list("0123456789")
     assert page.evaluate("document.documentElement.scrollWidth") == 1000
     assert heard == []
     # Not even if it wanted to.
