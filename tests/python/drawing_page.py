@@ -35,6 +35,19 @@ def draw(page: Page, digit: int, centre: float = 0.5, size: float = 0.8) -> None
         page.mouse.up()
 
 
+def assert_reads_digits(page: Page) -> None:
+    """Draws each digit with the mouse, and clears it; at most one may be read wrongly."""
+    read = {}
+    for digit in range(10):
+        draw(page, digit)
+        read[digit] = number(page)
+        page.get_by_role("button", name="Clear").click()
+        assert number(page) == "–"
+    wrong = {digit: text for digit, text in read.items() if text != str(digit)}
+    print(f"{10 - len(wrong)} of 10 right, wrong: {wrong}")
+    assert len(wrong) <= 1, wrong
+
+
 # Drops or pastes a file, given as its bytes, onto the page.
 CARRY = """([way, bytes]) => {
     const carried = new DataTransfer();

@@ -49,7 +49,7 @@ pub fn width(text: &str, size: i32) -> i32 {
         'A'..='Z' => 0.74,
         _ => 0.6,
     };
-    // plotters takes the height of a line, of which a font's size is so much.
+    // plotters' size is the line height, about 1.24 times the font size.
     (f64::from(size) / 1.24 * text.chars().map(share).sum::<f64>()).ceil() as i32
 }
 

@@ -12,7 +12,7 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
             Some(&END) => return true,
             // A byte of 0xff among the pixels, a restart between them, or a filling byte.
             Some(0x00 | 0x01 | 0xd0..=0xd8 | 0xff) | None => {}
-            // A segment with its length. A thumbnail in it has an end of its own.
+            // Skip a segment by its length: an embedded thumbnail contains its own end marker.
             Some(_) => {
                 let length = bytes.get(at + 1..at + 3).map_or(0, |length| u16::from_be_bytes([length[0], length[1]]));
                 at += 1 + usize::from(length);

@@ -258,7 +258,7 @@ mod tests {
             .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
             .expect("memory takes it");
         assert_eq!(read_raw(&bytes).expect("it is 28x28")[3 * 28 + 5], 15);
-        // What is taken as it is stays so.
+        // `read_raw` returns the pixels unchanged.
         assert_eq!(read_raw(&bits(28)).expect("it is 28x28").iter().max(), Some(&1));
     }
 

@@ -35,11 +35,20 @@ pub(super) struct Picture {
     tiny: Option<RgbaImage>,
 }
 
-/// Whether the picture file has several frames, of which the first is read: an animated GIF, PNG or WebP.
+/// What a decoder may allocate.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
+    limits.max_alloc = Some(MAX_PIXEL_BYTES * MAX_PIXELS);
+    limits
+}
+
+/// Whether the file is an animated GIF, PNG or WebP. Only the first frame is read.
 pub fn is_animated(bytes: &[u8]) -> bool {
     let source = Cursor::new(bytes);
+    let several = |mut gif: GifDecoder<_>| gif.set_limits(limits()).is_ok() && gif.into_frames().nth(1).is_some();
     match formats::recognise(bytes) {
-        Ok((ImageFormat::Gif, _)) => GifDecoder::new(source).is_ok_and(|gif| gif.into_frames().nth(1).is_some()),
+        Ok((ImageFormat::Gif, _)) => GifDecoder::new(source).is_ok_and(several),
         Ok((ImageFormat::Png, _)) => PngDecoder::new(source).is_ok_and(|png| png.is_apng().unwrap_or(false)),
         Ok((ImageFormat::WebP, _)) => WebPDecoder::new(source).is_ok_and(|webp| webp.has_animation()),
         _ => false,
@@ -60,10 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
         return Err(Error::CutShort);
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    limits.max_alloc = Some(MAX_PIXEL_BYTES * MAX_PIXELS);
-    reader.limits(limits);
+    reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(Error::Damaged)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);

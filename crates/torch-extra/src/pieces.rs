@@ -13,9 +13,9 @@ unsafe extern "C" {
     fn tm_run_pieces(count: i64, body: extern "C" fn(*mut c_void, i64), context: *mut c_void) -> *mut c_char;
 }
 
-/// While it lives, the calling thread's pieces are done by threads of this crate, and libtorch's own operations by the calling
-/// thread alone. For work that is mostly fused operations: libtorch's threads wait awake for 5 ms after each of its own
-/// operations, and each of these waits for all of them.
+/// A guard: this crate's threads run the calling thread's pieces, and libtorch's own operations run on the calling thread
+/// alone. Use it for work that is mostly fused operations: libtorch's threads spin for 5 ms after each of its own operations,
+/// and each operation waits for all of them.
 #[derive(Debug)]
 pub struct OwnThreads {
     guard: *mut c_void,

@@ -20,7 +20,7 @@ char *tm_look_up(const at::Tensor *table, const at::Tensor *images, const at::Te
         TORCH_CHECK(out->numel() == count * size, "the batch has another size than ", count, " images");
         const int64_t *index = indices->data_ptr<int64_t>();
         for (int64_t i = 0; i < count; ++i)
-            TORCH_CHECK(index[i] >= 0 && index[i] < all, "there is no image ", index[i], " among ", all);
+            TORCH_CHECK(index[i] >= 0 && index[i] < all, "index ", index[i], " is out of range for ", all, " images");
         const float *values = table->data_ptr<float>();
         const uint8_t *bytes = images->data_ptr<uint8_t>();
         float *to = out->data_ptr<float>();

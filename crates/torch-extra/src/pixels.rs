@@ -50,8 +50,8 @@ mod tests {
         let error = |indices: &[i64], images: &Tensor, out: &Tensor| {
             look_up(&table, images, &Tensor::from_slice(indices), out).unwrap_err().to_string()
         };
-        assert!(error(&[0, 5], &images, &out).starts_with("there is no image 5 among 5"));
-        assert!(error(&[-1, 0], &images, &out).starts_with("there is no image -1 among 5"));
+        assert!(error(&[0, 5], &images, &out).starts_with("index 5 is out of range for 5 images"));
+        assert!(error(&[-1, 0], &images, &out).starts_with("index -1 is out of range for 5 images"));
         assert!(error(&[0, 1, 2], &images, &out).starts_with("the batch has another size than 3 images"));
         assert!(
             error(&[0, 1], &images.to_kind(Kind::Int64), &out).starts_with("a table of 256 floats, images as bytes")

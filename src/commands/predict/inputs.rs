@@ -121,7 +121,8 @@ fn picture(path: PathBuf, how: How) -> Vec<Result<Input>> {
         Ok(bytes) => bytes,
         Err(error) => return vec![Err(error)],
     };
-    if digit::is_animated(&bytes) {
+    // A decoder's mistake must not end a batch.
+    if without_panic(|| Ok(digit::is_animated(&bytes))).unwrap_or(false) {
         tracing::warn!("{} is animated: its first picture is read", path.display());
     }
     let pages = digit::pages(&bytes);
