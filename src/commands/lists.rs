@@ -8,6 +8,7 @@ use crate::flags::{Choice, Entry, List, default_of};
 use crate::model::{Architecture, Layer};
 use crate::observe::say;
 use crate::settings::{Recipe, Settings};
+use crate::train::METRICS;
 use crate::train::augmentations::Augmentation;
 use crate::train::optimizers::Algorithm;
 use crate::train::schedules::Scheduler;
@@ -40,6 +41,7 @@ fn lists() -> Value {
         "nets": Architecture::own_names().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "layers": named("example", Layer::examples()),
         "formats": torch_weights::FORMATS,
+        "metrics": named("about", METRICS),
         "endpoints": named("about", serve::endpoints()),
     })
 }

@@ -71,13 +71,13 @@ fn cells(run: &RunFiles) -> Vec<String> {
 }
 
 /// `10,000 test images`, `5,000 held-out images`
-fn measured_on(measured: &Measured) -> String {
-    let images = match measured.part {
+fn measured_on(&Measured { part, accuracy, correct, .. }: &Measured) -> String {
+    let images = match part {
         Part::Validation => "held-out images",
         Part::Train | Part::Test => "test images",
     };
     // The record has the correct ones and their share.
-    let count = (100.0 * measured.correct as f64 / measured.accuracy).round();
+    let count = (100.0 * correct as f64 / accuracy).round();
     if count.is_finite() { format!("{} {images}", thousands(count as i64)) } else { images.to_string() }
 }
 

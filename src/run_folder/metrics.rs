@@ -2,7 +2,7 @@
 
 use crate::data::Part;
 use crate::settings::Monitor;
-use crate::train::{self, EpochRecord, Measured};
+use crate::train::{self, EpochRecord, Measured, key_of, part_of};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -118,13 +118,14 @@ impl From<Done> for Map<String, Value> {
         let Done { status, epochs, parameters, part, saved, kept_epoch, best, tta, .. } = done;
         let Done { seconds, preparation_seconds, captured, out, error, .. } = done;
         let mut fields = Map::new();
-        let mut put = |key: &str, value: Value| fields.insert(key.replace("PART", &part.to_string()), value);
+        let mut put = |key: &str, value: Value| fields.insert(key_of(key, part), value);
         put("status", json!(status));
         put("epochs", json!(epochs));
         put("parameters", json!(parameters));
-        put("PART_loss", json!(saved.as_ref().map(|saved| saved.loss)));
-        put("PART_accuracy", json!(saved.as_ref().map(|saved| saved.accuracy)));
-        put("correct", json!(saved.as_ref().map(|saved| saved.correct)));
+        let saved = saved.map(Map::from).unwrap_or_default();
+        for key in ["PART_loss", "PART_accuracy", "correct"] {
+            put(key, saved.get(&key_of(key, part)).cloned().unwrap_or_default());
+        }
         put("best_PART_accuracy", json!(best.map(|(accuracy, _)| accuracy)));
         put("best_epoch", json!(best.map(|(_, epoch)| epoch)));
         put("seconds", json!(seconds));
@@ -149,16 +150,15 @@ impl TryFrom<Map<String, Value>> for Done {
     type Error = anyhow::Error;
 
     fn try_from(fields: Map<String, Value>) -> Result<Done> {
-        let part = if fields.contains_key("validation_loss") { Part::Validation } else { Part::Test };
-        let get = |key: &str| fields.get(&key.replace("PART", &part.to_string())).cloned().unwrap_or(Value::Null);
+        let part = part_of(&fields);
+        let get = |key: &str| fields.get(&key_of(key, part)).cloned().unwrap_or(Value::Null);
         let number = |key: &str| get(key).as_f64();
-        let saved = number("PART_loss").zip(number("PART_accuracy")).zip(get("correct").as_i64());
         Ok(Done {
             status: serde_json::from_value(get("status")).context("status")?,
             epochs: serde_json::from_value(get("epochs")).context("epochs")?,
             parameters: get("parameters").as_i64().unwrap_or(0),
             part,
-            saved: saved.map(|((loss, accuracy), correct)| Measured { part, loss, accuracy, correct }),
+            saved: Measured::try_from(fields.clone()).ok(),
             kept_epoch: get("kept_epoch").as_i64(),
             best: number("best_PART_accuracy").zip(get("best_epoch").as_i64()),
             tta: number("tta_PART_loss").zip(number("tta_PART_accuracy")),
@@ -177,19 +177,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let last = |part| Measured { part, loss: 0.25, accuracy: 92.5, correct: 37 };
         for (part, tta, kept_epoch) in [(Part::Test, None, None), (Part::Validation, Some((0.2, 95.0)), Some(0))] {
             // As a run of this format wrote it: a number that was added later must have a default.
             let line = r#"{"epoch":0,"lr":0.01,"train_loss":0.5,"train_accuracy":81.25,"PART_loss":0.25,
                 "PART_accuracy":92.5,"correct":37,"seconds":1.5,"images_per_second":1e4}"#;
             let epoch: EpochRecord = serde_json::from_str(&line.replace("PART", &part.to_string())).unwrap();
-            assert_eq!(epoch.measured, last(part));
+            let Measured { loss, accuracy, correct, .. } = epoch.measured;
+            assert_eq!((epoch.measured.part, loss, accuracy, correct), (part, 0.25, 92.5, 37));
             let done = Done {
                 status: Status::Done,
                 epochs: 1,
                 parameters: 11_392,
                 part,
-                saved: Some(last(part)),
+                saved: Some(epoch.measured.clone()),
                 kept_epoch,
                 best: best(std::slice::from_ref(&epoch)),
                 tta,

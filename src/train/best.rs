@@ -29,7 +29,6 @@ pub(super) fn is_out_of_patience(epochs: &[EpochRecord], run: &RunSettings) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Part;
     use crate::settings::Settings;
     use crate::train::Measured;
 
@@ -39,7 +38,7 @@ mod tests {
             "validation_accuracy":92.5,"correct":37,"seconds":1.5,"images_per_second":1e4}"#;
         let record: EpochRecord = serde_json::from_str(line).unwrap();
         let epoch = |(epoch, &(correct, loss))| {
-            let measured = Measured { part: Part::Validation, loss, accuracy: 0.0, correct };
+            let measured = Measured { loss, correct, ..record.measured.clone() };
             EpochRecord { epoch, measured, ..record.clone() }
         };
         (0..).zip(measured).map(epoch).collect()

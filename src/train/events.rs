@@ -3,8 +3,9 @@
 use crate::data::Part;
 use crate::evaluate::Evaluation;
 use crate::model::Net;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 /// Somebody who watches a run: the progress bar, the lines on stdout, the files of the run's folder.
@@ -89,10 +90,40 @@ pub struct EpochRecord {
     pub images_per_second: f64,
 }
 
+/// The keys of an epoch's line in `metrics.jsonl`, and what they are; [`PART`] is the part that was measured.
+pub(crate) const METRICS: [(&str, &str); 10] = [
+    ("epoch", "its number, from 0"),
+    ("lr", "the learning rate of its first step"),
+    (
+        "train_loss",
+        "the mean loss of its steps, augmented and with dropout; in nats (with `--teacher`, of the whole loss)",
+    ),
+    ("train_accuracy", "the share of images that were right in its steps, augmented and with dropout; in percent"),
+    ("grad_norm", "the mean norm of the gradients, before `--clip-grad-norm`"),
+    ("PART_loss", "measured after the epoch: the mean loss, in nats"),
+    ("PART_accuracy", "the share of images that are right, in percent"),
+    ("correct", "the number of images that are right"),
+    ("seconds", "of the epoch and its measurement; after a resume, of the rest of the epoch"),
+    ("images_per_second", "training images, without the measurement"),
+];
+
+/// Stands in a key for `test` or `validation`.
+const PART: &str = "PART";
+
+/// `key` with the part's name in it.
+pub(crate) fn key_of(key: &str, part: Part) -> String {
+    key.replace(PART, if part == Part::Validation { "validation" } else { "test" })
+}
+
+/// The part that the keys of a line name.
+pub(crate) fn part_of(fields: &Map<String, Value>) -> Part {
+    if fields.contains_key("validation_loss") { Part::Validation } else { Part::Test }
+}
+
 /// An [`Evaluation`] in short. Its JSON keys name the part that was measured: `test_loss`, `test_accuracy` and
 /// `correct`, or `validation_loss`, `validation_accuracy` and `correct`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "MeasuredKeys", from = "MeasuredKeys")]
+#[serde(into = "Map<String, Value>", try_from = "Map<String, Value>")]
 pub struct Measured {
     /// The part of the dataset.
     pub part: Part,
@@ -111,34 +142,27 @@ impl From<&Evaluation> for Measured {
     }
 }
 
-/// The JSON forms of [`Measured`].
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum MeasuredKeys {
-    Test { test_loss: f64, test_accuracy: f64, correct: i64 },
-    Validation { validation_loss: f64, validation_accuracy: f64, correct: i64 },
-}
-
-impl From<Measured> for MeasuredKeys {
-    fn from(Measured { part, loss, accuracy, correct }: Measured) -> MeasuredKeys {
-        match part {
-            Part::Validation => {
-                MeasuredKeys::Validation { validation_loss: loss, validation_accuracy: accuracy, correct }
-            }
-            Part::Train | Part::Test => MeasuredKeys::Test { test_loss: loss, test_accuracy: accuracy, correct },
-        }
+impl From<Measured> for Map<String, Value> {
+    fn from(Measured { part, loss, accuracy, correct }: Measured) -> Map<String, Value> {
+        let fields = [("PART_loss", json!(loss)), ("PART_accuracy", json!(accuracy)), ("correct", json!(correct))];
+        fields.into_iter().map(|(key, value)| (key_of(key, part), value)).collect()
     }
 }
 
-impl From<MeasuredKeys> for Measured {
-    fn from(keys: MeasuredKeys) -> Measured {
-        let (part, loss, accuracy, correct) = match keys {
-            MeasuredKeys::Test { test_loss, test_accuracy, correct } => (Part::Test, test_loss, test_accuracy, correct),
-            MeasuredKeys::Validation { validation_loss, validation_accuracy, correct } => {
-                (Part::Validation, validation_loss, validation_accuracy, correct)
-            }
-        };
-        Measured { part, loss, accuracy, correct }
+impl TryFrom<Map<String, Value>> for Measured {
+    type Error = anyhow::Error;
+
+    fn try_from(fields: Map<String, Value>) -> Result<Measured> {
+        let part = part_of(&fields);
+        let number =
+            |key| fields.get(&key_of(key, part)).with_context(|| format!("missing field `{}`", key_of(key, part)));
+        let float = |key| number(key)?.as_f64().with_context(|| format!("`{}` is no number", key_of(key, part)));
+        Ok(Measured {
+            part,
+            loss: float("PART_loss")?,
+            accuracy: float("PART_accuracy")?,
+            correct: number("correct")?.as_i64().context("`correct` is no whole number")?,
+        })
     }
 }
 
@@ -166,4 +190,31 @@ pub enum Ending {
     StoppedEarly,
     /// It was asked to stop; the checkpoint is written.
     Interrupted,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_an_epochs_line_is_listed_in_its_order() {
+        for part in [Part::Test, Part::Validation] {
+            let measured = Measured { part, loss: 0.25, accuracy: 92.5, correct: 37 };
+            let (lr, train_loss, train_accuracy, grad_norm) = (0.01, 0.5, 81.25, Some(1.0));
+            let record = EpochRecord {
+                epoch: 0,
+                lr,
+                train_loss,
+                train_accuracy,
+                grad_norm,
+                measured,
+                seconds: 1.5,
+                images_per_second: 1e4,
+            };
+            let written = serde_json::to_value(&record).unwrap();
+            let keys: Vec<&String> = written.as_object().unwrap().keys().collect();
+            assert_eq!(keys, METRICS.map(|(key, _)| key_of(key, part)).each_ref());
+            assert_eq!(serde_json::from_value::<EpochRecord>(written).unwrap(), record);
+        }
+    }
 }

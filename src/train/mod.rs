@@ -22,6 +22,7 @@ mod step;
 pub(crate) use best::{best, kept};
 pub use checkpoint::Checkpoint;
 pub use events::{Ending, EpochRecord, Event, History, Measured, Observer, StepRecord};
+pub(crate) use events::{METRICS, key_of, part_of};
 pub use run::Run;
 pub(crate) use run::{Diverged, steps_per_epoch};
 pub use schedule::Schedule;

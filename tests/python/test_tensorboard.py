@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
+from tch_mnist_program import lists
 
 SLICE = ["--device", "cpu", "--threads", 1, "--limit-train", 1280, "--limit-test", 256, "--batch-size", 64, "-q"]
 
@@ -40,15 +42,9 @@ def check(out: Path, epochs: int) -> EventAccumulator:
         assert [scalar.value for scalar in scalars] == pytest.approx([float(row[column]) for row in losses])
     times = [scalar.wall_time for scalar in events.Scalars("step/loss")]
     assert times == sorted(times)
-    for tag, key in [
-        ("loss/train", "train_loss"),
-        ("loss/test", "test_loss"),
-        ("accuracy/train", "train_accuracy"),
-        ("accuracy/test", "test_accuracy"),
-        ("grad_norm", "grad_norm"),
-        ("lr", "lr"),
-    ]:
-        scalars = events.Scalars(tag)
+    keys = [metric["name"].replace("PART", "test") for metric in lists()["metrics"]]
+    for key in [key for key in keys if key not in ("epoch", "correct")]:
+        scalars = events.Scalars(re.sub("^(train|test)_(loss|accuracy)$", r"\2/\1", key))
         assert [scalar.step for scalar in scalars] == list(range(epochs))
         assert [scalar.value for scalar in scalars] == pytest.approx([line[key] for line in lines(out)])
     for tag in events.Tags()["histograms"]:
