@@ -172,6 +172,32 @@ def test_a_mark_beside_digits_is_said_to_be_there(run: Path, tmp_path: Path) -> 
     assert words(run, "--format", "csv", *paths)[1:] == [f"{name}.png,{read}" for name, (*_, read) in MARKS.items()]
 
 
+def test_printed_brackets_and_signs_are_marks_and_the_bar_of_a_fraction_is_a_line(run: Path, tmp_path: Path) -> None:
+    font = ImageFont.load_default(90)
+    # d stands for a digit, whichever is read.
+    expected = {
+        "(7)": ["?d?"],
+        "[36]": ["?dd?"],
+        "7>3": ["d?d"],
+        "4!": ["d?"],
+        "25°": ["dd?"],
+        "7\n_\n2": ["d", "?", "d"],
+    }
+    for k, text in enumerate(expected):
+        sheet = Image.new("L", (400, 400), 255)
+        pen = ImageDraw.Draw(sheet)
+        if "_" in text:
+            pen.text((170, 40), "7", 0, font)
+            pen.line((150, 190, 240, 190), 0, 7)
+            pen.text((170, 190), "2", 0, font)
+        else:
+            pen.text((60, 100), text, 0, font)
+        sheet.save(tmp_path / f"{k}.png")
+    found = predict(run, *(tmp_path / f"{k}.png" for k in range(len(expected))))
+    shapes = [[re.sub(r"\d", "d", text) for text in line["lines"]] for line in found]
+    assert dict(zip(expected, shapes, strict=True)) == expected
+
+
 def test_csv_keeps_the_question_mark_of_a_picture_and_a_legend_says_what_it_is(run: Path, tmp_path: Path) -> None:
     image = Image.new("L", (300, 300), 255)
     font = ImageFont.truetype(str(drawn_digits.FONTS / "DejaVuSans.ttf"), 160)

@@ -3,7 +3,7 @@
 //!
 //! A file passes through these in turn: `pages` takes a TIFF apart, `formats` recognises the file, `jpeg` refuses one that is cut
 //! short, `picture` decodes it, `colour` makes one channel of it, `shade` takes the paper out, `ink` finds the ink, with `lines` and `frame` taken out of it, `group` puts pieces of ink
-//! together to digits and lines, `marks` tells marks from digits, and `fit` fits each digit into the square.
+//! together to digits and lines, `marks` tells marks from digits, by the `outline` of a piece among others, and `fit` fits each digit into the square.
 //!
 //! ```
 //! // A PNG with a dark bar on white: it could be a 1.
@@ -35,6 +35,7 @@ mod jpeg;
 mod lines;
 mod marks;
 mod mask;
+mod outline;
 mod pages;
 mod picture;
 mod shade;

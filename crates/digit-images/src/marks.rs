@@ -1,11 +1,14 @@
 //! Tells marks from digits: points, signs, slashes and strokes that stand in a line of digits and are none.
 //!
 //! A small piece is a mark if it stands beside a digit, is as black, and drawn with the same pen. A straight stroke as
-//! large as a digit could be a 1: it is a mark if it is taller than the others of its line, or leans too far.
+//! large as a digit could be a 1, and a bracket too: it is a mark if it is taller than the others of its line, or leans too
+//! far. A small piece at the height of the digits' tops is raised, as a degree sign is, and a flat one between two lines is
+//! the bar of a fraction.
 
 use super::Bounds;
 use super::group::{is_at_right, shared};
 use super::mask::Piece;
+use super::outline::Outline;
 
 /// The digits and marks of a line, from left to right.
 #[derive(Debug, Clone)]
@@ -21,8 +24,9 @@ const LEAST_LENGTH: f32 = 0.06;
 const LEAST_PEN: f32 = 0.3;
 const LEAST_CONTRAST: f32 = 0.5;
 
-/// The middle of a mark is at least this far below the top of the digit if it is flat: above is the loose bar of a 5. It
-/// is at most so far below its foot and beside it.
+/// The middle of a mark that is flat, so many times as wide as high, is at least this far below the top of the digit: above
+/// is the loose bar of a 5. That of any mark is at most so far below its foot and beside it.
+const FLAT: f32 = 1.5;
 const FLAT_BELOW_TOP: f32 = 0.2;
 const BELOW: f32 = 0.3;
 const BESIDE: f32 = 1.2;
@@ -50,6 +54,17 @@ const UPRIGHT: f32 = 12.0;
 const SLASH: [f32; 2] = [0.9, 1.3];
 const BAR: [f32; 2] = [1.2, 1.45];
 
+/// A bracket is so many times as high as the highest of its line, and reaches over it at both ends.
+const BRACKET: f32 = 1.12;
+
+/// A raised sign is at most so high, and its foot so far below the top of the highest digit of its line.
+const RAISED_HEIGHT: f32 = 0.65;
+const RAISED_FOOT: f32 = 0.65;
+
+/// The bar of a fraction is at least so many times as long as high, and so long.
+const BAR_LENGTH_TO_HEIGHT: f32 = 3.0;
+const BAR_LENGTH: f32 = 0.5;
+
 /// The strokes of a plus reach at most this share of its size to each side of its middle, and have this share of its ink.
 const PLUS_PEN: f32 = 0.14;
 const PLUS_INK: f32 = 0.98;
@@ -66,7 +81,12 @@ pub(super) fn marked(
         contrast(mark) >= LEAST_CONTRAST * contrast(digit) && mark.pen(width) >= LEAST_PEN * digit.pen(width)
     };
     let mut marks: Vec<Vec<Bounds>> = vec![Vec::new(); lines.len()];
+    let mut bars: Vec<Vec<Bounds>> = vec![Vec::new(); lines.len()];
     for mark in others {
+        if let Some(below) = fraction(&lines, &mark, same_ink) {
+            bars[below].push(mark.bounds);
+            continue;
+        }
         let beside = |line: &Vec<Piece>| {
             nearest(line, mark.bounds).filter(|digit| same_ink(&mark, digit)).map(|digit| gap(digit, mark.bounds))
         };
@@ -76,7 +96,26 @@ pub(super) fn marked(
         }
     }
     let lines = lines.into_iter().map(|line| without_strokes(line, width));
-    lines.zip(marks).map(|(line, marks)| in_order(line, marks)).collect()
+    let bars = bars.into_iter().map(|bars| in_order(Vec::new(), bars));
+    let lines = lines.zip(marks).map(|(line, marks)| in_order(line, marks));
+    bars.zip(lines).flat_map(|(bars, line)| [bars, line]).filter(|line| !line.is_empty()).collect()
+}
+
+/// The line below the bar of a fraction, if `bar` is one: digits of two lines stand right over it and right under it.
+fn fraction(lines: &[Vec<Piece>], bar: &Piece, same_ink: impl Fn(&Piece, &Piece) -> bool) -> Option<usize> {
+    let Bounds { x, y, width, height } = bar.bounds;
+    let is_near = |digit: &Piece, gap: Option<u32>| {
+        let size = digit.bounds.height as f32;
+        gap.is_some_and(|gap| gap as f32 <= size)
+            && width as f32 >= BAR_LENGTH * size
+            && shared((x, width), (digit.bounds.x, digit.bounds.width)) >= 0.5
+            && same_ink(bar, digit)
+    };
+    let over = |digit: &Piece| is_near(digit, y.checked_sub(digit.bounds.y + digit.bounds.height));
+    let under = |digit: &Piece| is_near(digit, digit.bounds.y.checked_sub(y + height));
+    let is_flat = width as f32 >= BAR_LENGTH_TO_HEIGHT * height as f32;
+    let below = lines.iter().position(|line| line.iter().any(under))?;
+    (is_flat && lines[..below].iter().flatten().any(over)).then_some(below)
 }
 
 /// The digit of a line that a mark stands beside, if it does.
@@ -90,7 +129,8 @@ fn nearest(line: &[Piece], mark: Bounds) -> Option<&Piece> {
     };
     let is_beside = |digit: &Piece| {
         let (top, height) = (digit.bounds.y as f32, digit.bounds.height as f32);
-        let highest = if mark.width > mark.height { FLAT_BELOW_TOP * height } else { 0.0 };
+        let is_flat = mark.width as f32 >= FLAT * mark.height as f32;
+        let highest = if is_flat { FLAT_BELOW_TOP * height } else { 0.0 };
         (top + highest..=top + (1.0 + BELOW) * height).contains(&middle)
             && gap(digit, mark) <= BESIDE * height
             && mark.width.max(mark.height) as f32 >= LEAST_LENGTH * height
@@ -105,24 +145,70 @@ fn gap(digit: &Piece, mark: Bounds) -> f32 {
     digit.x.max(mark.x).saturating_sub((digit.x + digit.width).min(mark.x + mark.width)) as f32
 }
 
-/// The digits of a line, with its slashes and bars as marks. A line of these alone keeps them as digits.
+/// The digits of a line, with its slashes, bars, brackets and other signs as marks. A line of these alone keeps them as
+/// digits.
 fn without_strokes(line: Vec<Piece>, width: usize) -> Vec<Symbol<Piece>> {
-    let strokes: Vec<Option<Stroke>> = line.iter().map(|piece| stroke(piece, width)).collect();
+    let looks: Vec<Look> = line.iter().map(|piece| Look::of(piece, width)).collect();
     let is_mark = |k: usize| {
-        let stroke = strokes[k].as_ref()?;
-        // Another slash is as high as a slash, so it says nothing; it does where there is nothing else.
-        let is_like = |other: usize| strokes[other].as_ref().is_some_and(|other| other.leans() == stroke.leans());
         let others = || (0..line.len()).filter(|&other| other != k);
-        let height = |other: usize| line[other].bounds.height;
-        let highest = others().filter(|&other| !is_like(other)).map(height).max().or(others().map(height).max())?;
-        Some(stroke.is_mark(height(k) as f32 / highest as f32))
+        // Another slash is as high as a slash, so it says nothing; it does where there is nothing else.
+        let different = others().filter(|&other| !looks[k].is_like(&looks[other]));
+        let highest = different.max_by_key(|&other| line[other].bounds.height);
+        let highest = highest.or(others().max_by_key(|&other| line[other].bounds.height));
+        highest.is_some_and(|other| looks[k].is_mark_beside(line[k].bounds, line[other].bounds))
     };
-    let is_mark: Vec<bool> = (0..line.len()).map(|k| is_mark(k).unwrap_or(false) || is_plus(&line[k], width)).collect();
+    let is_mark: Vec<bool> = (0..line.len()).map(is_mark).collect();
     let all = is_mark.iter().all(|is_mark| *is_mark);
     let symbol = |(piece, is_mark): (Piece, bool)| {
         if is_mark && !all { Symbol::Mark(piece.bounds) } else { Symbol::Digit(piece) }
     };
     line.into_iter().zip(is_mark).map(symbol).collect()
+}
+
+/// What a piece as large as a digit looks like.
+enum Look {
+    Stroke(Stroke),
+    /// Of ( ) [ ] { }.
+    Bracket,
+    /// A plus, < or >, or with a point below as ! and ?.
+    Other,
+    Digit,
+}
+
+impl Look {
+    fn of(piece: &Piece, width: usize) -> Look {
+        let outline = Outline::of(piece, width);
+        match stroke(piece, width) {
+            _ if is_plus(piece, width) || outline.is_angle() || outline.has_point_below() => Look::Other,
+            Some(stroke) => Look::Stroke(stroke),
+            None if outline.is_like_bracket() => Look::Bracket,
+            None => Look::Digit,
+        }
+    }
+
+    /// Whether both have the same height because they are the same sign.
+    fn is_like(&self, other: &Look) -> bool {
+        match (self, other) {
+            (Look::Stroke(one), Look::Stroke(other)) => one.leans() == other.leans(),
+            (Look::Bracket, Look::Bracket) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the sign of these `bounds` is a mark beside the `highest` digit of its line.
+    fn is_mark_beside(&self, bounds: Bounds, highest: Bounds) -> bool {
+        let higher = bounds.height as f32 / highest.height as f32;
+        let (foot, foot_of_highest) = (bounds.y + bounds.height, highest.y + highest.height);
+        let is_raised =
+            higher <= RAISED_HEIGHT && foot as f32 <= highest.y as f32 + RAISED_FOOT * highest.height as f32;
+        match self {
+            _ if is_raised => true,
+            Look::Stroke(stroke) => stroke.is_mark(higher),
+            Look::Bracket => higher >= BRACKET && bounds.y <= highest.y && foot > foot_of_highest,
+            Look::Other => true,
+            Look::Digit => false,
+        }
+    }
 }
 
 /// Whether a piece is a plus: almost all of it lies on a level and an upright stroke through its middle.
@@ -288,5 +374,44 @@ mod tests {
         assert_eq!(line(vec![zero(100.0), drawn(190.0, 140, 25.0), drawn(240.0, 100, 4.0)], Vec::new()), "DmD");
         assert_eq!(line(vec![drawn(190.0, 140, 25.0)], Vec::new()), "D", "nothing to compare it with");
         assert_eq!(line(vec![drawn(100.0, 60, 60.0), drawn(220.0, 60, 60.0)], Vec::new()), "DD");
+    }
+
+    /// A stroke, 12 wide, bent by `bow` to the left.
+    fn bent(x: f32, ys: std::ops::Range<usize>, bow: f32) -> Piece {
+        let (middle, half) = ((ys.start + ys.end) as f32 / 2.0, ys.len() as f32 / 2.0);
+        piece(ys, |px, py| (px - x - bow * ((py - middle) / half).powi(2)).abs() <= 6.0)
+    }
+
+    #[test]
+    fn brackets_stand_over_the_digits_at_both_ends() {
+        let pair = |top, bottom| vec![bent(70.0, top..bottom, 15.0), zero(100.0), bent(190.0, top..bottom, -15.0)];
+        assert_eq!(line(pair(95, 220), Vec::new()), "mDm");
+        assert_eq!(line(pair(100, 200), Vec::new()), "DDD", "as high as the digits, it may be a 1");
+        assert_eq!(line(pair(80, 200), Vec::new()), "DDD", "a 1 that begins higher");
+    }
+
+    #[test]
+    fn angles_points_below_and_raised_signs_are_marks() {
+        let angle = piece(120..180, |px, py| (px - 190.0 - 1.3 * (py - 150.0).abs()).abs() <= 8.0);
+        assert_eq!(line(vec![zero(100.0), angle, zero(245.0)], Vec::new()), "DmD");
+        let exclamation = piece(100..200, |px, py| (px - 190.0).abs() <= 6.0 && !(175.0..185.0).contains(&py));
+        assert_eq!(line(vec![zero(100.0), exclamation], Vec::new()), "Dm");
+        let degree = |top: usize| {
+            let radius = move |px: f32, py: f32| (px - 190.0).hypot(py - top as f32 - 22.0);
+            piece(top..top + 45, |px, py| (14.0..=22.0).contains(&radius(px, py)))
+        };
+        assert_eq!(line(vec![zero(100.0), degree(98)], Vec::new()), "Dm");
+        assert_eq!(line(vec![zero(100.0), degree(155)], Vec::new()), "DD", "a small 0");
+    }
+
+    #[test]
+    fn the_bar_of_a_fraction_is_a_line_of_its_own() {
+        let below = zero(100.0).pixels.iter().map(|k| k + 140 * WIDTH).collect();
+        let below = || Piece::new(Vec::clone(&below), WIDTH);
+        let lines = |digits: Vec<Vec<Piece>>, bar| marked(digits, vec![bar], |_| 100.0, WIDTH);
+        let with_bar = lines(vec![vec![zero(100.0)], vec![below()]], block(90, 215, 80, 12));
+        assert!(matches!(with_bar[1].as_slice(), [Symbol::Mark(_)]) && with_bar.len() == 3);
+        assert_eq!(lines(vec![vec![zero(100.0)]], block(90, 215, 80, 12)).len(), 1, "a line under a number");
+        assert_eq!(lines(vec![vec![zero(100.0)], vec![below()]], block(120, 215, 20, 20)).len(), 2, "a speck");
     }
 }
