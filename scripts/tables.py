@@ -89,7 +89,7 @@ TABLES = {
     "optimizers": lambda: table(["`--optimizer`", "what it is", "its settings and their defaults"], kinds("optimizer")),
     "schedules": lambda: table(["`--schedule`", "what it does", "its settings and their defaults"], kinds("schedule")),
     "metrics": lambda: table(
-        ["key", "an epoch's line, `\"event\": \"epoch\"`"],
+        ["key", 'an epoch\'s line, `"event": "epoch"`'],
         ([f"`{metric['name']}`", metric["about"]] for metric in LISTS["metrics"]),
     ),
     "settings": lambda: table(["", "flag", "default", "resume", "result", "what it is"], settings()),

@@ -180,7 +180,6 @@ def test_printed_brackets_and_signs_are_marks_and_the_bar_of_a_fraction_is_a_lin
         "[36]": ["?dd?"],
         "7>3": ["d?d"],
         "4!": ["d?"],
-        "25°": ["dd?"],
         "7\n_\n2": ["d", "?", "d"],
     }
     for k, text in enumerate(expected):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import DATA, PROGRAM, tch_mnist
 from safetensors.numpy import load_file
+from tch_mnist_program import lists
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
-from tch_mnist_program import lists
 
 SLICE = ["--device", "cpu", "--threads", 1, "--limit-train", 1280, "--limit-test", 256, "--batch-size", 64, "-q"]
 
