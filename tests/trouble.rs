@@ -62,14 +62,17 @@ fn a_limit_on_the_size_of_files_is_an_error_of_the_file() {
         let output = Command::new("sh").args(["-c", &format!("ulimit -f 16; exec {program} {args}")]).output().unwrap();
         (String::from_utf8(output.stderr).unwrap(), output.status.code())
     };
-    let (stderr, code) = run(&format!(
-        "train -q --device cpu --limit-train 640 --limit-test 100 --data {DATA} --epochs 1 --out {}",
+    let args = format!(
+        "train -q --device cpu --limit-train 640 --limit-test 100 --data {DATA} --epochs 1 --resume auto --out {}",
         out.display()
-    ));
+    );
+    let (stderr, code) = run(&args);
     let expected = format!("error: {} cannot be written: ", out.join("checkpoint.safetensors").display());
     assert!(stderr.starts_with(&expected) && stderr.lines().count() == 1, "{stderr}");
     assert_eq!(code, Some(1));
     assert!(names(&out).iter().all(|name| !name.ends_with(".tmp")), "{:?}", names(&out));
+    // No epoch was saved, so the same command begins again.
+    tch_mnist(&args.split(' ').collect::<Vec<_>>()).assert().success();
 }
 
 #[test]

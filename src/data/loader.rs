@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use tch::vision::dataset::Dataset;
 use tch::vision::mnist::load_dir;
+use tch::{Kind, Tensor};
 
 /// Files that were read: what tch makes of them, and a digest of each.
 pub(super) struct Loaded {
@@ -47,6 +48,11 @@ pub(super) fn load(place: &Place, files: Vec<Found>) -> Result<Loaded> {
     let files = files?;
     let dataset = dataset.with_context(|| format!("{} cannot be read by tch's loader", folder.display()))?;
     Ok(Loaded { files, dataset })
+}
+
+/// The pixels of images as tch's loader makes them, float32 [N, 784] from 0 to 1.
+pub(super) fn bytes(images: &Tensor) -> Result<Vec<u8>> {
+    Ok(Vec::try_from(images.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?.f_reshape([-1])?)?)
 }
 
 /// A file that lies somewhere unpacked.

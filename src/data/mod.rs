@@ -10,6 +10,7 @@ mod idx;
 mod import;
 mod info;
 mod loader;
+mod overlap;
 mod polarity;
 mod scale;
 pub(crate) mod sources;
@@ -160,6 +161,9 @@ impl Files {
                 let images = if is_train { &mut dataset.train_images } else { &mut dataset.test_images };
                 *images = tone::settle_dataset(images, place.polarity, &found.path.display().to_string())?;
             }
+        }
+        if (!is_known || info.is_some()) && need == Need::Both {
+            overlap::warn(&dataset.train_images, &dataset.test_images, &place.folder.display().to_string())?;
         }
         let checksums =
             files.iter().map(|(found, digest)| (found.file.name.to_string(), digest.sha256.clone())).collect();

@@ -1,6 +1,6 @@
 //! The tone of a source's images: white on black, from 0 to 255, in the same way for training, `import` and `predict`.
 
-use super::{Polarity, scale};
+use super::{Polarity, loader, scale};
 use crate::digit::Digit;
 use crate::shape::PIXELS;
 use anyhow::{Context, Result, ensure};
@@ -22,8 +22,7 @@ pub(crate) fn settle(mut images: Vec<&mut Digit>, polarity: Polarity, whose: &st
 
 /// [`settle`] for a dataset in a tensor, float32 [N, 784] from 0 to 1; one that is blank is refused.
 pub(super) fn settle_dataset(images: &Tensor, polarity: Polarity, whose: &str) -> Result<Tensor> {
-    let bytes = images.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?.f_reshape([-1])?;
-    let mut bytes = Vec::<u8>::try_from(bytes)?;
+    let mut bytes = loader::bytes(images)?;
     let (digits, _) = bytes.as_chunks_mut::<PIXELS>();
     refuse_blank(digits, whose)?;
     if !settle(digits.iter_mut().collect(), polarity, whose).with_context(|| whose.to_string())? {

@@ -127,9 +127,13 @@ impl RunFolder {
         settings.is_ok_and(|settings| fs::read_to_string(self.config()).is_ok_and(|text| text == settings.to_toml()))
     }
 
-    /// Refuses a folder whose run has got further than to its start, but has no checkpoint to go on from.
+    /// Refuses a folder whose run has got further than to its start, but has no checkpoint to go on from. One that failed
+    /// because it could not write the checkpoint has left nothing to keep.
     pub(crate) fn check_not_begun(&self) -> Result<()> {
-        if self.has_weights() || self.epochs().is_none_or(|epochs| !epochs.is_empty()) {
+        let is_begun = |(epochs, done): (Vec<EpochRecord>, Option<Done>)| {
+            !epochs.is_empty() && done.is_none_or(|done| done.status != Status::Failed)
+        };
+        if self.has_weights() || self.lines().is_none_or(is_begun) {
             bail!(UsageError(format!(
                 "--out {} holds a run without its {}: choose another folder",
                 self.path.display(),
@@ -157,7 +161,8 @@ impl RunFolder {
 
     /// Whether the files in the folder are of the run that made `checkpoint`.
     fn is_of(&self, checkpoint: &Checkpoint) -> bool {
-        let (ours, theirs) = (self.epochs().unwrap_or_default(), checkpoint.epochs());
+        let ours = self.lines().map_or(Vec::new(), |(epochs, _)| epochs);
+        let theirs = checkpoint.epochs();
         match ours.is_empty() {
             // How long an epoch took tells two runs of the same settings apart.
             false => !theirs.is_empty() && ours.iter().zip(theirs).all(|(one, other)| one == other),
@@ -177,11 +182,11 @@ impl RunFolder {
         WEIGHTS.iter().any(|ending| self.weights(ending).exists())
     }
 
-    /// The epochs in `metrics.jsonl`; `None` if it is damaged.
-    fn epochs(&self) -> Option<Vec<EpochRecord>> {
+    /// The lines of `metrics.jsonl`; `None` if it is damaged.
+    fn lines(&self) -> Option<(Vec<EpochRecord>, Option<Done>)> {
         match fs::read_to_string(self.metrics()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
-            text => text.ok().and_then(|text| metrics::read(&text).ok()).map(|(epochs, _)| epochs),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some((Vec::new(), None)),
+            text => text.ok().and_then(|text| metrics::read(&text).ok()),
         }
     }
 

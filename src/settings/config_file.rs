@@ -82,6 +82,9 @@ fn check_key(key: &str) -> Result<()> {
     if settings.contains(&spelled) {
         bail!("{key} is not a setting: write {spelled}");
     }
+    if spelled == "out" {
+        bail!("{key} is not a setting: the folder of a run is named by --out DIR, beside --config");
+    }
     if let Some(advice) = foreign::advice(&format!("--{}", flag(&spelled))) {
         let setting = advice.strip_prefix("use --").map(|flag| flag.replace('-', "_"));
         match setting.filter(|setting| settings.contains(setting)) {
@@ -188,6 +191,7 @@ mod tests {
             ("num_epochs", "write epochs"),
             ("no_cuda", "use --device cpu"),
             ("momentun", "did you mean momentum?"),
+            ("out", "the folder of a run is named by --out DIR, beside --config"),
         ] {
             assert_eq!(
                 mistake(&format!("{key} = 2")),

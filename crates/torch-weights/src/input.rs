@@ -85,6 +85,12 @@ pub(crate) fn part_of_several(path: &Path) -> Option<String> {
     })
 }
 
+/// The file whose data `path` has, as torch.onnx.export writes `model.onnx.data` beside `model.onnx`.
+pub(crate) fn beside(path: &Path) -> Option<PathBuf> {
+    let owner = path.with_extension("");
+    (path.extension()? == "data" && owner.is_file()).then_some(owner)
+}
+
 /// The names of the files in `folder` that have an ending of weights.
 fn weights_in(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -116,6 +122,17 @@ mod tests {
         }
         let alone = Input { bytes: b"", folder: None };
         assert_eq!(alone.beside("data", 1).unwrap_err().to_string(), "it needs the file data beside it");
+    }
+
+    #[test]
+    fn the_data_of_a_file_name_that_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [onnx, data] = ["model.onnx", "model.onnx.data"].map(|name| folder.path().join(name));
+        std::fs::write(&data, [0; 64]).unwrap();
+        let sentence = || format!("{:#}", crate::open(&data).unwrap_err());
+        assert!(sentence().contains("it has none of the formats"), "{}", sentence());
+        std::fs::write(&onnx, "").unwrap();
+        assert!(sentence().ends_with("model.onnx: name that file"), "{}", sentence());
     }
 
     #[test]

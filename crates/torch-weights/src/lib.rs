@@ -16,14 +16,14 @@ mod sets;
 mod storages;
 mod text;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 pub use archive::{stored, with_extra};
 pub use array::{Array, Dtype};
 pub use contents::{Contents, Dict, Entry};
 pub use format::{Format, Room, Write};
 pub use formats::{FORMATS, html, onnx, pt2, safetensors};
-use input::part_of_several;
 pub use input::{Input, locate, read_file};
+use input::{beside, part_of_several};
 pub use sets::{Set, distinct};
 use std::path::Path;
 
@@ -41,7 +41,11 @@ pub fn open(path: &Path) -> Result<Contents> {
     let path = locate(path)?;
     let read = || -> Result<Contents> {
         let bytes = read_file(&path, MAX_BYTES)?;
-        let contents = contents(&Input { bytes: &bytes, folder: path.parent() })?;
+        let contents = contents(&Input { bytes: &bytes, folder: path.parent() });
+        let contents = contents.map_err(|error| match beside(&path) {
+            Some(file) => anyhow!("it is the data of {}: name that file", file.display()),
+            None => error,
+        })?;
         Ok(Contents { hint: contents.hint.or_else(|| part_of_several(&path)), ..contents })
     };
     read().with_context(|| format!("{} cannot be read as weights", path.display()))

@@ -43,27 +43,34 @@ fn is_of_torch(path: &Path, head: &[u8]) -> bool {
     is_archive || (is_named && head.starts_with(b"\x80"))
 }
 
+/// The files of a folder, by name.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+/// The name of a file in the folder that may have the labels of pictures in it.
+pub(super) fn table_of_labels(folder: &Path) -> Option<String> {
+    let is_table =
+        |file: &PathBuf| file.extension().is_some_and(|it| ["csv", "tsv", "txt", "json"].iter().any(|&e| it == e));
+    let table = files(folder).into_iter().find(is_table)?;
+    Some(table.file_name()?.display().to_string())
+}
+
 fn of_folder(path: &Path) -> Option<String> {
-    let files = |folder: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
-        files.sort();
-        files
-    };
     if !WalkDir::new(path).into_iter().flatten().any(|entry| !entry.file_type().is_dir()) {
         return Some(format!("it is empty: {} are expected", titles()));
     }
-    let own = files(path);
-    let is_table =
-        |file: &&PathBuf| file.extension().is_some_and(|it| ["csv", "tsv", "txt", "json"].iter().any(|&e| it == e));
-    let table = own.iter().find(is_table).and_then(|table| table.file_name());
+    let table = table_of_labels(path);
     let is_flat = |folder: &Path| files(folder).iter().any(|file| is_picture(file));
     let folders = subfolders(path).ok()?;
     // Pictures of all classes together, as `images` or `train` has them where a table has the labels.
     let flat = |(name, folder): &&(String, PathBuf)| is_flat(folder) && (table.is_some() || part_of(name).is_some());
     let below = folders.iter().find(flat).map(|(name, _)| format!(" in {name}"));
     if let Some(place) = if is_flat(path) { Some(String::new()) } else { below } {
-        let also = table.map_or(String::new(), |table| format!(" and {}", table.display()));
+        let also = table.map_or(String::new(), |table| format!(" and {table}"));
         return Some(format!(
             "it holds pictures{place}{also}, but no subfolder per class: put each picture into a subfolder named after its class and \
              import the folder"

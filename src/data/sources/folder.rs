@@ -1,6 +1,7 @@
 //! Folders: with files of other forms, as Kaggle, torchvision and Hugging Face leave them, or with pictures in a
 //! subfolder per class, as torchvision's `ImageFolder` takes them.
 
+use super::advice::table_of_labels;
 use super::{FORMS, Form, Image, Portion, Record, advice, csv, head, open, part_of};
 use crate::data::{Dataset, Info, Part};
 use crate::digit;
@@ -49,6 +50,14 @@ impl Form for Folder {
         }
         let parts: Vec<_> = subfolders(path)?.into_iter().filter(|(name, _)| part_of(name).is_some()).collect();
         if parts.is_empty() {
+            if let Some(table) = table_of_labels(path) {
+                let classes: Vec<String> = subfolders(path)?.into_iter().map(|(name, _)| name).collect();
+                tracing::warn!(
+                    "{}: {table} is not read: each subfolder is taken for a class ({})",
+                    path.display(),
+                    classes.join(", ")
+                );
+            }
             return Ok(vec![of_classes(path, None)?]);
         }
         parts.iter().map(|(name, folder)| of_classes(folder, part_of(name))).collect()
