@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// The picture of the first images of each class.
 const SHEET: &str = "import";
 
-/// Turn pictures, CSV, .npz, parquet or IDX files into a dataset to train on
+/// Turn pictures, tables or arrays into a dataset to train on
 #[derive(clap::Parser)]
 #[command(name = "import", after_help = help())]
 pub(super) struct Args {

@@ -16,7 +16,7 @@ pub(crate) const FORMAT: Format = Format {
     written_by: "`tch-mnist export`",
     purpose: "any browser, without a server or a network",
     opens_with: "webbrowser.open(file)",
-    keeps: "the program in evaluation mode as JavaScript, the state_dict; settings and accuracy as metadata",
+    keeps: "the program in evaluation mode as JavaScript, the state_dict; classes, settings and accuracy as metadata",
     layers: true,
     batch_counts: true,
     metadata: Room::Header,

@@ -23,7 +23,7 @@ pub(crate) const FORMAT: Format = Format {
     written_by: "`numpy.savez`, tch's tools",
     purpose: "NumPy",
     opens_with: "numpy.load(file)",
-    keeps: "the state_dict",
+    keeps: "the state_dict; the net's layers in the comment of the archive, and nothing else",
     layers: false,
     batch_counts: true,
     metadata: Room::Comment,

@@ -47,7 +47,7 @@ pub(crate) const FORMAT: Format = Format {
     written_by: "`torch.export.save`",
     purpose: "running it in PyTorch without its code",
     opens_with: "torch.export.load(file).module()",
-    keeps: "the program in evaluation mode, the state_dict",
+    keeps: "the program in evaluation mode, the state_dict; classes and settings in its record `extra/tch_mnist.json`",
     layers: true,
     batch_counts: true,
     metadata: Room::ExtraFiles,

@@ -27,7 +27,7 @@ pub(crate) const FORMAT: Format = Format {
     written_by: "`safetensors.torch.save_file`, candle, burn, tch; `checkpoint.safetensors` of a run",
     purpose: "a `Net` of your own, without pickle",
     opens_with: "safetensors.torch.load_file(file)",
-    keeps: "the state_dict; settings and accuracy as metadata",
+    keeps: "the state_dict; classes, settings and accuracy as metadata",
     layers: false,
     batch_counts: true,
     metadata: Room::Header,

@@ -22,7 +22,7 @@ pub(crate) const FORMAT: Format = Format {
     written_by: "`torch.save`: a state_dict, alone or in a checkpoint",
     purpose: "a `Net` of your own",
     opens_with: "torch.load(file, weights_only=True)",
-    keeps: "the state_dict",
+    keeps: "the state_dict; classes and settings in its record `extra/tch_mnist.json`",
     layers: false,
     batch_counts: true,
     metadata: Room::ExtraFiles,

@@ -15,7 +15,7 @@ pub(crate) const FORMAT: Format = Format {
     written_by: "`torch.jit.save`, scripted or traced, but not frozen; tch's `VarStore::save` (`.ot`)",
     purpose: "training further without its code",
     opens_with: "torch.jit.load(file)",
-    keeps: "the module with its layers, dropout too. PyTorch 2.11 calls TorchScript deprecated",
+    keeps: "the module with its layers, dropout too; classes and settings in its record `extra/tch_mnist.json`. PyTorch 2.11 calls TorchScript deprecated",
     layers: true,
     batch_counts: true,
     metadata: Room::ExtraFiles,
