@@ -1,6 +1,6 @@
 """Searches for the best settings of `tch-mnist train`: trials drawn and pruned by Optuna, here or on a Ray cluster.
 
-python scripts/sweep.py SPACE.toml --trials 50 --jobs 2
+python scripts/sweep.py SPACE.toml --trials 50
 
 Trials are chosen by their accuracy on images held out of the training split. The folder --out gets sweep.csv, best.toml
 (for `tch-mnist train --config`), pictures, and report.json: the test accuracy of the best settings and of [fixed]
@@ -21,7 +21,7 @@ from typing import NoReturn
 import optuna
 from common import PROGRAM, ROOT
 from sweeping import known, objectives, pictures, results, space, study, winner
-from sweeping.places import Cluster, Machine, Place, cores
+from sweeping.places import Cluster, Machine, Place, at_once, cores
 from sweeping.progress import Progress
 from sweeping.settings import Setting, flags
 from sweeping.space import UsageError
@@ -71,7 +71,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="known good settings to try first: a config.toml of a run or a best.toml; may be given several times",
     )
-    add("--jobs", type=count, help="trials at once (default: 1; with --ray as many as the cluster has room for)")
+    add(
+        "--jobs",
+        type=count,
+        help="trials at once (default: one per core, one on a GPU; with --ray as many as there is room for)",
+    )
     add("--timeout", type=amount, metavar="SECONDS", help="start no trial after this time; running ones are ended")
     add("--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/sweep-NAME, of NAME.toml)")
     add("--storage", metavar="URL", help="the URL of a database, or the file of a journal (default: DIR/sweep.journal)")
@@ -143,7 +147,7 @@ def pruner_of(args: argparse.Namespace, searched: space.Space) -> str:
 def place_of(args: argparse.Namespace) -> tuple[Place, int]:
     """Where trials run, and the threads of each."""
     if args.ray is None:
-        jobs = args.jobs or 1
+        jobs = args.jobs or at_once(args.program)
         return Machine(jobs), args.cpus_per_trial or max(1, cores() // jobs)
     threads = args.cpus_per_trial or 1
     return Cluster(args.ray, args.jobs, threads, args.gpus_per_trial), threads

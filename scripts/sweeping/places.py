@@ -5,11 +5,13 @@ sweep's answer.
 """
 
 import contextlib
+import json
 import logging
 import os
 import subprocess
 import threading
 from functools import partial
+from pathlib import Path
 from typing import IO, Protocol
 
 from sweeping import trial
@@ -34,6 +36,22 @@ class Place(Protocol):
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+# What a trial takes: libtorch, the images and a batch of the test, in bytes.
+MEMORY_OF_TRIAL = 1 << 30
+
+
+def at_once(program: Path) -> int:
+    """How many trials this machine runs at once: one per core, as memory allows, and one on a GPU.
+
+    One thread for each of several trials makes more of them per minute than all threads for one at a time.
+    """
+    done = subprocess.run([program, "doctor", "--format", "json"], capture_output=True, text=True, check=True)
+    if json.loads(done.stdout)["cuda"]["usable"]:
+        return 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores(), memory // MEMORY_OF_TRIAL))
 
 
 class Machine:

@@ -48,8 +48,9 @@ def server() -> Iterator[postgres.Server]:
 
 
 def start(server: postgres.Server, file: Path, name: str, *args: object) -> subprocess.Popen:
-    """One of several sweeps on a study."""
-    line = command(file, "--storage", server.url, "--study", file.parent.name, "--out", file.parent / name, *args)
+    """One of several sweeps on a study, a trial at a time."""
+    shared = ["--storage", server.url, "--study", file.parent.name, "--jobs", 1]
+    line = command(file, *shared, "--out", file.parent / name, *args)
     line[1:2] = ["-c", SOON]
     scripts = Path(__file__).parents[2] / "scripts"
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=scripts)

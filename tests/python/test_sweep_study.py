@@ -11,7 +11,7 @@ import optuna
 import pytest
 import sweep as sweep_script
 from optuna.trial import TrialState
-from sweeping import objectives, progress, results, space, study
+from sweeping import objectives, places, progress, results, space, study
 from sweeping.storage import SharedJournal, run_again
 from sweeping.study import Sweep, SweepFailed, finished
 from sweeping.trial import Decide, Job, Result
@@ -248,3 +248,14 @@ def test_a_trial_that_was_taken_for_dead_is_not_told_twice() -> None:
     assert (first.state, again.value) == (TrialState.FAIL, 90.0)
     assert first.params == again.params
     assert place.answers == [[True], [False]]
+
+
+@pytest.mark.parametrize(("usable", "expected"), [("true", 1), ("false", 3)])
+def test_trials_run_side_by_side_on_cores_and_one_after_the_other_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: str, expected: int
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"""#!/bin/sh\necho '{{"cuda": {{"usable": {usable}}}}}'\n""")
+    program.chmod(0o755)
+    monkeypatch.setattr(places, "cores", lambda: 3)
+    assert places.at_once(program) == expected
