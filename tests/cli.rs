@@ -285,6 +285,7 @@ fn evaluate_says_what_training_said_at_its_end() {
 fn mistakes_get_one_sentence_and_exit_code_2() {
     for (args, reason) in [
         (&["--learning-rates", "1"][..], "unexpected argument '--learning-rates'"),
+        (&["--limit_trains", "1"], "(a similar argument exists: '--limit-train')"),
         (&["--learning-rate", "1"], "--learning-rate is not a flag here: use --lr"),
         (&["--batch-size", "0"], "--batch-size takes a whole number from 1 to 1000000, not 0"),
         (&["--lr", "nan"], "--lr takes a number above 0, not nan"),

@@ -106,7 +106,6 @@ def text(result: dict) -> str:
     for name, entry in result.items():
         deviation = "" if entry["std"] is None else f" ± {entry['std']:.2f}"
         each = ", ".join(f"{value:.2f}" for value in entry["test_accuracy"])
-        lines.append(
-            f"{name}: test accuracy {entry['mean']:.2f}{deviation} % over {len(entry['seeds'])} seeds ({each})"
-        )
+        seeds = f"{len(entry['seeds'])} seed{'s' if len(entry['seeds']) != 1 else ''}"
+        lines.append(f"{name}: test accuracy {entry['mean']:.2f}{deviation} % over {seeds} ({each})")
     return "\n".join(lines)

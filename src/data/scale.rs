@@ -126,6 +126,10 @@ impl Survey {
 /// How the bytes of images of the source `whose` become pixels, if they are not pixels as they are: zeros and ones are
 /// black and white. `counts` is how often each byte is there.
 pub(super) fn table(counts: &[u64; 256], whose: impl Display) -> Result<Option<[u8; 256]>> {
+    // Nothing was read.
+    if counts.iter().all(|&count| count == 0) {
+        return Ok(None);
+    }
     let mut survey = Survey::default();
     (0u8..).zip(counts).for_each(|(byte, &count)| survey.add(f32::from(byte), count));
     let scale = survey.scale(&whose)?;
@@ -192,6 +196,11 @@ mod tests {
     fn read(numbers: &[f32]) -> Result<Vec<u8>> {
         let scale = Survey::of(numbers.iter().copied()).scale("a file")?;
         Ok(numbers.iter().filter_map(|&number| scale.pixel(number)).collect())
+    }
+
+    #[test]
+    fn of_no_pixels_nothing_is_said() {
+        assert_eq!(table(&[0; 256], "nothing").unwrap(), None);
     }
 
     #[test]

@@ -117,6 +117,8 @@ impl Epoch {
 /// `epoch 0: train loss 0.3312, train accuracy 89.81%, test accuracy 96.45%, lr 0.01, 3904 images/s, 16.9 s`
 fn epoch_line(record: &EpochRecord) -> String {
     let EpochRecord { epoch, lr, train_loss, train_accuracy, measured, seconds, images_per_second, .. } = record;
+    // Four digits: a rate that a schedule computes has as many as a double.
+    let lr: f64 = format!("{lr:.3e}").parse().unwrap_or(*lr);
     format!(
         "epoch {epoch}: train loss {train_loss:.4}, train accuracy {train_accuracy:.2}%, {} accuracy {:.2}%, lr {lr}, \
          {images_per_second:.0} images/s, {}",

@@ -23,7 +23,8 @@ const BEGINNINGS: [(usize, &[u8], &str); 9] = [
 /// The beginnings of a page, in small letters.
 const PAGES: [&[u8]; 2] = [b"<!doctype html", b"<html"];
 
-const PAGE: &str = "a web page, not the file that it offers: download it by the link to the raw file";
+const PAGE: &str = "a web page, not the file that it offers: download it by the link to the raw file; of a run's report, name \
+    the run's folder";
 
 /// The record by which a `.keras` archive is known.
 const KERAS: &str = "model.weights.h5";
