@@ -329,3 +329,12 @@ def test_a_photograph_of_200_megapixels_takes_less_memory_than_its_pixels(run: P
         peaks.append(int(peak) << 10)
     # Beside what the program takes for any picture.
     assert peaks[1] - peaks[0] < 3 * 16320 * 12240 + (300 << 20)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_a_tiff_of_other_pixels_says_how_to_save_it(run: Path, tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (60, 60)).save(tmp_path / "a.tif")
+    command = [str(PROGRAM), "predict", "--weights", str(run / "model.pt"), str(tmp_path / "a.tif")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "save it as 8-bit grey or RGB" in done.stderr

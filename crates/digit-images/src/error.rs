@@ -18,9 +18,12 @@ pub enum Error {
     /// The file is not a picture.
     #[error("it is not a picture in a format that can be read: {}", readable())]
     NotAPicture,
-    /// The file is cut off, damaged, or of a kind that its format's decoder does not know.
+    /// The file is cut off or damaged.
     #[error("it cannot be decoded")]
     Damaged(#[source] image::ImageError),
+    /// The decoder of its format does not know its pixels.
+    #[error("its pixels are of a kind that is not read, such as floats or LAB: save it as 8-bit grey or RGB")]
+    Pixels(#[source] image::ImageError),
     /// The end of a JPEG is missing; its decoder would make grey of it.
     #[error("it is cut short: the end of the JPEG is missing")]
     CutShort,

@@ -59,6 +59,10 @@ fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         Some(("a JPEG 2000 file", "convert it with `magick FILE.jp2 FILE.png`"))
     } else if starts(JPEG_XL_BOX) || starts(b"\xff\x0a") {
         Some(("a JPEG XL file", "convert it with `djxl FILE.jxl FILE.png`"))
+    } else if starts(b"version https://git-lfs.github.com/spec/") {
+        Some(("a pointer of git-lfs", "run `git lfs pull`, or download the picture itself"))
+    } else if is_page(bytes) {
+        Some(("a web page", "download the picture by the link to it"))
     } else if is_svg(bytes) {
         Some(("an SVG drawing", "convert it with `rsvg-convert -o FILE.png FILE.svg`, or export it as PNG"))
     } else {
@@ -96,6 +100,12 @@ fn png_in_icon(bytes: &[u8]) -> Option<&[u8]> {
     picture.starts_with(b"\x89PNG").then_some(picture)
 }
 
+fn is_page(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    let begins = |page: &[u8]| text.get(..page.len()).is_some_and(|start| start.eq_ignore_ascii_case(page));
+    begins(b"<!doctype html") || begins(b"<html")
+}
+
 fn is_svg(bytes: &[u8]) -> bool {
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(SVG_WITHIN)]);
     let head = head.trim_start_matches('\u{feff}').trim_start();
@@ -117,7 +127,9 @@ mod tests {
 
     #[test]
     fn formats_that_are_not_read_are_named() {
-        let heads: [(&[u8], &str); 9] = [
+        let heads: [(&[u8], &str); 11] = [
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
+            (b"\n<!DOCTYPE HTML><html></html>", "web page"),
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
             (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "AVIF"),
             (b"%PDF-1.7", "PDF"),

@@ -5,8 +5,8 @@ use image::codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder};
 use image::imageops::thumbnail;
 use image::metadata::Orientation;
 use image::{
-    AnimationDecoder, DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Luma,
-    RgbImage, RgbaImage,
+    AnimationDecoder, DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
+    Luma, RgbImage, RgbaImage,
 };
 use std::io::Cursor;
 
@@ -70,7 +70,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
-    let mut decoder = reader.into_decoder().map_err(Error::Damaged)?;
+    let mut decoder = reader.into_decoder().map_err(undecoded)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
@@ -79,9 +79,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     if pixels > MAX_PIXELS {
         return Err(Error::TooLarge { width, height, most: MAX_PIXELS });
     }
-    let orientation = decoder.orientation().map_err(Error::Damaged)?;
-    let image = DynamicImage::from_decoder(decoder).map_err(Error::Damaged)?;
+    let orientation = decoder.orientation().map_err(undecoded)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(undecoded)?;
     Ok(Picture::new(narrowed(image), orientation))
+}
+
+/// What is wrong with a file that its decoder refuses.
+fn undecoded(error: ImageError) -> Error {
+    match error {
+        ImageError::Unsupported(_) => Error::Pixels(error),
+        _ => Error::Damaged(error),
+    }
 }
 
 impl Picture {
