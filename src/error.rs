@@ -40,8 +40,9 @@ pub(crate) fn usage_sentence(error: &clap::Error) -> String {
         let message = paragraphs.next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(&message).to_string();
         let tip = paragraphs.find_map(|part| part.strip_prefix("tip: ").map(|tip| format!(" ({tip})")));
-        // Flags are known with underscores too, and named with hyphens.
-        let tip = tip.unwrap_or_default().replace('_', "-");
+        let tip = tip.unwrap_or_default();
+        // The spelling with underscores is an alias.
+        let tip = if error.get(ContextKind::SuggestedArg).is_some() { tip.replace('_', "-") } else { tip };
         format!("{message}{tip}; tch-mnist --help lists the commands, tch-mnist COMMAND --help their flags")
     })
 }

@@ -26,7 +26,7 @@ pub(super) fn warn(train: &Tensor, test: &Tensor, folder: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many images of `test` are in `train`.
+/// The number of `test` images that are also in `train`.
 fn shared(train: &[Digit], test: &[Digit]) -> usize {
     let known: HashSet<&Digit> = train.iter().collect();
     let is_blank = |image: &Digit| image.iter().all(|byte| *byte == image[0]);

@@ -112,7 +112,7 @@ const PART: &str = "PART";
 
 /// `key` with the part's name in it.
 pub(crate) fn key_of(key: &str, part: Part) -> String {
-    key.replace(PART, if part == Part::Validation { "validation" } else { "test" })
+    key.replace(PART, &part.to_string())
 }
 
 /// The part that the keys of a line name.
@@ -156,12 +156,12 @@ impl TryFrom<Map<String, Value>> for Measured {
         let part = part_of(&fields);
         let number =
             |key| fields.get(&key_of(key, part)).with_context(|| format!("missing field `{}`", key_of(key, part)));
-        let float = |key| number(key)?.as_f64().with_context(|| format!("`{}` is no number", key_of(key, part)));
+        let float = |key| number(key)?.as_f64().with_context(|| format!("`{}` is not a number", key_of(key, part)));
         Ok(Measured {
             part,
             loss: float("PART_loss")?,
             accuracy: float("PART_accuracy")?,
-            correct: number("correct")?.as_i64().context("`correct` is no whole number")?,
+            correct: number("correct")?.as_i64().context("`correct` is not an integer")?,
         })
     }
 }

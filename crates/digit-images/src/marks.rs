@@ -165,7 +165,7 @@ fn without_strokes(line: Vec<Piece>, width: usize) -> Vec<Symbol<Piece>> {
     line.into_iter().zip(is_mark).map(symbol).collect()
 }
 
-/// What a piece as large as a digit looks like.
+/// The shape of a digit-sized piece.
 enum Look {
     Stroke(Stroke),
     /// Of ( ) [ ] { }.

@@ -35,7 +35,7 @@ pub(super) struct Picture {
     tiny: Option<RgbaImage>,
 }
 
-/// What a decoder may allocate.
+/// Size and memory limits for image decoders.
 fn limits() -> Limits {
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
@@ -84,7 +84,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     Ok(Picture::new(narrowed(image), orientation))
 }
 
-/// What is wrong with a file that its decoder refuses.
+/// Maps a decoder error to an [`Error`].
 fn undecoded(error: ImageError) -> Error {
     match error {
         ImageError::Unsupported(_) => Error::Pixels(error),

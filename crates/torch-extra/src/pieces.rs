@@ -14,8 +14,8 @@ unsafe extern "C" {
 }
 
 /// A guard: this crate's threads run the calling thread's pieces, and libtorch's own operations run on the calling thread
-/// alone. Use it for work that is mostly fused operations: libtorch's threads spin for 5 ms after each of its own operations,
-/// and each operation waits for all of them.
+/// alone. Use it when most operations are fused: libtorch's worker threads spin for 5 ms after each libtorch operation, and
+/// every operation waits for all of them.
 #[derive(Debug)]
 pub struct OwnThreads {
     guard: *mut c_void,

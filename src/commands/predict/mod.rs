@@ -25,8 +25,8 @@ const BATCH: usize = 128;
 #[command(
     after_help = "A picture may be of any size and colour, dark on light or light on dark, transparent, noisy, badly lit, \
     on lined paper or in a box: each digit is found, scaled to 20 pixels and centred by mass in 28x28, as MNIST was made. \
-    A picture that has MNIST's form already is left as it is, and so are the images of a file with \
-    many. A TIFF is read page by page. \
+    Pictures already in MNIST's form, and images in files that hold many, are used unchanged. \
+    A TIFF is read page by page. \
     ? is something that does not look like a digit, with the nearest digit behind it, or a mark, such as a point, a sign or \
     a slash; weights without \
     what digits look like are judged by the training data that --dataset and --data name. -v shows what the net sees. A \
