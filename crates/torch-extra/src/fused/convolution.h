@@ -159,8 +159,10 @@ struct Convolution {
     // The weight as the kernels read it, [matrices, in_c, out_pad].
     Tensor packed() const {
         const Tensor out = at::zeros({matrices, g.in_c, g.out_pad}, at::kFloat);
+        const float *from = weight.data_ptr<float>();
+        float *to = out.data_ptr<float>();
         over_weights(g.in_c, g.out_c, [&](int i, int o) {
-            kernels.pack(g, kernel_of(weight, o, i), out.data_ptr<float>() + i * g.out_pad + o, g.in_c * g.out_pad);
+            kernels.pack(g, from + kernel_at(o, i), to + i * g.out_pad + o, g.in_c * g.out_pad);
         });
         return out;
     }
@@ -175,15 +177,15 @@ struct Convolution {
     // The weight's gradient from that of the matrices, [matrices, out_c, in_pad].
     Tensor unpacked(const double *from) const {
         const Tensor out = at::empty_like(weight);
+        float *to = out.data_ptr<float>();
         over_weights(g.out_c, g.in_c, [&](int o, int i) {
-            kernels.unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, kernel_of(out, o, i));
+            kernels.unpack(g, from + o * g.in_pad + i, g.out_c * g.in_pad, to + kernel_at(o, i));
         });
         return out;
     }
 
-    float *kernel_of(const Tensor &weight, int out, int in) const {
-        return weight.data_ptr<float>() + (out * g.in_c + in) * g.kernel * g.kernel;
-    }
+    // Where the kernel between two channels lies in the weight.
+    int kernel_at(int out, int in) const { return (out * g.in_c + in) * g.kernel * g.kernel; }
 
     // Calls body(row, column) for rows x columns, with the rows shared out among the threads.
     template <typename Body>

@@ -1,8 +1,8 @@
 // What becomes of a convolution's result while it is in registers, and how a gradient is read.
 //
 // An output is a class with begin(c) and end(c, channels). begin returns an object of the channels from c on: its
-// put(at, x) takes a vector of them, for the place `at`, counted in floats from the image's first. That object is a
-// local variable of the loop, so its members stay in registers.
+// put(at, x) takes a vector of them, for the place `at`, counted in floats from the image's first, which is `out`. That
+// object is a local variable of the loop, so its members stay in registers.
 #pragma once
 
 #include "vectors.h"
@@ -111,18 +111,14 @@ inline void with_activation(float *out, int pad, const Activation &activation, F
                                      : activated<false>(out, pad, activation, f);
 }
 
-// How many floats ahead the gradient is fetched into cache. The processor does not foresee the order of tiles; these
-// are the next ones of the largest block.
-constexpr int AHEAD = 6144;
-
 // See ActivationGradient: begin(c), then get(at) for the same places as above.
 struct ActivatedGradient {
     ActivationGradient of;
     struct Channels {
         const float *dy, *y;
         vec slope, constant;
+        void fetch(int at) const { __builtin_prefetch(dy + at), __builtin_prefetch(y + at); }
         vec get(int at) const {
-            __builtin_prefetch(dy + at + AHEAD), __builtin_prefetch(y + at + AHEAD);
             const vec value = magnitude(load(y + at));
             return only_where(value > 0, load(dy + at) + (slope * value + constant));
         }

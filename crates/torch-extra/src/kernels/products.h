@@ -113,12 +113,13 @@ void direct(const Geometry &g, const float *x, const float *w, Output &output) {
                     vec sum[P][V] = {};
                     for (int tap = 0; tap < 9; ++tap) {
                         const float *pixel = x + (row + tap / 3) * g.in_w + from + tap % 3;
+                        vec weight[V];
 #pragma GCC unroll 16
-                        for (int v = 0; v < V; ++v) {
-                            const vec weight = load(w + tap * g.out_pad + group + v * LANES);
+                        for (int v = 0; v < V; ++v) weight[v] = load(w + tap * g.out_pad + group + v * LANES);
 #pragma GCC unroll 16
-                            for (int p = 0; p < P; ++p) sum[p][v] += weight * pixel[p];
-                        }
+                        for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+                            for (int v = 0; v < V; ++v) sum[p][v] += weight[v] * pixel[p];
                     }
                     put_tile(sum, group, g.out_pad, (row * g.out_w + from) * g.out_pad, output);
                 }

@@ -139,7 +139,12 @@ inline void both_ways(Get get, Put put) {
     }
 }
 
-// `count` tiles of an image from tile `from` on; a tile begins M rows or columns behind its neighbour.
+// How many floats ahead an image and its gradient are fetched into cache where they are read or written tile by tile, an
+// order that the processor does not foresee: a row of tiles of the largest block.
+constexpr int AHEAD = 3072;
+
+// `count` tiles of an image from tile `from` on; a tile begins M rows or columns behind its neighbour. The functions
+// hand copies of what they need to both_ways: it reloads what it knows by reference after every store.
 template <int M>
 struct Tiles {
     static constexpr int T = Winograd<M>::TILE;
@@ -149,8 +154,6 @@ struct Tiles {
     int corner(int tile, int row, int pad) const {
         return (from + tile) / across * M * row + (from + tile) % across * M * pad;
     }
-    // Where the places of a tile lie in [T * T, count, pad].
-    int place(int i, int j, int tile, int pad) const { return ((i * T + j) * count + tile) * pad; }
 
     // The tiles of an input as [T * T, count, PAD].
     template <int PAD>
@@ -158,9 +161,11 @@ struct Tiles {
         for (int tile = 0; tile < count; ++tile)
             for (int c = 0; c < PAD; c += LANES) {
                 const float *from = x + corner(tile, row, PAD) + c;
+                float *to = out + tile * PAD + c;
+                const int step = count * PAD;
                 both_ways<T, T, Winograd<M>::input>(
-                    [&](int i, int j) { return load(from + i * row + j * PAD); },
-                    [&](int i, int j, vec value) { store(out + place(i, j, tile, PAD) + c, value); });
+                    [=](int i, int j) { return load(from + i * row + j * PAD); },
+                    [=](int i, int j, vec value) { store(to + (i * T + j) * step, value); });
             }
     }
 
@@ -169,23 +174,35 @@ struct Tiles {
         for (int tile = 0; tile < count; ++tile)
             for (int c = 0; c < PAD; c += LANES) {
                 const int at = corner(tile, row, PAD) + c;
+                const float *from = in + tile * PAD + c;
+                const int step = count * PAD;
                 auto channels = output.begin(c);
                 both_ways<T, M, Winograd<M>::output>(
-                    [&](int i, int j) { return load(in + place(i, j, tile, PAD) + c); },
-                    [&](int i, int j, vec value) { channels.put(at + i * row + j * PAD, value); });
+                    [=](int i, int j) { return load(from + (i * T + j) * step); },
+                    [&](int i, int j, vec value) {
+                        const int pixel = at + i * row + j * PAD;
+                        __builtin_prefetch(channels.out + pixel + AHEAD, 1);
+                        channels.put(pixel, value);
+                    });
                 output.end(c, channels);
             }
     }
 
     template <int PAD>
     void transform_output_gradient(ActivatedGradient gradient, int row, float *out) const {
-        for (int c = 0; c < PAD; c += LANES) {
-            const auto channels = gradient.begin(c);
-            for (int tile = 0; tile < count; ++tile) {
+        for (int tile = 0; tile < count; ++tile) {
+            for (int c = 0; c < PAD; c += LANES) {
+                const auto channels = gradient.begin(c);
                 const int at = corner(tile, row, PAD) + c;
+                float *to = out + tile * PAD + c;
+                const int step = count * PAD;
                 both_ways<M, T, Winograd<M>::output_gradient>(
-                    [&](int i, int j) { return channels.get(at + i * row + j * PAD); },
-                    [&](int i, int j, vec value) { store(out + place(i, j, tile, PAD) + c, value); });
+                    [=](int i, int j) {
+                        const int pixel = at + i * row + j * PAD;
+                        channels.fetch(pixel + AHEAD);
+                        return channels.get(pixel);
+                    },
+                    [=](int i, int j, vec value) { store(to + (i * T + j) * step, value); });
             }
         }
     }
@@ -196,9 +213,11 @@ struct Tiles {
         for (int tile = 0; tile < count; ++tile)
             for (int c = 0; c < PAD; c += LANES) {
                 float *to = dx + corner(tile, row, PAD) + c;
+                const float *from = in + tile * PAD + c;
+                const int step = count * PAD;
                 both_ways<T, T, Winograd<M>::input_gradient>(
-                    [&](int i, int j) { return load(in + place(i, j, tile, PAD) + c); },
-                    [&](int i, int j, vec value) {
+                    [=](int i, int j) { return load(from + (i * T + j) * step); },
+                    [=](int i, int j, vec value) {
                         float *at = to + i * row + j * PAD;
                         store(at, load(at) + value);
                     });
