@@ -1,5 +1,4 @@
-//! Passes on what the linker has to know to find libtorch and to keep libtorch_cuda linked; `crates/torch-extra` finds it
-//! out.
+//! Passes on what the linker has to know to find libtorch; `crates/torch-extra` finds it out.
 
 use std::{env, fs, process};
 

@@ -7,16 +7,16 @@
 //! |---|---|
 //! | `commands` | one file per command: flags in, exit code out; `signals` takes Ctrl-C, `session` picks device and kernels |
 //! | `report` | pictures and pages of a run that has ended; `run_page` makes report.html |
-//! | `observe` | who watches a run: progress bar, JSON lines, log, TensorBoard |
-//! | `run_folder` | every file name of a run's folder, and every schema but the checkpoint's |
-//! | `train` | the loop (`run`), a step (`step`), its `loss`, its rate (`schedule`), what it changes (`state`), the `checkpoint` |
+//! | `observe` | who watches a run: progress bar, what is printed, log, TensorBoard |
+//! | `run_folder` | every file name of a run's folder; its `records` and the JSON lines of its `metrics` |
+//! | `train` | the loop (`run`), the order of the images (`shuffle`), a step (`step`), its `loss`, its rate (`schedule`), what it changes (`state`), what is measured (`events`), the `checkpoint` |
 //! | `settings` | every setting, declared once: flag, key, default, range, help |
 //! | `train::optimizers` | one file per optimizer: its settings and its step |
 //! | `train::schedules` | one file per schedule: its settings and its formula |
 //! | `train::augmentations` | one file per augmentation: its settings and what it does to images |
 //! | `evaluate` | loss, accuracy, confusion |
 //! | `predict` | which class an image shows, by a net from a file |
-//! | [`weights`] | weights files of several formats, read and written |
+//! | [`weights`] | weights files of several formats: written here, read with the crate `torch-weights` |
 //! | `page` | the page to draw digits on, before a server or with the net in it |
 //! | `data` | datasets: files downloaded, imported, checked, turned white on black (`polarity`), read by tch's `loader`, put on a device |
 //! | `model` | any net as tch's `nn::SequentialT`, named as in PyTorch; one file per kind of layer; `units`: which ones the fused kernels take |
@@ -30,7 +30,7 @@
 //!
 //! | crate | one idea |
 //! |---|---|
-//! | `digit-images` | any picture of a digit as MNIST would have it; here [`digit`] |
+//! | `digit-images` | any picture of a digit as MNIST would have it: found (`outline`), made to `fit`; here [`digit`] |
 //! | `backprop` | backpropagation by hand on a 2-2-2 network |
 //! | `torch-weights` | weights files of PyTorch and others as named arrays |
 //! | `canvas` | drawing: SVG and PNG |

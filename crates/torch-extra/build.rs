@@ -43,11 +43,6 @@ fn build() -> Result<(), String> {
     }
 
     let mut link_args = vec![format!("-Wl,-rpath,{}", lib.display())];
-    if lib.join("libtorch_cuda.so").exists() {
-        // libtorch_cuda registers its kernels when it is loaded. The linker drops a library whose symbols are not used
-        // (`--as-needed` is the default), and CUDA is then silently absent.
-        link_args.push("-Wl,--no-as-needed,-ltorch_cuda,--as-needed".into());
-    }
     compile(root, &lib, &mut link_args)?;
 
     println!("cargo::rustc-env=TORCH_EXTRA_LIBTORCH_VERSION={LIBTORCH_VERSION}");

@@ -5,7 +5,7 @@ use crate::data::{Checksum, DEFAULT_FOLDER, Dataset, FileReport, Info, inspect, 
 use crate::error::pasted;
 use crate::libtorch::cuda::{self, Cuda, CudaDevice, Fault};
 use crate::libtorch::{about, fused};
-use crate::observe::{LogFormat, say};
+use crate::observe::{OutputArgs, OutputFormat, say};
 use crate::settings::Settings;
 use anyhow::Result;
 use clap::ValueEnum;
@@ -21,17 +21,16 @@ pub(super) struct Args {
     /// The folder with the four IDX files, or with one folder per dataset
     #[arg(long, default_value = DEFAULT_FOLDER, value_name = "DIR")]
     data: PathBuf,
-    /// Lines for people, or one JSON object
-    #[arg(long = "format", alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Runs the command.
 pub(super) fn run(args: Args, _: super::Verbosity) -> Result<Outcome> {
     let findings = Findings::gather(&args.data)?;
-    match args.log_format {
-        LogFormat::Text => findings.text().iter().try_for_each(say)?,
-        LogFormat::Json => say(findings.json())?,
+    match args.output.format {
+        OutputFormat::Text => findings.text().iter().try_for_each(say)?,
+        OutputFormat::Json => say(findings.json())?,
     }
     Ok(Outcome::Done)
 }
@@ -128,6 +127,7 @@ fn field(name: &str, value: impl std::fmt::Display) -> String {
 
 fn cuda_text(cuda: &Cuda) -> Vec<String> {
     let half = match (&cuda.runtime, &cuda.cudnn) {
+        (None, _) if cuda.driver.is_none() => "not loaded: there is no driver".into(),
         (None, _) => "not loaded".into(),
         (Some(runtime), None) => format!("loaded: CUDA {runtime}, no cuDNN"),
         (Some(runtime), Some(cudnn)) => format!("loaded: CUDA {runtime}, cuDNN {cudnn}"),

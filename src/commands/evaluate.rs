@@ -8,7 +8,7 @@ use crate::evaluate::{Evaluation, Findings, evaluate, evaluate_tta, log_probabil
 use crate::files::write_atomically;
 use crate::memory;
 use crate::model::StateDict;
-use crate::observe::{LogFormat, say};
+use crate::observe::{OutputArgs, OutputFormat, say};
 use crate::predict::NOT_FINITE;
 use crate::report;
 use crate::run_folder;
@@ -44,9 +44,8 @@ pub(super) struct Args {
     /// Also draw the confusion matrix and the worst misclassified images into this folder, as SVG and PNG
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// What stdout gets
-    #[arg(long = "format", alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Runs the command.
@@ -76,9 +75,9 @@ pub(super) fn run(mut args: Args, _: Verbosity) -> Result<Outcome> {
     if let Some(folder) = &args.plots {
         report::write_plots(folder, &report::pictures_of(&Findings::of(&net, &test)?, &test)?)?;
     }
-    match args.log_format {
-        LogFormat::Text => say(text(&result, tta.as_ref(), &test.classes))?,
-        LogFormat::Json => say(json(file.path(), &result, tta.as_ref(), &test.classes)?)?,
+    match args.output.format {
+        OutputFormat::Text => say(text(&result, tta.as_ref(), &test.classes))?,
+        OutputFormat::Json => say(json(file.path(), &result, tta.as_ref(), &test.classes)?)?,
     }
     Ok(Outcome::Done)
 }

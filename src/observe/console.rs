@@ -1,20 +1,20 @@
 //! What a run prints on stdout: the original's lines or JSON.
 
-use super::output::{LogFormat, say};
+use super::output::{OutputFormat, say};
 use crate::run_folder::{EPOCH, line};
 use crate::train::{Event, Observer};
 use anyhow::Result;
 
 /// Prints `EPOCH: n` and `Test set: ...` as the original does, or a JSON object per epoch.
-pub(crate) struct Console(pub(crate) LogFormat);
+pub(crate) struct Console(pub(crate) OutputFormat);
 
 impl Observer for Console {
     fn event(&mut self, event: &Event) -> Result<()> {
         match (event, self.0) {
-            (Event::EpochStarted { epoch, .. }, LogFormat::Text) => text(&format!("EPOCH: {epoch}")),
-            (Event::EpochSaved { test, .. }, LogFormat::Text) => text(&format!("\n{}\n", test.line())),
-            (Event::EpochSaved { history, .. }, LogFormat::Json) => say(line(EPOCH, history.last())?),
-            (Event::EpochStarted { .. }, LogFormat::Json) | (Event::Steps { .. } | Event::EpochEnded, _) => Ok(()),
+            (Event::EpochStarted { epoch, .. }, OutputFormat::Text) => text(&format!("EPOCH: {epoch}")),
+            (Event::EpochSaved { test, .. }, OutputFormat::Text) => text(&format!("\n{}\n", test.line())),
+            (Event::EpochSaved { history, .. }, OutputFormat::Json) => say(line(EPOCH, history.last())?),
+            (Event::EpochStarted { .. }, OutputFormat::Json) | (Event::Steps { .. } | Event::EpochEnded, _) => Ok(()),
         }
     }
 }

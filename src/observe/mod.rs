@@ -10,6 +10,6 @@ mod tensorboard;
 
 pub(crate) use bar::{Bar, can_redraw};
 pub(crate) use console::Console;
-pub(crate) use output::{LogFormat, Output, StdoutClosed, complain, owns_process, printing_to, say};
+pub(crate) use output::{Output, OutputArgs, OutputFormat, StdoutClosed, complain, owns_process, printing_to, say};
 pub(crate) use progress::{Progress, duration};
 pub(crate) use tensorboard::TensorBoard;

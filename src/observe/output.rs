@@ -7,9 +7,17 @@ use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 
+/// The flag of the commands that print lines or JSON.
+#[derive(clap::Args)]
+pub(crate) struct OutputArgs {
+    /// What stdout gets
+    #[arg(long, alias = "log-format", value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
+    pub(crate) format: OutputFormat,
+}
+
 /// The form of what is printed on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
+pub(crate) enum OutputFormat {
     /// Lines for people
     #[default]
     Text,

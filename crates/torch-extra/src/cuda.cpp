@@ -4,6 +4,7 @@
 // name, so the program builds and runs without CUDA's headers and without a driver.
 
 #include "common.h"
+#include "cuda.h"
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -23,10 +24,38 @@ Function *symbol(const char *name) {
     return reinterpret_cast<Function *>(found);
 }
 
+// libtorch's CUDA half, or why it cannot be loaded. Loading it takes half as long as all else before main, so a program
+// without a driver goes without.
+struct Half {
+    void *library = nullptr;
+    std::string why;
+
+    Half() {
+        if (!driver()) return;
+        library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_GLOBAL);
+        const char *error = library ? nullptr : dlerror();
+        if (error) why = error;
+    }
+};
+
+const Half &half() {
+    static const Half half;
+    return half;
+}
+
+// Before main: the half registers its kernels and devices while it is loaded, and libtorch asks for them only once.
+__attribute__((constructor)) void load_half() { half(); }
+
 void succeed(int result, const char *name) {
     if (result) throw std::runtime_error(std::string(name) + " failed with " + std::to_string(result));
 }
 } // namespace
+
+void *find_in_cuda_half(const char *name) {
+    void *found = half().library ? dlsym(half().library, name) : nullptr;
+    if (!found) throw std::runtime_error(std::string("libtorch_cuda is not loaded, or has no ") + name);
+    return found;
+}
 
 extern "C" {
 
@@ -82,16 +111,23 @@ char *tm_cuda_device(int index, tm_Device *out) {
     });
 }
 
-// libtorch's CUDA half: whether it is loaded, the CUDA it was built for (13000 is 13.0), and the cuDNN that is loaded
-// (91900 is 9.19.0), or 0.
-char *tm_cuda_half(int *loaded, int64_t *runtime, int64_t *cudnn) {
+// As declared in cuda.rs.
+struct tm_Half {
+    int loaded;
+    int64_t runtime; // the CUDA that it was built for: 13000 is 13.0
+    int64_t cudnn;   // the cuDNN that is loaded, or 0: 91900 is 9.19.0
+    char text[256];  // why it cannot be loaded
+};
+
+char *tm_cuda_half(tm_Half *out) {
     return guarded([&] {
-        *runtime = *cudnn = 0;
+        *out = {};
+        strncpy(out->text, half().why.c_str(), sizeof out->text - 1);
         // Hooks register themselves when libtorch_cuda is loaded; without it these are the empty ones.
         const at::CUDAHooksInterface &hooks = at::detail::getCUDAHooks();
-        *loaded = hooks.hasCUDART();
-        if (*loaded) *runtime = hooks.versionCUDART();
-        if (*loaded && hooks.hasCuDNN()) *cudnn = hooks.versionRuntimeCuDNN();
+        out->loaded = hooks.hasCUDART();
+        if (out->loaded) out->runtime = hooks.versionCUDART();
+        if (out->loaded && hooks.hasCuDNN()) out->cudnn = hooks.versionRuntimeCuDNN();
     });
 }
 

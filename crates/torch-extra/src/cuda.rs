@@ -25,10 +25,19 @@ struct RawDevice {
     minor: c_int,
 }
 
+/// `struct tm_Half` of `cuda.cpp`.
+#[repr(C)]
+struct RawHalf {
+    loaded: c_int,
+    runtime: i64,
+    cudnn: i64,
+    text: [c_char; 256],
+}
+
 unsafe extern "C" {
     fn tm_cuda_driver(out: *mut RawDriver) -> *mut c_char;
     fn tm_cuda_device(index: c_int, out: *mut RawDevice) -> *mut c_char;
-    fn tm_cuda_half(loaded: *mut c_int, runtime: *mut i64, cudnn: *mut i64) -> *mut c_char;
+    fn tm_cuda_half(out: *mut RawHalf) -> *mut c_char;
     fn tm_cuda_set_device(index: c_int) -> *mut c_char;
 }
 
@@ -64,7 +73,7 @@ pub struct CudaDevice {
 /// The state of CUDA, from libtorch down to the devices.
 #[derive(Clone, Debug)]
 pub struct Cuda {
-    /// The CUDA that libtorch_cuda was built for; `None` if libtorch_cuda is not loaded.
+    /// The CUDA that libtorch_cuda was built for; `None` if libtorch_cuda is not loaded, as without a driver.
     pub runtime: Option<CudaVersion>,
     /// The cuDNN that is loaded, such as `9.19.0`.
     pub cudnn: Option<String>,
@@ -81,8 +90,8 @@ pub struct Cuda {
 pub enum Fault {
     /// libtorch has no CUDA half.
     CpuBuild,
-    /// libtorch_cuda is beside libtorch, but this program does not load it.
-    NotLinked,
+    /// libtorch_cuda is beside libtorch, and there is a driver, but it cannot be loaded.
+    NotLoaded { reason: String },
     /// libcuda.so.1 cannot be opened; `gpu` says whether the machine has an NVIDIA GPU.
     NoDriver { reason: String, gpu: bool },
     /// The driver supports only an older major release of CUDA than libtorch needs.
@@ -99,9 +108,7 @@ impl Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fault::CpuBuild => f.write_str("no libtorch_cuda next to libtorch (CPU build)"),
-            Fault::NotLinked => {
-                f.write_str("libtorch_cuda lies next to libtorch, but this program is not linked to it")
-            }
+            Fault::NotLoaded { .. } => f.write_str("libtorch_cuda lies next to libtorch, but cannot be loaded"),
             Fault::NoDriver { gpu: true, .. } => {
                 f.write_str("an NVIDIA GPU, but no driver: libcuda.so.1 cannot be opened")
             }
@@ -127,7 +134,7 @@ impl Fault {
                 "to use a GPU, unset LIBTORCH and run TCH_MNIST_TORCH=cuda scripts/setup, or set LIBTORCH to a \
                  libtorch {LIBTORCH_VERSION} with CUDA, then build again"
             ),
-            Fault::NotLinked => "build again: cargo build --release".into(),
+            Fault::NotLoaded { reason } => format!("install what is missing ({reason})"),
             Fault::NoDriver { gpu: true, reason } => format!(
                 "install NVIDIA's driver, or in a container start it with the GPU (docker run --gpus all) ({reason})"
             ),
@@ -167,11 +174,12 @@ pub fn look() -> Cuda {
 
 /// Fills `cuda` as far as there is something, and returns what stopped it.
 fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
-    let (mut loaded, mut runtime, mut cudnn) = (0, 0, 0);
-    // SAFETY: `tm_cuda_half` only writes the three numbers.
-    unsafe { check(tm_cuda_half(&mut loaded, &mut runtime, &mut cudnn))? };
-    let runtime = CudaVersion(runtime);
-    if loaded != 0 {
+    // SAFETY: all zeros is a valid value of these numbers and bytes.
+    let mut half: RawHalf = unsafe { std::mem::zeroed() };
+    // SAFETY: `tm_cuda_half` fills the struct, which is laid out as its own.
+    unsafe { check(tm_cuda_half(&mut half))? };
+    let (runtime, cudnn) = (CudaVersion(half.runtime), half.cudnn);
+    if half.loaded != 0 {
         cuda.runtime = Some(runtime);
         cuda.cudnn = (cudnn != 0).then(|| format!("{}.{}.{}", cudnn / 10_000, cudnn / 100 % 100, cudnn % 100));
     }
@@ -188,11 +196,13 @@ fn look_into(cuda: &mut Cuda) -> Result<Option<Fault>> {
     }
 
     let hidden_by = || std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    Ok(if loaded == 0 {
-        let beside = about::library()?.with_file_name("libtorch_cuda.so").exists();
-        Some(if beside { Fault::NotLinked } else { Fault::CpuBuild })
+    let beside = about::library()?.with_file_name("libtorch_cuda.so").exists();
+    Ok(if half.loaded == 0 && !beside {
+        Some(Fault::CpuBuild)
     } else if driver.found == 0 {
         Some(Fault::NoDriver { reason: text(&driver.text), gpu: has_nvidia_gpu() })
+    } else if half.loaded == 0 {
+        Some(Fault::NotLoaded { reason: text(&half.text) })
     } else if i64::from(driver.version) / 1000 < runtime.major() {
         // Within a major release every driver supports every runtime.
         Some(Fault::OldDriver { driver: CudaVersion(driver.version.into()), runtime })

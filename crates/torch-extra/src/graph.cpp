@@ -1,10 +1,10 @@
 // CUDA graphs: the kernels that a piece of code launches on a GPU, recorded once and launched again by one call.
 //
-// This is the only file that needs symbols of libtorch_cuda and libc10_cuda. Without CUDA's headers
-// (TM_CUDA is undefined) its functions return an error. It does not call CUDA's runtime, so the program is not linked
-// with it.
+// This is the only file that needs libtorch_cuda and libc10_cuda. Without CUDA's headers (TM_CUDA is undefined) its
+// functions return an error. It does not call CUDA's runtime, so the program is not linked with it.
 
 #include "common.h"
+#include "cuda.h"
 #include <stdexcept>
 
 #ifdef TM_CUDA
@@ -18,6 +18,45 @@
 #include <optional>
 
 namespace {
+// A function of libtorch_cuda. Its type is that of the declaration in libtorch's headers; a member function takes its
+// object first, as the C++ ABI of Linux has it.
+template <typename Function>
+Function *of_cuda_half(const std::string &name) {
+    return reinterpret_cast<Function *>(find_in_cuda_half(name.c_str()));
+}
+
+at::cuda::MempoolId_t graph_pool_handle() {
+    return of_cuda_half<at::cuda::MempoolId_t()>("_ZN2at4cuda17graph_pool_handleEv")();
+}
+const at::Generator &default_generator(c10::DeviceIndex device) {
+    using Function = const at::Generator &(c10::DeviceIndex);
+    return of_cuda_half<Function>("_ZN2at4cuda6detail23getDefaultCUDAGeneratorEa")(device);
+}
+at::Generator new_generator(c10::DeviceIndex device) {
+    return of_cuda_half<at::Generator(c10::DeviceIndex)>("_ZN2at4cuda6detail19createCUDAGeneratorEa")(device);
+}
+
+// at::cuda::CUDAGraph
+class CudaGraph {
+    alignas(at::cuda::CUDAGraph) unsigned char object[sizeof(at::cuda::CUDAGraph)];
+
+    template <typename Result, typename... Arguments>
+    Result call(const char *member, Arguments... arguments) {
+        return of_cuda_half<Result(void *, Arguments...)>(std::string("_ZN2at4cuda9CUDAGraph") + member)(object, arguments...);
+    }
+
+public:
+    CudaGraph() { call<void>("C1Eb", false); }
+    ~CudaGraph() { call<void>("D1Ev"); }
+    CudaGraph(const CudaGraph &) = delete;
+    void capture_begin(at::cuda::MempoolId_t pool) {
+        call<void>("13capture_beginESt4pairIyyE21cudaStreamCaptureMode", pool, cudaStreamCaptureModeGlobal);
+    }
+    void capture_end() { call<void>("11capture_endEv"); }
+    void replay() { call<void>("6replayEv"); }
+    at::cuda::MempoolId_t pool() { return call<at::cuda::MempoolId_t>("4poolEv"); }
+};
+
 void synchronize(c10::Device device) { c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(device.index()); }
 
 template <typename Body>
@@ -36,12 +75,12 @@ struct tm_Graph {
     at::cuda::MempoolId_t pool;
     // While it lives, this thread launches on `stream`.
     std::optional<c10::StreamGuard> side;
-    at::cuda::CUDAGraph graph;
+    CudaGraph graph;
     bool capturing = false;
 
     explicit tm_Graph(c10::Device device)
         : tm_Graph(device, c10::impl::VirtualGuardImpl(at::kCUDA).getStreamFromGlobalPool(device),
-                   at::cuda::graph_pool_handle()) {}
+                   graph_pool_handle()) {}
 
     // The allocator gives a pool's free memory only to the stream that it was first used on.
     explicit tm_Graph(const tm_Graph *beside) : tm_Graph(beside->device, beside->stream, beside->pool) {}
@@ -104,8 +143,8 @@ struct tm_Graph {
             at::getHostAllocator(at::kCUDA)->release_pool(pool);
         });
         ignoring_errors([&] {
-            at::Generator generator = at::cuda::detail::getDefaultCUDAGenerator(device.index());
-            at::Generator fresh = at::cuda::detail::createCUDAGenerator(device.index());
+            at::Generator generator = default_generator(device.index());
+            at::Generator fresh = new_generator(device.index());
             fresh.set_state(generator.get_state());
             generator.graphsafe_set_state(fresh);
         });

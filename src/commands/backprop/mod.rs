@@ -5,7 +5,7 @@ mod autograd;
 use super::Outcome;
 use crate::error::UsageError;
 use crate::files::write_atomically;
-use crate::observe::{LogFormat, say};
+use crate::observe::{OutputArgs, OutputFormat, say};
 use crate::settings::within;
 use anyhow::{Context, Result, anyhow};
 use backprop::number::{exact, number};
@@ -44,9 +44,8 @@ pub(super) struct Args {
     /// is explained (1, or the first when 1 is not listed), e_total.svg/.png and network.svg/.png
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What is printed on stdout
-    #[arg(long = "format", alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// A list of numbers, as one flag takes it.
@@ -120,9 +119,9 @@ pub(super) fn run(args: Args, _: super::Verbosity) -> Result<Outcome> {
         Some(folder) => write_files(folder, &runs, shown, args.step as usize)?,
         None => Vec::new(),
     };
-    match args.log_format {
-        LogFormat::Text => print_text(&runs, shown, args.step as usize, &differences, &files)?,
-        LogFormat::Json => print_json(&runs, &differences, &files)?,
+    match args.output.format {
+        OutputFormat::Text => print_text(&runs, shown, args.step as usize, &differences, &files)?,
+        OutputFormat::Json => print_json(&runs, &differences, &files)?,
     }
     Ok(Outcome::Done)
 }

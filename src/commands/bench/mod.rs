@@ -11,7 +11,7 @@ use crate::libtorch::fused;
 use crate::libtorch::profiler::Recording;
 use crate::memory;
 use crate::model::{Kernels, Net};
-use crate::observe::{LogFormat, say};
+use crate::observe::{OutputArgs, OutputFormat, say};
 use crate::run_folder;
 use crate::settings::{Compute, DeviceChoice, Given, KernelsChoice, Settings, within};
 use crate::train::{Event, Observer, Run, Shuffle, steps_per_epoch};
@@ -58,16 +58,8 @@ pub(super) struct Args {
     /// Wait for a line on stdin before each round, so that a script can alternate programs
     #[arg(long, hide_short_help = true)]
     on_request: bool,
-    /// What stdout gets: a line for people, or one JSON object per round
-    #[arg(
-        long = "format",
-        alias = "log-format",
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        help_heading = "Output"
-    )]
-    log_format: LogFormat,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What one round measures.
@@ -117,7 +109,7 @@ pub(super) fn run(args: Args, _: Verbosity) -> Result<Outcome> {
         What::Steps | What::Epoch => rounds.train(&mut settings, net, &teachers, &data),
     });
     measured.map_err(|error| memory::of_batch_size(error, batch_size))?;
-    if args.log_format == LogFormat::Text {
+    if args.output.format == OutputFormat::Text {
         say(rounds.summary(&settings, &data))?;
         rounds.print_profile()?;
     }
@@ -223,9 +215,9 @@ impl Rounds<'_> {
     }
 
     fn say(&self, event: &str, fields: &impl Serialize) -> Result<()> {
-        match self.args.log_format {
-            LogFormat::Json => say(run_folder::line(event, fields)?),
-            LogFormat::Text => Ok(()),
+        match self.args.output.format {
+            OutputFormat::Json => say(run_folder::line(event, fields)?),
+            OutputFormat::Text => Ok(()),
         }
     }
 

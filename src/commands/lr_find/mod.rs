@@ -15,7 +15,7 @@ use super::{Outcome, Verbosity};
 use crate::error::{UsageError, without_panic};
 use crate::files::write_atomically;
 use crate::memory;
-use crate::observe::{Bar, LogFormat, say};
+use crate::observe::{Bar, OutputArgs, OutputFormat, say};
 use crate::report;
 use crate::run_folder;
 use crate::settings::{Given, Settings, above, within};
@@ -47,16 +47,8 @@ pub(super) struct Args {
     /// Folder for lr_find.json, lr_find.svg and lr_find.png
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
-    /// What stdout gets: a curve for people, or one JSON object
-    #[arg(
-        long = "format",
-        alias = "log-format",
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        help_heading = "Output"
-    )]
-    log_format: LogFormat,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The end of `lr-find --help`.
@@ -101,11 +93,11 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     if let Some(folder) = &args.out {
         write_files(folder, &json, &picture::draw(&curve, suggestion)?).context("--out was refused")?;
     }
-    match args.log_format {
-        LogFormat::Json => say(json)?,
-        LogFormat::Text => print_text(&found)?,
+    match args.output.format {
+        OutputFormat::Json => say(json)?,
+        OutputFormat::Text => print_text(&found)?,
     }
-    if let (LogFormat::Text, Some(folder)) = (args.log_format, &args.out) {
+    if let (OutputFormat::Text, Some(folder)) = (args.output.format, &args.out) {
         say(format_args!("Wrote lr_find.json, lr_find.svg and lr_find.png to {}", folder.display()))?;
     }
     Ok(Outcome::Done)

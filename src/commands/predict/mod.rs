@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[command(flatten)]
     inversion: Inversion,
     /// What stdout gets
-    #[arg(long, alias = "log-format", value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, alias = "log-format", value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
     format: Format,
 }
 

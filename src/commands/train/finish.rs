@@ -6,7 +6,7 @@ use crate::error::{pasted, sentence, without_panic};
 use crate::evaluate::{Evaluation, Findings};
 use crate::flags::table_of;
 use crate::memory;
-use crate::observe::{LogFormat, TensorBoard, duration, say};
+use crate::observe::{OutputFormat, TensorBoard, duration, say};
 use crate::predict::{Familiarity, Knowledge};
 use crate::report;
 use crate::run_folder::{DONE, Done, Records, RunFolder, Status, WEIGHTS, best, line};
@@ -24,7 +24,7 @@ pub(super) struct Finish<'a> {
     pub(super) data: &'a Data,
     pub(super) run: &'a Run<'a>,
     /// What stdout gets.
-    pub(super) format: LogFormat,
+    pub(super) format: OutputFormat,
     /// How long the process took so far.
     pub(super) seconds: f64,
     pub(super) tensorboard: Option<TensorBoard>,
@@ -115,8 +115,8 @@ impl Finish<'_> {
 
     fn say(&self, done: &Done) -> Result<()> {
         match self.format {
-            LogFormat::Json => say(line(DONE, done)?),
-            LogFormat::Text => Ok(()),
+            OutputFormat::Json => say(line(DONE, done)?),
+            OutputFormat::Text => Ok(()),
         }
     }
 

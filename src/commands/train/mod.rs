@@ -10,7 +10,7 @@ use crate::error::{UsageError, sentence, without_panic};
 use crate::files::remove_temporaries;
 use crate::memory;
 use crate::model::Architecture;
-use crate::observe::{Console, LogFormat, Progress, TensorBoard, log, say};
+use crate::observe::{Console, OutputArgs, OutputFormat, Progress, TensorBoard, log, say};
 use crate::run_folder::{Environment, RunFolder};
 use crate::settings::{Given, Settings};
 use crate::train::{Checkpoint, Ending, Observer, Run};
@@ -36,16 +36,8 @@ pub(super) struct Args {
     /// run in --out if it has a checkpoint, else begin it
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     resume: Option<PathBuf>,
-    /// What stdout gets: the original's lines, or one JSON object per epoch
-    #[arg(
-        long = "format",
-        alias = "log-format",
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        help_heading = "Output"
-    )]
-    log_format: LogFormat,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Check the settings, print them as the config.toml of the run, and train nothing
     #[arg(long, help_heading = "Output")]
     print_config: bool,
@@ -70,7 +62,7 @@ pub(super) fn run(args: Args, verbosity: Verbosity) -> Result<Outcome> {
     let log_file = folder.open()?;
     let plan = args.plan(&folder).inspect_err(|_| folder.leave_nothing())?;
     log::to_file(log_file);
-    train(plan, &folder, &stop, args.log_format, verbosity.shows_bars()).inspect_err(|error| {
+    train(plan, &folder, &stop, args.output.format, verbosity.shows_bars()).inspect_err(|error| {
         tracing::debug!("error: {}", sentence(error));
         folder.remove_unless_begun();
     })
@@ -142,7 +134,7 @@ impl Args {
     }
 }
 
-fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: LogFormat, show_bars: bool) -> Result<Outcome> {
+fn train(plan: Plan, folder: &RunFolder, stop: &StopSignals, format: OutputFormat, show_bars: bool) -> Result<Outcome> {
     let began = Instant::now();
     let Plan { mut settings, architecture, checkpoint } = plan;
     remove_temporaries(folder.path())?;
