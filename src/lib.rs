@@ -30,7 +30,7 @@
 //!
 //! | crate | one idea |
 //! |---|---|
-//! | `digit-images` | any picture of a digit as MNIST would have it: found (`outline`), made to `fit`; here [`digit`] |
+//! | `digit-images` | any picture of a digit as MNIST would have it: the `ink` found and made to `fit`; here [`digit`] |
 //! | `backprop` | backpropagation by hand on a 2-2-2 network |
 //! | `torch-weights` | weights files of PyTorch and others as named arrays |
 //! | `canvas` | drawing: SVG and PNG |

@@ -131,7 +131,7 @@ pub(super) fn table(counts: &[u64; 256], whose: impl Display) -> Result<Option<[
         return Ok(None);
     }
     let mut survey = Survey::default();
-    (0u8..).zip(counts).for_each(|(byte, &count)| survey.add(f32::from(byte), count));
+    (0..=u8::MAX).zip(counts).for_each(|(byte, &count)| survey.add(f32::from(byte), count));
     let scale = survey.scale(&whose)?;
     if scale == Scale::Bytes || survey.highest == 0.0 {
         return Ok(None);
