@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable
 from copy import copy
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import net_file
@@ -155,8 +156,14 @@ def test(net: nn.Module, device: str, loader: DataLoader) -> tuple[float, int]:
     return test_loss / len(loader.dataset), correct
 
 
-# The optimizers by name. The program lists which of its settings each has.
-OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop, "soap": Soap}
+def listed(kinds: str, name: str) -> dict:
+    """What the program says of an optimizer or a schedule: its class in PyTorch, and which settings it has."""
+    (kind,) = [it for it in lists()[kinds] if it["name"] == name]
+    return kind
+
+
+# Optimizers that PyTorch has not.
+OPTIMIZERS = {"soap": Soap}
 
 
 def make_optimizer(args: argparse.Namespace, net: nn.Module) -> optim.Optimizer:
@@ -165,9 +172,10 @@ def make_optimizer(args: argparse.Namespace, net: nn.Module) -> optim.Optimizer:
     if not args.weight_decay_norm:
         wide, flat = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in [True, False])
         groups = [{"params": wide}, {"params": flat, "weight_decay": 0.0}]
-    (listed,) = [it for it in lists()["optimizers"] if it["name"] == args.optimizer]
-    own = {setting["key"]: getattr(args, setting["key"]) for setting in listed["settings"]}
-    return OPTIMIZERS[args.optimizer](groups, **own)
+    kind = listed("optimizers", args.optimizer)
+    own = {setting["key"]: getattr(args, setting["key"]) for setting in kind["settings"]}
+    make = getattr(optim, kind["torch"]) if kind["torch"] else OPTIMIZERS[args.optimizer]
+    return make(groups, **own)
 
 
 # The schedules that change the rate after each step; the others do so after each epoch.
@@ -176,39 +184,25 @@ PER_STEP = ["one-cycle"]
 # The schedules that look at the loss that was measured.
 PER_LOSS = ["reduce-on-plateau"]
 
-# The schedules by name: the arguments, the optimizer and the steps per epoch to a scheduler.
-SCHEDULES = {
-    "step": lambda args, optimizer, _: lr_scheduler.StepLR(optimizer, step_size=args.step_size, gamma=args.gamma),
-    "multi-step": lambda args, optimizer, _: lr_scheduler.MultiStepLR(
-        optimizer, milestones=list(map(int, args.milestones.split(","))), gamma=args.gamma
-    ),
-    "exponential": lambda args, optimizer, _: lr_scheduler.ExponentialLR(optimizer, gamma=args.gamma),
-    "linear": lambda args, optimizer, _: lr_scheduler.LinearLR(
-        optimizer, args.start_factor, args.end_factor, args.total_iters
-    ),
-    "cosine": lambda args, optimizer, _: lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=args.epochs - args.warmup_epochs, eta_min=args.eta_min
-    ),
-    "cosine-warm-restarts": lambda args, optimizer, _: lr_scheduler.CosineAnnealingWarmRestarts(
-        optimizer, args.t_0, args.t_mult, args.eta_min
-    ),
-    "one-cycle": lambda args, optimizer, steps: lr_scheduler.OneCycleLR(
-        optimizer,
-        args.lr,
-        total_steps=(args.epochs - args.warmup_epochs) * steps,
-        pct_start=args.pct_start,
-        cycle_momentum=False,
-    ),
-    "reduce-on-plateau": lambda args, optimizer, _: lr_scheduler.ReduceLROnPlateau(
-        optimizer,
-        factor=args.factor,
-        patience=args.plateau_patience,
-        threshold=args.threshold,
-        cooldown=args.cooldown,
-        min_lr=args.min_lr,
-    ),
-    "constant": lambda _args, optimizer, _: lr_scheduler.ConstantLR(optimizer, factor=1),
-}
+# Settings of schedules that PyTorch calls by another name.
+RENAMED = {"plateau_patience": "patience"}
+
+
+def make_schedule(args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    """The schedule that was asked for, for epochs of so many steps."""
+    kind = listed("schedules", args.schedule)
+    make = getattr(lr_scheduler, kind["torch"])
+    # In PyTorch some begin with a capital: T_0.
+    names = {name.lower(): name for name in signature(make).parameters}
+    own = {setting["key"]: getattr(args, setting["key"]) for setting in kind["settings"]}
+    lists_of_epochs = {key: [int(epoch) for epoch in it.split(",")] for key, it in own.items() if isinstance(it, str)}
+    own = {names[RENAMED.get(key, key)]: value for key, value in {**own, **lists_of_epochs}.items()}
+    # What the program knows without a setting.
+    epochs = args.epochs - args.warmup_epochs
+    known = {"T_max": epochs, "max_lr": args.lr, "total_steps": epochs * steps, "cycle_momentum": False}
+    if args.schedule == "constant":
+        known["factor"] = 1
+    return make(optimizer, **{name: known[name] for name in names.values() if name in known}, **own)
 
 
 def nothing() -> None:
@@ -216,13 +210,13 @@ def nothing() -> None:
 
 
 class Rates:
-    """The learning rate of each step: a schedule of SCHEDULES, and the warm-up in front of it.
+    """The learning rate of each step: a schedule, and the warm-up in front of it.
 
     SequentialLR counts all its parts in the same unit, so it does for a schedule that goes by steps. Most go by epochs.
     """
 
     def __init__(self, args: argparse.Namespace, optimizer: optim.Optimizer, steps: int) -> None:
-        self.schedule = SCHEDULES[args.schedule](args, optimizer, steps)
+        self.schedule = make_schedule(args, optimizer, steps)
         self.per_step, self.per_loss = args.schedule in PER_STEP, args.schedule in PER_LOSS
         self.groups, self.warmup_epochs = optimizer.param_groups, args.warmup_epochs
         self.first = self.groups[0]["lr"]
@@ -255,7 +249,7 @@ class Rates:
             self.schedule.step()
 
 
-# Settings of the program that are the twin's too, beside those of OPTIMIZERS and SCHEDULES.
+# Settings of the program that are the twin's too, beside those of optimizers and schedules.
 SETTINGS = [
     *["dataset", "limit_train", "limit_test", "validation", "epochs", "batch_size", "seed"],
     *["net", "net_values", "dropout", "teacher", "distillation_weight", "temperature"],

@@ -42,7 +42,7 @@ fn json_goes_to_stdout_a_line_an_epoch_and_quiet_is_silent() {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = json_lines(&text);
     assert_eq!(lines.len(), 3);
-    let listed: Value = serde_json::from_str(&stdout(&mut tch_mnist(&["lists"]))).unwrap();
+    let listed = lists();
     for (epoch, line) in lines[..2].iter().enumerate() {
         assert_eq!((&line["event"], &line["epoch"], &line["lr"]), (&"epoch".into(), &epoch.into(), &0.01.into()));
         for metric in listed["metrics"].as_array().unwrap() {
@@ -187,7 +187,7 @@ fn print_config_checks_the_settings_and_trains_nothing() {
 
 #[test]
 fn every_command_says_how_it_is_used() {
-    let lists: Value = serde_json::from_str(&stdout(&mut tch_mnist(&["lists"]))).unwrap();
+    let lists = lists();
     for command in lists["commands"].as_array().unwrap() {
         let help = stdout(&mut tch_mnist(&[command["name"].as_str().unwrap(), "--help"]));
         assert!(help.contains(command["about"].as_str().unwrap()), "{help}");

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{DATA, failure, json_lines, out, stdout, tch_mnist};
+use common::{DATA, failure, json_lines, lists, out, stdout, tch_mnist};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -105,7 +105,7 @@ fn data_is_found_and_compared_with_what_was_published() {
 
     let (_folder, nowhere) = out();
     let text = stdout(&mut tch_mnist(&["doctor", "--data", nowhere.to_str().unwrap()]));
-    let lists: Value = serde_json::from_str(&stdout(&mut tch_mnist(&["lists"]))).unwrap();
+    let lists = lists();
     for dataset in lists["datasets"].as_array().unwrap().iter().map(|dataset| dataset["name"].as_str().unwrap()) {
         let folder = nowhere.join(dataset);
         let to_do = format!("tch-mnist download --dataset {dataset} --data {}", nowhere.display());

@@ -2,25 +2,18 @@
 
 from collections.abc import Callable
 
+from common import lists
+
 from gpu_checking.context import Context, Run
 
 # 5 epochs of 9 batches of 16 images and one of 12; some schedules go by images that are held out.
 SIZES = ["--limit-train", 256, "--validation", 100, "--batch-size", 16, "--epochs", 5]
 
-# What makes each schedule change the rate within 5 epochs, if its defaults do not.
-SCHEDULES = {
-    "step": ["--step-size", 2],
-    "multi-step": ["--milestones", "1,3"],
-    "exponential": ["--gamma", 0.5],
-    "linear": ["--total-iters", 3],
-    "cosine-warm-restarts": ["--t-0", 2],
-}
 RATE = ["--lr", 0.02]
 OPTIMIZERS = ["--lr", 0.002, "--schedule", "one-cycle"]
 
-# In 9 steps come two graphs of four and one of one; SOAP's work, between them and after the epoch.
+# In 9 steps come two graphs of four and one of one; SOAP's work, between them.
 GRAPHS = ["--steps-per-graph", 4]
-SOAP = ["--precondition-frequency", 5]
 
 # By how much weights and losses may differ after 50 steps.
 TOLERANCE = 1e-6
@@ -31,9 +24,8 @@ VISIBLE = 1e-4
 
 def test_steps(context: Context, finding: Callable) -> None:
     """50 steps, once as a graph and once kernel by kernel."""
-    settings = [("schedule", name, [*RATE, *SCHEDULES.get(name, [])]) for name in context.choices("schedule")]
-    for name in context.choices("optimizer"):
-        settings.append(("optimizer", name, OPTIMIZERS + (SOAP if name == "soap" else [])))
+    settings = [("schedule", it["name"], [*RATE, *it["examples"][0]]) for it in lists()["schedules"]]
+    settings += [("optimizer", it["name"], [*it["examples"][0], *OPTIMIZERS]) for it in lists()["optimizers"]]
     if context.quick:
         settings = [it for it in settings if it[1] in ("one-cycle", settings[-1][1])]
     steps = [(f"{kind} {name}", name, [*flags, f"--{kind}", name]) for kind, name, flags in settings]

@@ -69,7 +69,9 @@ fn kinds<T: List + ?Sized>(shared: &[&str]) -> Vec<Value> {
             json!({ "key": key, "default": entry.default(&key, &default_of(arg)), "help": help })
         };
         let settings: Vec<Value> = shared.iter().chain(&entry.flags()).map(setting).collect();
-        json!({ "name": entry.name, "about": entry.about(), "settings": settings })
+        let examples: Vec<_> = entry.examples().collect();
+        let (name, about, torch) = (entry.name, entry.about(), entry.torch);
+        json!({ "name": name, "about": about, "torch": torch, "settings": settings, "examples": examples })
     };
     T::all().iter().map(kind).collect()
 }
@@ -104,6 +106,25 @@ mod tests {
             names.sort_unstable();
             names.dedup();
             assert!(count > 0 && names.len() == count, "{list}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn every_setting_of_a_kind_acts_in_one_of_its_examples() {
+        let listed = lists();
+        for list in ["optimizers", "schedules", "augmentations"] {
+            let shared = if list == "optimizers" { <dyn Algorithm>::SHARED } else { &[] };
+            for kind in listed[list].as_array().unwrap() {
+                let texts = |key: &str| kind[key].as_array().unwrap().clone();
+                let examples: Vec<Vec<String>> =
+                    texts("examples").into_iter().map(|flags| serde_json::from_value(flags).unwrap()).collect();
+                assert!(!examples.is_empty(), "{kind}");
+                for setting in texts("settings").iter().map(|it| it["key"].as_str().unwrap()) {
+                    let flag = format!("--{}=", setting.replace('_', "-"));
+                    let given = examples.iter().flatten().any(|example| example.starts_with(&flag));
+                    assert!(given || shared.contains(&setting), "{} has no example with {flag}", kind["name"]);
+                }
+            }
         }
     }
 

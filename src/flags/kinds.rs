@@ -18,12 +18,18 @@ pub(crate) trait Named: Args + Serialize + Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// Its own defaults, by key, where they are not those that the flags state.
     const DEFAULTS: &'static [(&'static str, &'static str)] = &[];
+    /// The class of PyTorch that it follows, such as `Adam`; the twin in PyTorch makes one, with the settings as arguments.
+    const TORCH: Option<&'static str> = None;
+    /// Flags of short runs, of 5 epochs, in which every setting of its own acts. Tests and `scripts/gpu-check` run each.
+    const EXAMPLES: &'static [&'static str];
 }
 
 /// A line in the list of the kinds that are a `T`.
 pub(crate) struct Entry<T: ?Sized + 'static> {
     pub(crate) name: &'static str,
     pub(crate) defaults: &'static [(&'static str, &'static str)],
+    pub(crate) torch: Option<&'static str>,
+    examples: &'static [&'static str],
     declare: fn(Command) -> Command,
     read: Read<T>,
 }
@@ -34,7 +40,8 @@ type Read<T> = fn(&ArgMatches) -> Result<(Arc<T>, Table), clap::Error>;
 impl<T: ?Sized> Entry<T> {
     /// The kind `K`.
     pub(crate) const fn of<K: Named>(read: Read<T>) -> Entry<T> {
-        Entry { name: K::NAME, defaults: K::DEFAULTS, declare: K::augment_args, read }
+        let (torch, examples) = (K::TORCH, K::EXAMPLES);
+        Entry { name: K::NAME, defaults: K::DEFAULTS, torch, examples, declare: K::augment_args, read }
     }
 
     fn command(&self) -> Command {
@@ -45,6 +52,11 @@ impl<T: ?Sized> Entry<T> {
     /// What it is, in one line.
     pub(crate) fn about(&self) -> String {
         self.command().get_about().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// The flags of each of its example runs.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = Vec<&'static str>> {
+        self.examples.iter().map(|flags| flags.split_whitespace().collect())
     }
 
     /// The flags of its settings.

@@ -163,6 +163,23 @@ pub fn measured(command: &Command) -> (String, i32, u64) {
     (String::from_utf8(output.stderr).unwrap(), code.parse().unwrap(), kilobytes.parse().unwrap())
 }
 
+/// What the program lists.
+pub fn lists() -> Value {
+    serde_json::from_str(&stdout(&mut tch_mnist(&["lists"]))).unwrap()
+}
+
+/// The flags of every example run of every optimizer, schedule or augmentation, as `kinds` are called in the lists;
+/// `chooser` is the flag that chooses one.
+pub fn examples(kinds: &str, chooser: Option<&str>) -> Vec<Vec<String>> {
+    let lists = lists();
+    let of_kind = |kind: &Value| {
+        let chosen = chooser.map(|flag| format!("{flag}={}", kind["name"].as_str().unwrap()));
+        let examples: Vec<Vec<String>> = serde_json::from_value(kind["examples"].clone()).unwrap();
+        examples.into_iter().map(move |flags| chosen.iter().cloned().chain(flags).collect()).collect::<Vec<_>>()
+    };
+    lists[kinds].as_array().unwrap().iter().flat_map(of_kind).collect()
+}
+
 /// The lines of a JSON Lines text.
 pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()

@@ -1,15 +1,15 @@
 """The same seed, the same bits: the program and its twin in PyTorch, `scripts/reference.py`."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+from common import lists
 from compare import read_losses
 from conftest import DATA, NO_PICTURES, Both, Twin, json_lines, tch_mnist
 from mnist import load_split
 from net import Net
-from reference import OPTIMIZERS, SCHEDULES, Rates, arguments
+from reference import Rates, arguments
 from safetensors.torch import load_file
 from torch.optim import SGD
 
@@ -19,19 +19,16 @@ SLICE = ["--limit-train", 528, "--limit-test", 200, "--epochs", 2]
 # Few small steps, many epochs: 2 per epoch.
 LONG_SLICE = ["--limit-train", 64, "--batch-size", 32, "--limit-test", 50, "--epochs", 12]
 
-# What makes a schedule change the rate several times in 12 epochs.
-ARGUMENTS = {
-    "step": ["--step-size", 5],
-    "multi-step": ["--milestones", "4,5,9", "--gamma", 0.3],
-    "exponential": ["--gamma", 0.8],
-    "linear": ["--start-factor", 0.9, "--end-factor", 0.05, "--total-iters", 7],
-    "cosine": ["--eta-min", 0.001],
-    "cosine-warm-restarts": ["--t-0", 2, "--t-mult", 2, "--eta-min", 0.001],
-    "reduce-on-plateau": [
-        *["--validation", 16, "--factor", 0.3, "--plateau-patience", 0, "--cooldown", 1],
-        *["--threshold", 0.02, "--min-lr", 0.002],
-    ],
-}
+# The flags of each schedule by its name.
+SCHEDULES = {kind["name"]: ["--schedule", kind["name"], *kind["examples"][0]] for kind in lists()["schedules"]}
+
+
+def examples() -> list:
+    """The flags of every example run of every optimizer, and others that concern them."""
+    kinds = lists()["optimizers"]
+    listed = [["--optimizer", kind["name"], *flags] for kind in kinds for flags in [[], *kind["examples"]]]
+    clipped = [["--clip-grad-norm", 0.5], ["--optimizer", "adamw", "--clip-grad-norm", 1, "--schedule", "one-cycle"]]
+    return [*listed, *clipped]
 
 
 def assert_same_bits(twin: Path, program: Path) -> None:
@@ -50,15 +47,9 @@ def test_original_settings(both: Both, seed: int, threads: int) -> None:
     assert_same_bits(*both(*SLICE, "--seed", seed, "--threads", threads))
 
 
-def test_the_twin_has_every_schedule_and_every_optimizer() -> None:
-    lists = json.loads(tch_mnist("lists"))
-    assert [schedule["name"] for schedule in lists["schedules"]] == list(SCHEDULES)
-    assert [optimizer["name"] for optimizer in lists["optimizers"]] == list(OPTIMIZERS)
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule(both: Both, schedule: str) -> None:
-    options = ["--threads", 1, "--schedule", schedule, "--lr", 0.05, *ARGUMENTS.get(schedule, [])]
+    options = ["--threads", 1, "--lr", 0.05, *SCHEDULES[schedule]]
     twin, program = both(*LONG_SLICE, *options)
     assert_same_bits(twin, program)
     rates = {lr for _, _, lr, _ in read_losses(program)}
@@ -67,7 +58,7 @@ def test_every_schedule(both: Both, schedule: str) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_warm_up_in_front_of_every_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
-    options = ["--lr", 0.05, "--schedule", schedule, *ARGUMENTS.get(schedule, [])]
+    options = ["--lr", 0.05, *SCHEDULES[schedule]]
     options += [*LONG_SLICE, "--warmup-epochs", 3, "--threads", 1]
     tch_mnist("train", "--data", DATA, "--device", "cpu", *options, *NO_PICTURES, "--out", tmp_path / "run")
     steps = read_losses(tmp_path / "run")
@@ -116,25 +107,8 @@ def assert_same_steps(folder: Path, twin: Twin, options: list) -> None:
     assert_same_bits(folder / "twin", folder / "program")
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer(tmp_path: Path, twin: Twin, optimizer: str) -> None:
-    assert_same_steps(tmp_path, twin, ["--optimizer", optimizer])
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--dampening", 0.4, "--weight-decay", 0.01, "--weight-decay-norm=false"],
-        ["--clip-grad-norm", 0.5],
-        ["--optimizer", "adam", "--amsgrad", "--weight-decay", 0.01, "--betas", "0.8,0.95", "--schedule", "one-cycle"],
-        ["--optimizer", "adamw", "--clip-grad-norm", 1],
-        ["--optimizer", "adamw", "--amsgrad", "--eps", 1e-6, "--weight-decay-norm=false"],
-        ["--optimizer", "rmsprop", "--lr", 0.002, "--alpha", 0.9],
-        ["--optimizer", "soap", "--precondition-frequency", 2, "--weight-decay-norm=false"],
-        ["--optimizer", "rmsprop", "--momentum", 0.9, "--centered", "--weight-decay", 0.001, "--lr", 0.001],
-    ],
-)
-def test_settings_of_optimizers(tmp_path: Path, twin: Twin, options: list) -> None:
+@pytest.mark.parametrize("options", examples(), ids=lambda options: " ".join(map(str, options)))
+def test_every_optimizer(tmp_path: Path, twin: Twin, options: list) -> None:
     assert_same_steps(tmp_path, twin, options)
 
 

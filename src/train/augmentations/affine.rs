@@ -38,6 +38,7 @@ pub(super) struct Affine {
 
 impl Named for Affine {
     const NAME: &'static str = "affine";
+    const EXAMPLES: &'static [&'static str] = &["--rotate=10 --translate=2 --scale=0.1 --shear=5"];
 }
 
 impl Augmentation for Affine {

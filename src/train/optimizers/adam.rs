@@ -29,6 +29,9 @@ pub(super) struct AdamSettings {
 impl Named for AdamSettings {
     const NAME: &'static str = "adam";
     const DEFAULTS: &'static [(&'static str, &'static str)] = &[("lr", "0.001")];
+    const TORCH: Option<&'static str> = Some("Adam");
+    const EXAMPLES: &'static [&'static str] =
+        &["--lr=0.002 --amsgrad=true --betas=0.8,0.95 --weight-decay=0.01", "--lr=0.002 --eps=0.000001"];
 }
 
 impl Algorithm for AdamSettings {
@@ -48,6 +51,9 @@ pub(super) struct AdamWSettings {
 impl Named for AdamWSettings {
     const NAME: &'static str = "adamw";
     const DEFAULTS: &'static [(&'static str, &'static str)] = &[("lr", "0.001"), ("weight_decay", "0.01")];
+    const TORCH: Option<&'static str> = Some("AdamW");
+    const EXAMPLES: &'static [&'static str] =
+        &["--lr=0.002 --amsgrad=true --eps=0.000001 --weight-decay-norm=false", "--lr=0.002 --betas=0.8,0.95"];
 }
 
 impl Algorithm for AdamWSettings {

@@ -30,6 +30,9 @@ pub(super) struct RmsPropSettings {
 
 impl Named for RmsPropSettings {
     const NAME: &'static str = "rmsprop";
+    const TORCH: Option<&'static str> = Some("RMSprop");
+    const EXAMPLES: &'static [&'static str] =
+        &["--lr=0.002 --alpha=0.9 --eps=0.000001", "--lr=0.001 --momentum=0.9 --centered=true --weight-decay=0.001"];
 }
 
 impl Algorithm for RmsPropSettings {

@@ -30,6 +30,12 @@ impl Named for SgdSettings {
     const NAME: &'static str = "sgd";
     /// The original's.
     const DEFAULTS: &'static [(&'static str, &'static str)] = &[("momentum", "0.9")];
+    const TORCH: Option<&'static str> = Some("SGD");
+    const EXAMPLES: &'static [&'static str] = &[
+        "--momentum=0",
+        "--momentum=0.9 --nesterov=true --weight-decay=0.001",
+        "--momentum=0.9 --dampening=0.4 --weight-decay=0.01 --weight-decay-norm=false",
+    ];
 }
 
 impl Algorithm for SgdSettings {

@@ -38,6 +38,10 @@ impl Named for SoapSettings {
     const NAME: &'static str = "soap";
     const DEFAULTS: &'static [(&'static str, &'static str)] =
         &[("lr", "0.003"), ("betas", "0.95,0.95"), ("weight_decay", "0.01")];
+    const EXAMPLES: &'static [&'static str] = &[
+        "--lr=0.01 --precondition-frequency=4",
+        "--lr=0.01 --precondition-frequency=2 --betas=0.9,0.95 --eps=0.000001 --weight-decay-norm=false",
+    ];
 }
 
 impl Algorithm for SoapSettings {

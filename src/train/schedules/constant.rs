@@ -10,6 +10,8 @@ pub(super) struct Constant {}
 
 impl Named for Constant {
     const NAME: &'static str = "constant";
+    const TORCH: Option<&'static str> = Some("ConstantLR");
+    const EXAMPLES: &'static [&'static str] = &[""];
 }
 
 impl Scheduler for Constant {

@@ -15,6 +15,8 @@ pub(super) struct Cosine {
 
 impl Named for Cosine {
     const NAME: &'static str = "cosine";
+    const TORCH: Option<&'static str> = Some("CosineAnnealingLR");
+    const EXAMPLES: &'static [&'static str] = &["--eta-min=0.001"];
 }
 
 impl Scheduler for Cosine {

@@ -21,6 +21,8 @@ pub(super) struct CosineWarmRestarts {
 
 impl Named for CosineWarmRestarts {
     const NAME: &'static str = "cosine-warm-restarts";
+    const TORCH: Option<&'static str> = Some("CosineAnnealingWarmRestarts");
+    const EXAMPLES: &'static [&'static str] = &["--t-0=2 --t-mult=2 --eta-min=0.001"];
 }
 
 impl Scheduler for CosineWarmRestarts {

@@ -14,6 +14,8 @@ pub(super) struct Exponential {
 
 impl Named for Exponential {
     const NAME: &'static str = "exponential";
+    const TORCH: Option<&'static str> = Some("ExponentialLR");
+    const EXAMPLES: &'static [&'static str] = &["--gamma=0.8"];
 }
 
 impl Scheduler for Exponential {

@@ -22,6 +22,8 @@ pub(super) struct Linear {
 
 impl Named for Linear {
     const NAME: &'static str = "linear";
+    const TORCH: Option<&'static str> = Some("LinearLR");
+    const EXAMPLES: &'static [&'static str] = &["--start-factor=0.9 --end-factor=0.05 --total-iters=3"];
 }
 
 impl Scheduler for Linear {

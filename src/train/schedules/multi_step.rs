@@ -19,6 +19,8 @@ pub(super) struct MultiStep {
 
 impl Named for MultiStep {
     const NAME: &'static str = "multi-step";
+    const TORCH: Option<&'static str> = Some("MultiStepLR");
+    const EXAMPLES: &'static [&'static str] = &["--milestones=1,3,4 --gamma=0.3"];
 }
 
 impl Scheduler for MultiStep {

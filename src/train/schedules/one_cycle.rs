@@ -20,6 +20,8 @@ pub(super) struct OneCycle {
 
 impl Named for OneCycle {
     const NAME: &'static str = "one-cycle";
+    const TORCH: Option<&'static str> = Some("OneCycleLR");
+    const EXAMPLES: &'static [&'static str] = &["--pct-start=0.2"];
 }
 
 impl Scheduler for OneCycle {

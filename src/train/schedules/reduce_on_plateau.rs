@@ -30,6 +30,9 @@ pub(super) struct ReduceOnPlateau {
 
 impl Named for ReduceOnPlateau {
     const NAME: &'static str = "reduce-on-plateau";
+    const TORCH: Option<&'static str> = Some("ReduceLROnPlateau");
+    const EXAMPLES: &'static [&'static str] =
+        &["--validation=16 --factor=0.3 --plateau-patience=0 --cooldown=1 --threshold=0.02 --min-lr=0.002"];
 }
 
 impl Scheduler for ReduceOnPlateau {

@@ -17,6 +17,8 @@ pub(super) struct Step {
 
 impl Named for Step {
     const NAME: &'static str = "step";
+    const TORCH: Option<&'static str> = Some("StepLR");
+    const EXAMPLES: &'static [&'static str] = &["--step-size=2 --gamma=0.5"];
 }
 
 impl Scheduler for Step {
