@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/ from the program's own lists (`tch-mnist lists`).
+"""Writes the tables of README.md, docs/ and crates/*/README.md from the program's own lists (`tch-mnist lists`).
 
     .venv/bin/python scripts/tables.py            # writes them
     .venv/bin/python scripts/tables.py --check    # fails if a page differs
@@ -18,16 +18,19 @@ from common import ROOT, lists
 def readable() -> Iterator[list[str]]:
     """Rows of the weights formats that are read."""
     for weights in LISTS["formats"]:
-        ending = "".join(f", `.{ending}`" for ending in weights["endings"][:1])
-        yield [f"{weights['title']}{ending}", weights["written_by"]]
+        yield [", ".join([weights["title"], *endings(weights)]), weights["written_by"]]
 
 
 def writable() -> Iterator[list[str]]:
     """Rows of the weights formats that are written."""
     for weights in LISTS["formats"]:
         if weights["endings"]:
-            endings = ", ".join(f"`.{ending}`" for ending in weights["endings"])
-            yield [endings, weights["purpose"], f"`{weights['opens_with']}`", weights["keeps"]]
+            yield [", ".join(endings(weights)), weights["purpose"], f"`{weights['opens_with']}`", weights["keeps"]]
+
+
+def endings(weights: dict) -> list[str]:
+    """The endings of a weights format's files."""
+    return [f"`.{ending}`" for ending in weights["endings"]]
 
 
 HEADINGS = ["Data", "Net", "Optimizer", "Schedule", "Augmentation", "Device", "Run", "Output"]
@@ -67,6 +70,13 @@ def commands() -> Iterator[list[str]]:
         yield [f"`{' '.join(usage.split())}`", command["about"]]
 
 
+def endpoints() -> Iterator[list[str]]:
+    """Rows of what the server answers."""
+    for endpoint in LISTS["endpoints"]:
+        method, path = endpoint["name"].split()
+        yield [method, f"`{path}`", endpoint["about"]]
+
+
 def settings() -> Iterator[list[str]]:
     """Rows of all settings, by their headings."""
     for setting in sorted(LISTS["settings"], key=lambda setting: HEADINGS.index(setting["heading"])):
@@ -85,6 +95,10 @@ TABLES = {
     "readable": lambda: table(["format", "written by"], readable()),
     "writable": lambda: table(["file", "for", "opens with", "keeps"], writable()),
     "commands": lambda: table(["command", "what it does"], commands()),
+    "datasets": lambda: table(
+        ["`--dataset`", "what it shows"],
+        ([f"`{dataset['name']}`", dataset["about"]] for dataset in LISTS["datasets"]),
+    ),
     "forms": lambda: table(["form", "what it looks like"], ([form["name"], form["about"]] for form in LISTS["forms"])),
     "optimizers": lambda: table(["`--optimizer`", "what it is", "its settings and their defaults"], kinds("optimizer")),
     "schedules": lambda: table(["`--schedule`", "what it does", "its settings and their defaults"], kinds("schedule")),
@@ -92,6 +106,7 @@ TABLES = {
         ["key", 'an epoch\'s line, `"event": "epoch"`'],
         ([f"`{metric['name']}`", metric["about"]] for metric in LISTS["metrics"]),
     ),
+    "endpoints": lambda: table(["method", "path", "what it is"], endpoints()),
     "settings": lambda: table(["", "flag", "default", "resume", "result", "what it is"], settings()),
 }
 
@@ -107,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, and fail if a table is not up to date")
     check = parser.parse_args().check
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("crates/*/README.md"))]:
         before, after = written(page)
         if before == after:
             continue

@@ -41,7 +41,7 @@ fn lists() -> Value {
         "nets": Architecture::own_names().map(|name| json!({ "name": name })).collect::<Vec<_>>(),
         "layers": named("example", Layer::examples()),
         "formats": torch_weights::FORMATS,
-        "metrics": named("about", METRICS),
+        "metrics": named("about", METRICS.iter().copied()),
         "endpoints": named("about", serve::endpoints()),
     })
 }

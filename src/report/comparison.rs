@@ -70,13 +70,16 @@ fn cells(run: &RunFiles) -> Vec<String> {
     ]
 }
 
-/// `10,000 test images`, `5,000 held-out images`
-fn measured_on(&Measured { part, accuracy, correct, .. }: &Measured) -> String {
+fn measured_on(measured: &Measured) -> String {
+    images(measured.part, measured.accuracy, measured.correct)
+}
+
+/// `10,000 test images`, `5,000 held-out images`: of so many correct ones, and their share in percent.
+fn images(part: Part, accuracy: f64, correct: i64) -> String {
     let images = match part {
         Part::Validation => "held-out images",
         Part::Train | Part::Test => "test images",
     };
-    // The record has the correct ones and their share.
     let count = (100.0 * correct as f64 / accuracy).round();
     if count.is_finite() { format!("{} {images}", thousands(count as i64)) } else { images.to_string() }
 }
@@ -161,10 +164,9 @@ mod tests {
 
     #[test]
     fn a_run_is_measured_on_test_images_or_on_held_out_ones() {
-        let measured = |part, accuracy, correct| measured_on(&Measured { part, loss: 0.1, accuracy, correct });
-        assert_eq!(measured(Part::Test, 97.96, 9796), "10,000 test images");
-        assert_eq!(measured(Part::Validation, 100.0 * 2.0 / 3.0, 200), "300 held-out images");
-        assert_eq!(measured(Part::Test, 0.0, 0), "test images");
+        assert_eq!(images(Part::Test, 97.96, 9796), "10,000 test images");
+        assert_eq!(images(Part::Validation, 100.0 * 2.0 / 3.0, 200), "300 held-out images");
+        assert_eq!(images(Part::Test, 0.0, 0), "test images");
     }
 
     #[test]

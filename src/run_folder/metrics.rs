@@ -123,7 +123,7 @@ impl From<Done> for Map<String, Value> {
         put("epochs", json!(epochs));
         put("parameters", json!(parameters));
         let saved = saved.map(Map::from).unwrap_or_default();
-        for key in ["PART_loss", "PART_accuracy", "correct"] {
+        for key in Measured::KEYS {
             put(key, saved.get(&key_of(key, part)).cloned().unwrap_or_default());
         }
         put("best_PART_accuracy", json!(best.map(|(accuracy, _)| accuracy)));

@@ -39,6 +39,13 @@ pub struct TrainingSettings {
     pub key: Option<String>,
 }
 
+impl TrainingSettings {
+    /// How many images a step is made on; the last step of an epoch may have fewer.
+    pub(crate) fn images_per_step(&self) -> i64 {
+        self.batches.batch_size
+    }
+}
+
 /// How images are batched, for every command that runs the net on a split.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize)]
 pub struct Batches {

@@ -91,7 +91,7 @@ pub struct EpochRecord {
 }
 
 /// The keys of an epoch's line in `metrics.jsonl`, and what they are; [`PART`] is the part that was measured.
-pub(crate) const METRICS: [(&str, &str); 10] = [
+pub(crate) const METRICS: &[(&str, &str)] = &[
     ("epoch", "its number, from 0"),
     ("lr", "the learning rate of its first step"),
     (
@@ -135,6 +135,11 @@ pub struct Measured {
     pub correct: i64,
 }
 
+impl Measured {
+    /// The keys of its numbers, with [`PART`] for the part.
+    pub(crate) const KEYS: [&str; 3] = ["PART_loss", "PART_accuracy", "correct"];
+}
+
 impl From<&Evaluation> for Measured {
     fn from(evaluation: &Evaluation) -> Measured {
         let Evaluation { part, loss, correct, .. } = *evaluation;
@@ -144,8 +149,8 @@ impl From<&Evaluation> for Measured {
 
 impl From<Measured> for Map<String, Value> {
     fn from(Measured { part, loss, accuracy, correct }: Measured) -> Map<String, Value> {
-        let fields = [("PART_loss", json!(loss)), ("PART_accuracy", json!(accuracy)), ("correct", json!(correct))];
-        fields.into_iter().map(|(key, value)| (key_of(key, part), value)).collect()
+        let numbers = [json!(loss), json!(accuracy), json!(correct)];
+        Measured::KEYS.into_iter().zip(numbers).map(|(key, number)| (key_of(key, part), number)).collect()
     }
 }
 
@@ -212,8 +217,8 @@ mod tests {
                 images_per_second: 1e4,
             };
             let written = serde_json::to_value(&record).unwrap();
-            let keys: Vec<&String> = written.as_object().unwrap().keys().collect();
-            assert_eq!(keys, METRICS.map(|(key, _)| key_of(key, part)).each_ref());
+            let keys: Vec<String> = written.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(keys, METRICS.iter().map(|(key, _)| key_of(key, part)).collect::<Vec<_>>());
             assert_eq!(serde_json::from_value::<EpochRecord>(written).unwrap(), record);
         }
     }

@@ -21,7 +21,7 @@ const CHUNK: i64 = 4096;
 pub(super) struct Feed<'a> {
     split: &'a Split,
     augmentations: Vec<Box<dyn Transform>>,
-    batch_size: i64,
+    images_per_step: i64,
     /// The indices of the epoch's batches, and the learning rates of their steps.
     batches: Vec<Tensor>,
     lrs: Vec<f64>,
@@ -48,24 +48,24 @@ struct Ready {
 impl<'a> Feed<'a> {
     /// The batches of `split`, before the first epoch. With `ahead` they are made ready before an epoch's first step.
     pub(super) fn new(split: &'a Split, settings: &Settings, ahead: bool) -> Result<Feed<'a>> {
-        let (device, batch_size) = (split.device(), settings.training.batches.batch_size);
+        let (device, images_per_step) = (split.device(), settings.training.images_per_step());
         let is_taught = !settings.distillation.teachers().is_empty();
         Ok(Feed {
             split,
             augmentations: augmentations::transforms(&settings.augmentation, device)?,
-            batch_size,
+            images_per_step,
             batches: Vec::new(),
             lrs: Vec::new(),
             is_taught,
             soft_targets: None,
-            ready: if ahead { Some(Ready::new(split.len(), batch_size, is_taught, device)?) } else { None },
+            ready: if ahead { Some(Ready::new(split.len(), images_per_step, is_taught, device)?) } else { None },
         })
     }
 
     /// Gets ready for the steps of the epoch of `state`, which takes the images in this `order` (int64 [N]) and has
     /// a learning rate for each step.
     pub(super) fn begin_epoch(&mut self, state: &mut State, order: &Tensor, lrs: &[f64]) -> Result<()> {
-        self.batches = order.f_split(self.batch_size, 0)?;
+        self.batches = order.f_split(self.images_per_step, 0)?;
         let steps = self.batches.len();
         ensure!(order.size() == [self.split.len()], "an epoch takes each of {} images once", self.split.len());
         ensure!(lrs.len() == steps, "an epoch of {steps} steps has as many learning rates, not {}", lrs.len());
@@ -135,7 +135,7 @@ impl<'a> Feed<'a> {
             let soft_targets = self.soft_targets.as_ref().map(|targets| targets.f_index_select(0, indices));
             return Ok(Batch { images, labels, soft_targets: soft_targets.transpose()? });
         };
-        let (first, count) = (step * self.batch_size, indices.size()[0]);
+        let (first, count) = (step * self.images_per_step, indices.size()[0]);
         let rows = |tensor: &Tensor| tensor.f_narrow(0, first, count);
         Ok(Batch {
             images: rows(&ready.images)?,
@@ -168,20 +168,21 @@ impl<'a> Feed<'a> {
     pub(super) fn next_static(&self, steps: i64) -> Result<Next> {
         let ready = self.ready.as_ref().context("a static step takes images that were made ready before")?;
         let numbers = ready.numbers.f_narrow(0, 0, steps)?;
-        let whole = self.split.len() / self.batch_size;
+        let whole = self.split.len() / self.images_per_step;
         let rows = |tensor: &Tensor| -> Result<Tensor> {
-            let rows = tensor.f_narrow(0, 0, whole * self.batch_size)?.f_view([whole, -1])?;
+            let rows = tensor.f_narrow(0, 0, whole * self.images_per_step)?.f_view([whole, -1])?;
             Ok(rows.f_index_select(0, &numbers)?)
         };
         let images = rows(&ready.images)?.f_view([-1, 1, SIDE as i64, SIDE as i64])?;
         let labels = rows(&ready.labels)?.f_view([-1])?;
         let mut batches = Vec::new();
-        for (images, labels) in images.f_split(self.batch_size, 0)?.into_iter().zip(labels.f_split(self.batch_size, 0)?)
+        for (images, labels) in
+            images.f_split(self.images_per_step, 0)?.into_iter().zip(labels.f_split(self.images_per_step, 0)?)
         {
             batches.push(Batch { images, labels, soft_targets: None });
         }
         if let Some(targets) = &ready.soft_targets {
-            let targets = rows(targets)?.f_view([-1, CLASSES as i64])?.f_split(self.batch_size, 0)?;
+            let targets = rows(targets)?.f_view([-1, CLASSES as i64])?.f_split(self.images_per_step, 0)?;
             batches.iter_mut().zip(targets).for_each(|(batch, targets)| batch.soft_targets = Some(targets));
         }
         let lrs = ready.lrs.f_index_select(0, &numbers)?.f_unbind(0)?.into_iter().map(Rate::Device).collect();
@@ -245,8 +246,8 @@ impl Next {
 }
 
 impl Ready {
-    fn new(images: i64, batch_size: i64, is_taught: bool, device: Device) -> Result<Ready> {
-        let steps = (images + batch_size - 1) / batch_size;
+    fn new(images: i64, images_per_step: i64, is_taught: bool, device: Device) -> Result<Ready> {
+        let steps = (images + images_per_step - 1) / images_per_step;
         let soft_targets = is_taught.then(|| Tensor::f_zeros([images, CLASSES as i64], (Kind::Float, device)));
         Ok(Ready {
             images: Tensor::f_zeros([images, 1, SIDE as i64, SIDE as i64], (Kind::Float, device))?,

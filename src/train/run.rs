@@ -196,7 +196,7 @@ impl<'a> Run<'a> {
             }
 
             // Checkpoint, then log and announce.
-            let images = (self.data.train.len() - done * self.batch_size()).max(0) as f64;
+            let images = (self.data.train.len() - done * self.images_per_step()).max(0) as f64;
             self.end_epoch(&test, began.elapsed(), images / trained.as_secs_f64())?;
             let told = observer.event(&Event::EpochEnded);
             let saving = self.save(checkpoint)?.as_secs_f64();
@@ -292,7 +292,7 @@ impl<'a> Run<'a> {
         let before = self.history.steps.len();
         self.history.steps = self.step_records()?;
         let steps = &self.history.steps[before..];
-        let batch = |step: i64| self.batch_size().min(images - step * self.batch_size());
+        let batch = |step: i64| self.images_per_step().min(images - step * self.images_per_step());
         let loss_sum: f64 = steps.iter().zip(0..).map(|(record, step)| record.loss as f64 * batch(step) as f64).sum();
         self.history.epochs.push(EpochRecord {
             epoch: self.state.position.epoch,
@@ -371,8 +371,8 @@ impl<'a> Run<'a> {
         steps_per_epoch(self.settings, &self.data.train)
     }
 
-    fn batch_size(&self) -> i64 {
-        self.settings.training.batches.batch_size
+    fn images_per_step(&self) -> i64 {
+        self.settings.training.images_per_step()
     }
 }
 
@@ -384,8 +384,8 @@ fn test_batch_size(batch_size: i64, device: Device) -> i64 {
 
 /// Steps of an epoch of `split`; the last may be on fewer images.
 pub(crate) fn steps_per_epoch(settings: &Settings, split: &Split) -> i64 {
-    let batch_size = settings.training.batches.batch_size;
-    (split.len() + batch_size - 1) / batch_size
+    let images_per_step = settings.training.images_per_step();
+    (split.len() + images_per_step - 1) / images_per_step
 }
 
 /// Refuses batches of one image where a BatchNorm would have one value per channel, whose variance is not a number.

@@ -91,13 +91,14 @@ pub(crate) fn beside(path: &Path) -> Option<PathBuf> {
     (path.extension()? == "data" && owner.is_file()).then_some(owner)
 }
 
-/// The names of the files in `folder` that have an ending of weights.
+/// The names of the files in `folder` that are weights, by their endings and by what is in them.
 fn weights_in(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_weights = |name: &String| crate::Format::named(Path::new(name)).is_some();
     let mut names: Vec<String> =
         names.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(is_weights).collect();
     names.sort();
+    names.retain(|name| std::fs::read(folder.join(name)).is_ok_and(|bytes| crate::Format::of(&bytes).is_ok()));
     names.truncate(LISTED);
     names
 }
@@ -159,7 +160,8 @@ mod tests {
             ("model.safetensors.index.json", Some("model.safetensors.index.json")),
             ("model.pt", Some("model.pt")),
         ] {
-            std::fs::write(folder.path().join(name), "").unwrap();
+            // An empty dict, as safetensors has it.
+            std::fs::write(folder.path().join(name), b"\x02\0\0\0\0\0\0\0{}").unwrap();
             match expected {
                 Some(expected) => assert_eq!(locate(folder.path()).unwrap(), folder.path().join(expected)),
                 None => {

@@ -286,7 +286,7 @@ impl Rounds<'_> {
             0 => format!("there are too few training images for --batch-size {batch_size}"),
             _ => format!("--limit-train {limit} is too small"),
         };
-        let needed = (i128::from(warm_up) + i128::from(steps)) * i128::from(batch_size);
+        let needed = (i128::from(warm_up) + i128::from(steps)) * i128::from(settings.training.images_per_step());
         Err(UsageError(format!("{too_few}: {warm_up} warm-up and {steps} measured steps need {needed} images")))
     }
 
@@ -314,7 +314,7 @@ impl Rounds<'_> {
         let spread = |unit: f64| format!("{:.2} to {:.2} in {} rounds", least * unit, most * unit, seconds.len());
         match self.args.what {
             What::Steps => {
-                let images = settings.training.batches.batch_size as f64 / median;
+                let images = settings.training.images_per_step() as f64 / median;
                 format!("{:.2} ms per step ({}), {images:.0} images per second", 1e3 * median, spread(1e3))
             }
             What::Epoch => format!("{median:.2} s per epoch with its test ({})", spread(1.0)),

@@ -62,3 +62,14 @@ impl LayerKind for PReLU {
         Ok(vec![Node::shape("shape", shape), slopes, Node::new("PRelu").on(&[Input::Layer, Input::Node("slopes")])])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::net_file::tests::refusal;
+
+    #[test]
+    fn there_is_one_slope_or_one_for_each_channel() {
+        let sentence = refusal("block: Conv2d(1, 10, 5), PReLU(3)");
+        assert!(sentence.ends_with(": num_parameters is 3: it must be 1, or the number of channels, 10"), "{sentence}");
+    }
+}

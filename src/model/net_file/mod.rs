@@ -14,7 +14,7 @@ mod foreign;
 mod parser;
 mod signatures;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 mod value;
 

@@ -19,14 +19,15 @@ fn parsed(text: &str) -> Architecture {
     Architecture::parse(text, &values("dropout=0.05")).unwrap_or_else(|error| panic!("{error:#} in\n{text}"))
 }
 
-fn refusal(text: &str) -> String {
+/// The sentence that refuses a net file.
+pub(crate) fn refusal(text: &str) -> String {
     format!("{:#}", Architecture::parse(text, &BTreeMap::new()).expect_err(text))
 }
 
 #[test]
 fn every_mistake_has_its_sentence() {
     let sections: Vec<&str> = MISTAKES.split("\n=== ").skip(1).collect();
-    assert!(sections.len() >= 80, "{}", sections.len());
+    assert!(sections.len() >= 79, "{}", sections.len());
     for section in sections {
         let (sentence, mut text) = section.split_once('\n').unwrap();
         let mut given = BTreeMap::new();
