@@ -4,7 +4,6 @@ mod common;
 
 use common::*;
 use predicates::prelude::*;
-use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 
