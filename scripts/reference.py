@@ -197,12 +197,11 @@ def make_schedule(args: argparse.Namespace, optimizer: optim.Optimizer, steps: i
     own = {setting["key"]: getattr(args, setting["key"]) for setting in kind["settings"]}
     lists_of_epochs = {key: [int(epoch) for epoch in it.split(",")] for key, it in own.items() if isinstance(it, str)}
     own = {names[RENAMED.get(key, key)]: value for key, value in {**own, **lists_of_epochs}.items()}
-    # What the program knows without a setting.
+    # What the program knows without a setting: the run's length in epochs and in steps, and the highest rate.
     epochs = args.epochs - args.warmup_epochs
-    known = {"T_max": epochs, "max_lr": args.lr, "total_steps": epochs * steps, "cycle_momentum": False}
-    if args.schedule == "constant":
-        known["factor"] = 1
-    return make(optimizer, **{name: known[name] for name in names.values() if name in known}, **own)
+    known = {"T_max": epochs, "total_iters": epochs, "total_steps": epochs * steps, "max_lr": args.lr}
+    known |= {"cycle_momentum": False, "factor": 1}
+    return make(optimizer, **{name: known[name] for name in names.values() if name in known} | own)
 
 
 def nothing() -> None:
