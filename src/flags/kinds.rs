@@ -20,7 +20,7 @@ pub(crate) trait Named: Args + Serialize + Debug + Send + Sync + 'static {
     const DEFAULTS: &'static [(&'static str, &'static str)] = &[];
     /// The class of PyTorch that it follows, such as `Adam`; the twin in PyTorch makes one, with the settings as arguments.
     const TORCH: Option<&'static str> = None;
-    /// Flags of short runs, of 5 epochs, in which every setting of its own acts. Tests and `scripts/gpu-check` run each.
+    /// Flags of short runs, of 5 epochs, in which every setting of its own acts. Tests run each, `scripts/gpu-check` the first.
     const EXAMPLES: &'static [&'static str];
 }
 

@@ -234,7 +234,7 @@ UNPRINTABLE: list[tuple[Callable[[], nn.Module], str]] = [
         lambda: Base(lambda net, x: F.dropout(two(net, x))),
         "F.dropout drops in evaluation too: give it training=self.training",
     ),
-    (lambda: with_layer(nn.RReLU()), "layer is a RReLU, which is not a layer of a net file"),
+    (lambda: with_layer(nn.Softsign()), "layer is a Softsign, which is not a layer of a net file"),
     (
         lambda: with_layer(nn.BatchNorm2d(2, track_running_stats=False)),
         "layer: BatchNorm2d(track_running_stats=False) cannot be in a net file: track_running_stats is True there",

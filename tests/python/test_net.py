@@ -134,7 +134,7 @@ def test_the_first_line_of_a_net_states_its_parameters(name: str) -> None:
         ("a: Conv2d(1, 2, 3", "line 1: a: expected layers such as"),
         ("a: ReLU", "line 1: expected a layer such as ReLU(), found ReLU"),
         ("a: ReLU()) + (ReLU()", "line 1: expected a layer such as ReLU()"),
-        ("a: RReLU()", "line 1: RReLU is not a layer of a net file: Conv2d, "),
+        ("a: Softsign()", "line 1: Softsign is not a layer of a net file: Conv2d, "),
         ("a: exit()", "line 1: exit is not a layer"),
         ("a: Conv2d(1, exit(), 3)", "line 1: exit() is not a number"),
         ("a: Conv2d(1, {width}, 3)", "line 1: the placeholder {width} has no value"),
