@@ -197,10 +197,13 @@ momentum = { type = "float", low = 0.8, high = 0.9, points = 2 }
 
 
 def test_a_sweep_that_is_killed_leaves_no_orphan_and_goes_on(tmp_path: Path) -> None:
-    file = write_space(tmp_path, RANDOM)
+    file = write_space(tmp_path, RANDOM, epochs=20)
     line = command(file, "--trials", 8, "--jobs", 2)
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         next(finished_lines(process))
+        # The next ones have begun, and have most of their epochs before them.
+        while len(children(file)) < 2:
+            time.sleep(0.02)
         process.kill()
     wait_until_gone(file)
     # A process may be killed while it holds the journal's lock.
